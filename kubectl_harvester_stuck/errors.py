@@ -1,0 +1,112 @@
+"""Expected failures and the exit statuses they end in.
+
+An expected failure is a `StuckError`: one line for the operator that says what to do next, never
+a traceback. Anything else that is raised is a bug and keeps its traceback. Nothing here imports
+the Kubernetes client, click or another module of this package.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+
+
+@unique
+class ExitStatus(IntEnum):
+    """What the process answers; the numbers are promised to scripts."""
+
+    OK = 0
+    """Done as asked, with a positive reason."""
+    ERROR = 1
+    """Could not: unreachable, not found, invalid kubeconfig, or a bug."""
+    USAGE = 2
+    """Wrong flags or arguments."""
+    STUCK = 3
+    """`--exit-code` was given and something is stuck."""
+    REFUSED = 4
+    """A guard or a webhook said no, the plan changed, or nobody confirmed; nothing was changed."""
+    UNVERIFIED = 5
+    """Something was changed, but not everything is gone, or it could not be looked at."""
+    INCOMPLETE = 6
+    """Part of what was asked could not be read; the rest is shown, the missing part is named."""
+
+
+# With several targets the status that the operator most needs to know wins.
+_GRAVEST_FIRST = (
+    ExitStatus.USAGE,
+    ExitStatus.UNVERIFIED,
+    ExitStatus.ERROR,
+    ExitStatus.REFUSED,
+    ExitStatus.INCOMPLETE,
+    ExitStatus.STUCK,
+    ExitStatus.OK,
+)
+
+
+def gravest(*statuses: ExitStatus) -> ExitStatus:
+    """The status of a run whose parts ended in `statuses`.
+
+    Raises ValueError without any: success is earned, never left over.
+    """
+    if not statuses:
+        raise ValueError("no part of the run has a status")
+    return min(statuses, key=_GRAVEST_FIRST.index)
+
+
+class StuckError(Exception):
+    """An expected failure: `str()` is one line for the operator."""
+
+    status = ExitStatus.ERROR
+
+
+class KubeconfigError(StuckError):
+    """The kubeconfig, or a credential that it names, cannot be used."""
+
+
+class UnreachableError(StuckError):
+    """No HTTP answer came, or not a whole one: what the request did is not known."""
+
+
+class ApiError(StuckError):
+    """The API server answered with an HTTP error.
+
+    `code` is the HTTP status, `reason` the Status reason (empty when there was no Status),
+    `message` the server's words, `about` the name of the object that the Status speaks of.
+    """
+
+    def __init__(self, code: int, reason: str, message: str, about: str = "") -> None:
+        super().__init__(f"Error from server ({reason or code}): {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.about = about
+
+    @property
+    def is_from_webhook(self) -> bool:
+        """Whether an admission webhook denied the request, or could not be called.
+
+        The HTTP status does not tell: webhooks answer with 400, 403, 422 and 500 alike.
+        """
+        return "admission webhook" in self.message or "failed calling webhook" in self.message
+
+
+class UnreadableError(StuckError):
+    """A decision needs something that could not be read; never to be taken for its absence."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"could not read {what}: {why}")
+        self.what = what
+        self.why = why
+
+
+class NotFoundError(StuckError):
+    """A target that was named does not exist."""
+
+
+class RefusedError(StuckError):
+    """The operator did not confirm, or what was confirmed is no longer what would be done."""
+
+    status = ExitStatus.REFUSED
+
+
+class BackupError(StuckError):
+    """What would be changed could not be saved first, so nothing was changed."""

@@ -1,0 +1,93 @@
+"""The kinds that are read, with their fixed API paths: no discovery is needed.
+
+To add a kind to read: one entry here. Names are fully qualified throughout, because several of
+them exist twice (`virtualmachinebackups`, `volumeattachments`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A resource of the API server.
+
+    `metadata_only` says that its metadata is all that a decision needs: it is then listed as
+    PartialObjectMetadata, which keeps specs off the wire. `optional` marks kinds of add-ons: a
+    cluster without them has no object of them.
+    """
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool = True
+    metadata_only: bool = False
+    optional: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` as objects carry it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """The resource with its group, such as `virtualmachines.kubevirt.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def full_name(self) -> str:
+        """What `kubectl -o name` prints before the slash, such as `virtualmachine.kubevirt.io`."""
+        singular = self.kind.lower()
+        return f"{singular}.{self.group}" if self.group else singular
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """The URL path of the collection, or of one object; without a namespace cluster-wide."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        # Names can come from the status of an object, so they may hold anything.
+        scope = f"/namespaces/{quote(namespace, '')}" if self.namespaced and namespace else ""
+        leaf = f"/{quote(name, '')}" if name else ""
+        return f"{root}{scope}/{self.plural}{leaf}"
+
+
+VM = Kind("VirtualMachine", "kubevirt.io", "v1", "virtualmachines")
+VMI = Kind("VirtualMachineInstance", "kubevirt.io", "v1", "virtualmachineinstances")
+MIGRATION = Kind(
+    "VirtualMachineInstanceMigration", "kubevirt.io", "v1", "virtualmachineinstancemigrations"
+)
+POD = Kind("Pod", "", "v1", "pods")
+NODE = Kind("Node", "", "v1", "nodes", namespaced=False)
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+PVC = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", metadata_only=True)
+CONTROLLER_REVISION = Kind(
+    "ControllerRevision", "apps", "v1", "controllerrevisions", metadata_only=True
+)
+JOB = Kind("Job", "batch", "v1", "jobs", metadata_only=True)
+DATA_VOLUME = Kind(
+    "DataVolume", "cdi.kubevirt.io", "v1beta1", "datavolumes", metadata_only=True, optional=True
+)
+VM_BACKUP = Kind(
+    "VirtualMachineBackup", "harvesterhci.io", "v1beta1", "virtualmachinebackups", optional=True
+)
+LOAD_BALANCER = Kind(
+    "LoadBalancer", "loadbalancer.harvesterhci.io", "v1beta1", "loadbalancers", optional=True
+)
+
+# What a user may type for the two kinds that can be stuck, as kubectl accepts it.
+TARGET_KINDS = {
+    spelling + suffix: kind
+    for kind, spellings in (
+        (VM, ("vm", "vms", "virtualmachine", "virtualmachines")),
+        (VMI, ("vmi", "vmis", "virtualmachineinstance", "virtualmachineinstances")),
+    )
+    for spelling in spellings
+    for suffix in ("", ".kubevirt.io", ".v1.kubevirt.io")
+}
+
+HARVESTER_NAMESPACE = "harvester-system"
+"""Where Harvester runs KubeVirt and its own controllers."""
+
+LEASE_NAMESPACE = "kube-node-lease"
+"""Where kubelets renew the Lease of their node."""

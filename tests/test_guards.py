@@ -1,0 +1,397 @@
+"""Guards, from objects to their answer: pass, refuse, and unknown where something is unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests import builders
+from tests.builders import NOW, Body, ago, parsed, snapshot, stored
+
+from kubectl_harvester_stuck import guards, plan
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.guards import GUARDS, Answers
+from kubectl_harvester_stuck.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
+from kubectl_harvester_stuck.model import Plan, Ref, Request, Step, Verdict
+
+TARGET = Ref("shop", "web", VM)
+OFF = Request(powered_off=frozenset({"node-2"}))
+
+
+def deleted_vm(**more: Any) -> Body:
+    when = more.pop("deleted", ago(hours=1))
+    return stored(builders.vm("shop", "web", **more), deleted=when)
+
+
+def deleted_vmi(**more: Any) -> Body:
+    when = more.pop("deleted", ago(hours=1))
+    return stored(builders.vmi("shop", "web", more.pop("node", "node-2"), **more), deleted=when)
+
+
+def deleted_pod(owner: Body, **more: Any) -> Body:
+    when = more.pop("deleted", ago(hours=1))
+    body = builders.pod("shop", "virt-launcher-web", more.pop("node", "node-2"), owner, **more)
+    return stored(body, deleted=when, grace=30 if when else 0)
+
+
+def dead_node(name: str = "node-2", **more: Any) -> list[Body]:
+    """A node whose four signs are all silent."""
+    return [
+        stored(builders.node(name, heartbeat=more.get("heartbeat", ago(minutes=20)),
+                             ready=more.get("ready", "Unknown"))),
+        stored(builders.lease(name, more.get("lease", ago(minutes=20)))),
+        stored(builders.virt_handler(name, ready=more.get("handler", False))),
+    ]  # fmt: skip
+
+
+def live_node(name: str = "node-2") -> list[Body]:
+    return dead_node(
+        name, ready="True", heartbeat=ago(seconds=30), lease=ago(seconds=5), handler=True
+    )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Objects, what the operator says, what cannot be read, and what the API server answers."""
+
+    bodies: list[Body]
+    request: Request = field(default_factory=Request)
+    unreadable: Mapping[Kind, str] = field(default_factory=dict)
+    ref: Ref = TARGET
+    deny: str | None = None
+    forbid: str | None = None
+    shown: Callable[[tuple[Step, ...]], tuple[Step, ...]] | None = None
+
+    def plan(self) -> Plan:
+        case = Case(self.ref, snapshot(*self.bodies, unreadable=self.unreadable,
+                                       namespace=self.ref.namespace))  # fmt: skip
+        draft = plan.build(case, self.request)
+        refs = [step.ref for step in draft.steps]
+        answers = Answers({ref: self.forbid for ref in refs}, {ref: self.deny for ref in refs})
+        shown = self.shown(draft.steps) if self.shown else None
+        return plan.build(case, self.request, answers=answers, shown=shown)
+
+
+def powered_off_scene(**more: Any) -> list[Body]:
+    """VM, VMI and pod, all deleted an hour ago, on a silent node."""
+    instance = deleted_vmi()
+    return [deleted_vm(), instance, deleted_pod(instance), *dead_node(**more)]
+
+
+def alone() -> list[Body]:
+    return [deleted_vm()]
+
+
+def system_vm() -> list[Body]:
+    return [stored(builders.vm("harvester-system", "repo"), deleted=ago(hours=1))]
+
+
+def unterminated(terminated: bool, **more: Any) -> list[Body]:
+    instance = deleted_vmi()
+    return [
+        deleted_vm(),
+        instance,
+        deleted_pod(instance, terminated=terminated),
+        *live_node(**more),
+    ]
+
+
+def pod_of(node: str) -> list[Body]:
+    """A VMI that is final, without pods, last seen on `node`."""
+    return [deleted_vm(), deleted_vmi(phase="Failed", node=node)]
+
+
+# guard, expected answer, scene
+P, R, U = Verdict.PASS, Verdict.REFUSE, Verdict.UNKNOWN
+SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
+    "a deleted VM": ("terminating", P, lambda: Scene(alone())),
+    "a VM that lives": ("terminating", R, lambda: Scene([stored(builders.vm("shop", "web"))])),
+    "a VM in deletion whose VMI lives": (
+        "terminating", R,
+        lambda: Scene([deleted_vm(), deleted_vmi(deleted=None, phase="Failed"), *live_node()]),
+    ),
+    "a pod that is not being deleted": (
+        "terminating", R,
+        lambda: Scene(
+            [deleted_vm(), vmi := deleted_vmi(), deleted_pod(vmi, deleted=None, terminated=True),
+             *live_node()]
+        ),
+    ),
+    "a state that cannot be read": (
+        "terminating", U,
+        lambda: Scene([stored(builders.vm("shop", "web"))], unreadable={VMI: "Forbidden"}),
+    ),
+    "the plan that was shown": ("unchanged", P, lambda: Scene(alone(), shown=lambda steps: steps)),
+    "another resourceVersion than shown": (
+        "unchanged", R,
+        lambda: Scene(alone(), shown=lambda s: (replace(s[0], resource_version="1"),)),
+    ),
+    "another uid than shown": (
+        "unchanged", R, lambda: Scene(alone(), shown=lambda s: (replace(s[0], uid="another"),)),
+    ),
+    "another patch than shown": (
+        "unchanged", R, lambda: Scene(alone(), shown=lambda s: (replace(s[0], body={}),)),
+    ),
+    "a step that was not shown": ("unchanged", R, lambda: Scene(alone(), shown=lambda _: ())),
+    "a step that is no longer needed": (
+        "unchanged", R,
+        lambda: Scene(alone(), shown=lambda s: (*s, replace(s[0], ref=Ref("shop", "x", POD)))),
+    ),
+    "deleted an hour ago": ("past-grace", P, lambda: Scene(alone())),
+    "deleted a minute ago": (
+        "past-grace", R, lambda: Scene([deleted_vm(deleted=ago(minutes=1))]),
+    ),
+    "deleted a minute ago, overridden by name only": (
+        "past-grace", R,
+        lambda: Scene([deleted_vm(deleted=ago(minutes=1))],
+                      Request(overrides=frozenset({"past-grace"}))),
+    ),
+    "deleted a minute ago, with --older-than": (
+        "past-grace", P,
+        lambda: Scene([deleted_vm(deleted=ago(minutes=1))],
+                      Request(older_than=timedelta(seconds=30))),
+    ),
+    "a guest within its grace period on a live node": (
+        "past-grace", R,
+        lambda: Scene(
+            [deleted_vm(), vmi := deleted_vmi(spec={"terminationGracePeriodSeconds": 7200}),
+             deleted_pod(vmi), *live_node()]
+        ),
+    ),
+    "the same, overridden": (
+        "past-grace", P,
+        lambda: Scene(
+            [deleted_vm(), vmi := deleted_vmi(spec={"terminationGracePeriodSeconds": 7200}),
+             deleted_pod(vmi), *live_node()],
+            Request(overrides=frozenset({"past-grace"})),
+        ),
+    ),
+    "a guest within its grace period on a dead node": (
+        "past-grace", P,
+        lambda: Scene(
+            [deleted_vm(), vmi := deleted_vmi(spec={"terminationGracePeriodSeconds": 7200}),
+             deleted_pod(vmi), *dead_node()], OFF,
+        ),
+    ),
+    "an age that cannot be read": (
+        "past-grace", U, lambda: Scene(alone(), unreadable={VMI: "Forbidden"}),
+    ),
+    "no pod and no VMI": ("guest-stopped", P, lambda: Scene(alone())),
+    "a running pod on a silent node": ("guest-stopped", R, lambda: Scene(powered_off_scene())),
+    "a running pod on a node that was vouched for": (
+        "guest-stopped", P, lambda: Scene(powered_off_scene(), OFF),
+    ),
+    "vouched for, but Ready": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(ready="True"), OFF),
+    ),
+    "vouched for, but Ready=False, which is its kubelet speaking": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(ready="False"), OFF),
+    ),
+    "vouched for, but with a fresh heartbeat": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(heartbeat=ago(minutes=1)), OFF),
+    ),
+    "vouched for, but with a heartbeat of the future": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(heartbeat=ago(hours=-1)), OFF),
+    ),
+    "vouched for, but with a fresh lease": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(lease=ago(minutes=1)), OFF),
+    ),
+    "vouched for, but virt-handler is Ready": (
+        "guest-stopped", R, lambda: Scene(powered_off_scene(handler=True), OFF),
+    ),
+    "vouched for, heartbeat malformed": (
+        "guest-stopped", U, lambda: Scene(powered_off_scene(heartbeat="yesterday"), OFF),
+    ),
+    "vouched for, the node's condition is nonsense": (
+        "guest-stopped", U, lambda: Scene(powered_off_scene(ready="Perhaps"), OFF),
+    ),
+    "vouched for, nodes unreadable": (
+        "guest-stopped", U, lambda: Scene(powered_off_scene(), OFF, {NODE: "Forbidden"}),
+    ),
+    "vouched for, leases unreadable": (
+        "guest-stopped", U, lambda: Scene(powered_off_scene(), OFF, {LEASE: "Forbidden"}),
+    ),
+    "pods unreadable": (
+        "guest-stopped", U, lambda: Scene(powered_off_scene(), OFF, {POD: "Forbidden"}),
+    ),
+    "another node was vouched for": (
+        "guest-stopped", R,
+        lambda: Scene(powered_off_scene(), Request(powered_off=frozenset({"node-1"}))),
+    ),
+    "a node that is no longer in the cluster, vouched for": (
+        "guest-stopped", P, lambda: Scene(powered_off_scene()[:3], OFF),
+    ),
+    "a node that is no longer in the cluster": (
+        "guest-stopped", R, lambda: Scene(pod_of("node-9")),
+    ),
+    "all containers terminated on a live node": (
+        "guest-stopped", P, lambda: Scene(unterminated(True)),
+    ),
+    "a container that runs on a live node": (
+        "guest-stopped", R, lambda: Scene(unterminated(False)),
+    ),
+    "a pod whose phase is Failed while its container is not terminated": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(), vmi := deleted_vmi(), deleted_pod(vmi, phase="Failed"),
+                       *dead_node()]),
+    ),
+    "no pod, and the node answers": (
+        "guest-stopped", P, lambda: Scene([*pod_of("node-2"), *live_node()]),
+    ),
+    "no pod, and the node does not answer": (
+        "guest-stopped", R, lambda: Scene([*pod_of("node-2"), *dead_node()]),
+    ),
+    "no pod, and the node cannot be read": (
+        "guest-stopped", U, lambda: Scene([*pod_of("node-2"), *live_node()],
+                                          unreadable={NODE: "Forbidden"}),
+    ),
+    "activePods names a second, silent node": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(), deleted_vmi(node="node-1", phase="Failed",
+                                                 status={"activePods": {"u": "node-2"}}),
+                       *live_node("node-1"), *dead_node("node-2")]),
+    ),
+    "a migration's target is a silent node": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(),
+                       deleted_vmi(node="node-1", phase="Failed",
+                                   status={"migrationState": {"targetNode": "node-2",
+                                                              "completed": True}}),
+                       *live_node("node-1"), *dead_node("node-2")]),
+    ),
+    "a VMI that runs nowhere": (
+        "guest-stopped", U, lambda: Scene([deleted_vm(), deleted_vmi(node=None)]),
+    ),
+    "a VMI that was never scheduled": (
+        "guest-stopped", P, lambda: Scene([deleted_vm(), deleted_vmi(node=None, phase="Pending")]),
+    ),
+    "the pod of a VMI that is gone": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(), deleted_pod(deleted_vmi()), *dead_node()]),
+    ),
+    "a pod known by its owner alone": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(), vmi := deleted_vmi(), _unlabelled(deleted_pod(vmi)),
+                       *dead_node()]),
+    ),
+    "no migration": ("no-migration", P, lambda: Scene(alone())),
+    "a migration in flight": (
+        "no-migration", R,
+        lambda: Scene([deleted_vm(), stored(builders.migration("shop", "m", "web"))]),
+    ),
+    "a migration in flight, overridden": (
+        "no-migration", P,
+        lambda: Scene([deleted_vm(), stored(builders.migration("shop", "m", "web"))],
+                      Request(overrides=frozenset({"no-migration"}))),
+    ),
+    "a migration that is over": (
+        "no-migration", P,
+        lambda: Scene([deleted_vm(), stored(builders.migration("shop", "m", "web", "Failed"))]),
+    ),
+    "another guest's migration": (
+        "no-migration", P,
+        lambda: Scene([deleted_vm(), stored(builders.migration("shop", "m", "db"))]),
+    ),
+    "a VMI that says it is being migrated": (
+        "no-migration", R,
+        lambda: Scene([deleted_vm(), deleted_vmi(status={"migrationState": {"sourceNode": "n"}}),
+                       *live_node()]),
+    ),
+    "migrations unreadable": (
+        "no-migration", U, lambda: Scene(alone(), unreadable={MIGRATION: "Forbidden"}),
+    ),
+    "a VMI that goes earlier": (
+        "instance-gone", P, lambda: Scene([*pod_of("node-2"), *live_node()]),
+    ),
+    "a VMI that keeps a finalizer": (
+        "instance-gone", R,
+        lambda: Scene([deleted_vm(), deleted_vmi(finalizers=["example.com/x"], phase="Failed"),
+                       *live_node()],
+                      Request(finalizers=frozenset({builders.VM_FINALIZER}),
+                              leave_behind=frozenset({builders.VM_FINALIZER}))),
+    ),
+    "a VMI that cannot be read": (
+        "instance-gone", U, lambda: Scene(alone(), unreadable={VMI: "Forbidden"}),
+    ),
+    "finalizers that may go": ("finalizers", P, lambda: Scene(alone())),
+    "a finalizer that nobody knows": (
+        "finalizers", R, lambda: Scene([deleted_vm(finalizers=["example.com/x"])]),
+    ),
+    "nothing that --finalizer names": (
+        "finalizers", R, lambda: Scene(alone(), Request(finalizers=frozenset({"example.com/x"}))),
+    ),
+    "allowed": ("permitted", P, lambda: Scene(alone())),
+    "not allowed": ("permitted", R, lambda: Scene(alone(), forbid="this user may not")),
+    "accepted": ("webhooks-accept", P, lambda: Scene(alone())),
+    "denied": ("webhooks-accept", R, lambda: Scene(alone(), deny="denied")),
+    "a user's namespace": ("not-system", P, lambda: Scene(alone())),
+    "Harvester's namespace": (
+        "not-system", R,
+        lambda: Scene(system_vm(), ref=Ref("harvester-system", "repo", VM)),
+    ),
+    "Harvester's namespace, overridden": (
+        "not-system", P,
+        lambda: Scene(system_vm(), Request(overrides=frozenset({"not-system"})),
+                      ref=Ref("harvester-system", "repo", VM)),
+    ),
+    "few targets": ("within-max", P, lambda: Scene(alone(), Request(targets=20))),
+    "too many targets": ("within-max", R, lambda: Scene(alone(), Request(targets=21))),
+}  # fmt: skip
+
+
+def _unlabelled(pod: Body) -> Body:
+    return {**pod, "metadata": {**pod["metadata"], "labels": {}}}
+
+
+@pytest.mark.parametrize(("guard", "verdict", "scene"), SCENES.values(), ids=SCENES.keys())
+def test_guard_answers(guard: str, verdict: Verdict, scene: Callable[[], Scene]) -> None:
+    result = {item.guard: item for item in scene().plan().guards}[guard]
+    assert result.verdict is verdict, result.reason
+    assert result.reason
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_every_guard_has_a_pass_and_a_refusal(guard: guards.Guard) -> None:
+    verdicts = {verdict for name, verdict, _ in SCENES.values() if name == guard.name}
+    assert {P, R} <= verdicts
+    assert guard.summary.endswith(".")
+
+
+@pytest.mark.parametrize("guard", [g for g in GUARDS if g.overridable], ids=lambda g: g.name)
+def test_every_overridable_guard_is_tested_with_its_override(guard: guards.Guard) -> None:
+    overridden = [
+        scene
+        for name, verdict, scene in SCENES.values()
+        if name == guard.name and verdict is P and guard.name in scene().request.overrides
+    ]
+    assert overridden
+
+
+@pytest.mark.parametrize("guard", [g for g in GUARDS if not g.overridable], ids=lambda g: g.name)
+def test_no_override_passes_any_other_guard(guard: guards.Guard) -> None:
+    refusing = [s for name, verdict, s in SCENES.values() if name == guard.name and verdict is R]
+    assert refusing
+    for scene in refusing:
+        made = scene()
+        asked = replace(made.request, overrides=frozenset({guard.name}))
+        results = {item.guard: item for item in replace(made, request=asked).plan().guards}
+        assert results[guard.name].verdict is not P
+
+
+def test_an_unreadable_answer_of_the_server_blocks() -> None:
+    case = Case(TARGET, snapshot(*alone()))
+    results = {item.guard: item for item in
+               plan.build(case, Request(), answers=Answers({}, {})).guards}  # fmt: skip
+    assert results["permitted"].verdict is U
+    assert results["webhooks-accept"].verdict is U
+
+
+def test_silent_nodes_are_only_those_that_show_no_life() -> None:
+    silent = Scene(powered_off_scene()).plan()
+    assert silent.silent_nodes == ("node-2",)
+    assert Scene(powered_off_scene(heartbeat=ago(minutes=1))).plan().silent_nodes == ()
+    assert Scene(powered_off_scene(), unreadable={LEASE: "Forbidden"}).plan().silent_nodes == ()
+    assert NOW == parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp
