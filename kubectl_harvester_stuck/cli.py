@@ -1,0 +1,368 @@
+"""Commands: flags in, one call, text and an exit status out.
+
+Everything that costs start-up time is imported inside the commands; `--help` loads click alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
+from kubectl_harvester_stuck.options import Command, Duration, TargetKind, connection, output
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster import Cluster
+    from kubectl_harvester_stuck.kinds import Kind
+    from kubectl_harvester_stuck.model import Listing
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+PROGRAM = "kubectl harvester-stuck"
+FORMATS = ("table", "wide", "json", "yaml", "name")
+
+SECRET_FLAGS = frozenset({"token"})
+"""Never repeated in a command that is printed."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name=PROGRAM)
+@connection
+def cli() -> None:
+    """Find and release Harvester virtual machines that are stuck.
+
+    \b
+    Examples:
+      kubectl harvester-stuck list -A
+      kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
+    """
+
+
+@cli.command("list", cls=Command)
+@click.argument("kinds", nargs=-1, type=TargetKind(), metavar="[vm|vmi]...")
+@connection
+@output(*FORMATS)
+@click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
+@click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
+@click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
+@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
+@click.pass_context
+def list_(
+    ctx: click.Context,
+    kinds: tuple[Kind, ...],
+    output: str,
+    all_namespaces: bool,
+    selector: str | None,
+    older_than: timedelta,
+    no_headers: bool,
+    exit_code: bool,
+) -> None:
+    """Show what is stuck: Terminating, Stopping, or on a pod that hangs.
+
+    \b
+    Examples:
+      kubectl harvester-stuck list -A
+      kubectl harvester-stuck list vm -n shop -o wide
+      kubectl harvester-stuck list -A --older-than 10m --exit-code
+    """
+    from kubectl_harvester_stuck import find, render
+    from kubectl_harvester_stuck.kinds import VM, VMI
+    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.terminal import Terminal, reading
+
+    cluster, namespace, where = _connect(ctx.obj)
+    terminal = Terminal(where)
+    with reading(terminal.tell, "reading the cluster"):
+        found = find.stuck(
+            cluster,
+            kinds=frozenset(kinds or (VM, VMI)),
+            namespace=None if all_namespaces else namespace,
+            labels=selector,
+            older_than=older_than,
+        )
+    terminal.clear()
+    click.echo(render.listing(found, output, where, headers=not no_headers), nl=False)
+    click.echo(people.missing(found.missing), nl=False, err=True)
+    if not found.targets and not found.missing and output not in render.DOCUMENTS:
+        place = "" if all_namespaces else f" in {namespace} namespace"
+        click.echo(f"Nothing is stuck{place}.", err=True)
+    ctx.exit(_list_status(found, exit_code=exit_code))
+
+
+def _list_status(found: Listing, *, exit_code: bool) -> ExitStatus:
+    """Complete and looked at is OK; the three lists that all failed are an error."""
+    from kubectl_harvester_stuck.kinds import POD, VM, VMI
+
+    lists = {kind.resource for kind in (VM, VMI, POD)}
+    statuses = [ExitStatus.STUCK if found.targets and exit_code else ExitStatus.OK]
+    if found.missing:
+        nothing = not found.targets and lists <= {item.resource for item in found.missing}
+        statuses.append(ExitStatus.ERROR if nothing else ExitStatus.INCOMPLETE)
+    return gravest(*statuses)
+
+
+def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    from kubectl_harvester_stuck.guards import GUARDS
+
+    known = [guard.name for guard in GUARDS if guard.overridable]
+    for value in values:
+        if value not in known:
+            raise click.BadParameter(f"{value!r} cannot be overridden; {', '.join(known)} can")
+    return values
+
+
+class _UnstickCommand(Command):
+    """`unstick`, whose help lists the guards from their registry."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of guards."""
+        from kubectl_harvester_stuck.guards import GUARDS
+
+        with formatter.section("Guards (all have to pass; * can be passed with --override)"):
+            formatter.write_dl(
+                [(f"{guard.name}{' *' if guard.overridable else ''}", guard.summary)
+                 for guard in GUARDS]
+            )  # fmt: skip
+
+
+@cli.command("unstick", cls=_UnstickCommand)
+@click.argument("kind", type=TargetKind(), metavar="vm|vmi")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@connection
+@output(*FORMATS)
+@click.option(
+    "--dry-run",
+    type=click.Choice(["none", "client", "server"]),
+    default="none",
+    help="client: only print the plan. server: let admission answer, too.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
+@click.option("--confirm", metavar="DIGEST", help="Go ahead if the plan still has this digest.")
+@click.option("--older-than", type=Duration(), default="5m", show_default=True,
+              help="Least time since the deletion.")  # fmt: skip
+@click.option("--finalizer", "finalizers", multiple=True, metavar="NAME",
+              help="Remove only these; the only way to remove unrecognised ones.")  # fmt: skip
+@click.option("--leave-behind", multiple=True, metavar="NAME",
+              help="Remove this finalizer although its work is not done.")  # fmt: skip
+@click.option("--node-powered-off", "powered_off", multiple=True, metavar="NODE",
+              help="Your word that this node has no power.")  # fmt: skip
+@click.option("--override", "overrides", multiple=True, metavar="GUARD", callback=_guards_help,
+              help="Pass this guard whatever it says.")  # fmt: skip
+@click.option("--max", "max_targets", type=click.IntRange(min=1), default=20, show_default=True,
+              help="Refuse more targets than this.")  # fmt: skip
+@click.option("--settle", type=Duration(), default="30s", show_default=True,
+              help="What controllers get to finish by themselves after a step.")  # fmt: skip
+@click.option("--timeout", type=Duration(), default="2m", show_default=True,
+              help="How long to wait until everything is gone.")  # fmt: skip
+@click.option("--backup-dir", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where the objects are saved before the first change.")  # fmt: skip
+@click.pass_context
+def unstick(
+    ctx: click.Context,
+    kind: Kind,
+    names: tuple[str, ...],
+    output: str,
+    dry_run: str,
+    yes: bool,
+    confirm: str | None,
+    older_than: timedelta,
+    finalizers: tuple[str, ...],
+    leave_behind: tuple[str, ...],
+    powered_off: tuple[str, ...],
+    overrides: tuple[str, ...],
+    max_targets: int,
+    settle: timedelta,
+    timeout: timedelta,
+    backup_dir: Path | None,
+) -> None:
+    """Release a stuck VM: dead pod first, then VMI, then VM.
+
+    Nothing is changed unless every guard passes. The objects are saved before
+    the first change; after each step the controllers get the chance to finish
+    by themselves.
+
+    \b
+    Examples:
+      kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
+      kubectl harvester-stuck unstick vm web-1 -n shop
+      kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
+    """
+    from kubectl_harvester_stuck import flow, render
+    from kubectl_harvester_stuck.backup import Backups, state_directory
+    from kubectl_harvester_stuck.model import Ref, Request
+    from kubectl_harvester_stuck.terminal import Terminal, reading
+
+    if yes and confirm:
+        raise click.UsageError("--yes and --confirm exclude each other")
+    cluster, namespace, where = _connect(ctx.obj, _repeat(ctx))
+    targets = [Ref(namespace, name, kind) for name in dict.fromkeys(names)]
+    request = Request(
+        older_than=older_than,
+        finalizers=frozenset(finalizers),
+        leave_behind=frozenset(leave_behind),
+        powered_off=frozenset(powered_off),
+        overrides=frozenset(overrides),
+        targets=len(targets),
+        max_targets=max_targets,
+    )
+    terminal = Terminal(where, yes=yes, confirmed=confirm)
+    directory = backup_dir or state_directory(os.environ, Path.home()) / "backups"
+    desk = flow.Desk(
+        cluster=cluster,
+        server=where.server,
+        operator=terminal,
+        archive=Backups(
+            directory, where.context, where.server, __version__, datetime.now(timezone.utc)
+        ),
+        clock=time,
+        waits=flow.Waits(settle, timeout),
+    )
+    if dry_run == "none":
+        done = flow.unstick(desk, targets, request)
+    else:
+        with reading(terminal.tell, "reading the cluster"):
+            done = flow.preview(desk, targets, request, ask_webhooks=dry_run == "server")
+    terminal.clear()
+    click.echo(render.run(done, output, where), nl=False)
+    for failure in done.failures:
+        _say_error(failure.error)
+    ctx.exit(done.status)
+
+
+@cli.command()
+def version() -> None:
+    """Show the version of this program and of the Kubernetes client."""
+    from importlib.metadata import version as version_of
+
+    click.echo(f"kubectl-harvester-stuck {__version__}")
+    click.echo(f"kubernetes {version_of('kubernetes')}")
+
+
+def _connect(
+    given: dict[str, Any], options: tuple[str, ...] = ()
+) -> tuple[Cluster, str, Invocation]:
+    """The cluster that the flags and the kubeconfig lead to, and its default namespace."""
+    from kubectl_harvester_stuck import kubeconfig
+    from kubectl_harvester_stuck.cluster import Cluster
+    from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.transport import Transport
+
+    flags = dict(given)
+    timeout: timedelta | None = flags.pop("request_timeout", None)
+    verbosity = flags.pop("verbosity", 0)
+    found = kubeconfig.load(kubeconfig.Flags(**flags), os.environ)
+    for notice in found.notices:
+        click.echo(notice, err=True)
+    transport = Transport(
+        found,
+        timeout=timeout.total_seconds() if timeout else None,
+        user_agent=f"kubectl-harvester-stuck/{__version__} ({sys.platform})",
+        on_warning=lambda text: click.echo(f"Warning: {text}", err=True),
+        on_request=(lambda line: click.echo(line, err=True)) if verbosity >= 6 else None,
+    )
+    where = Invocation(found.context, found.server, _connection_words(given), options)
+    return Cluster(transport), found.namespace, where
+
+
+def _connection_words(given: dict[str, Any]) -> tuple[str, ...]:
+    """The connection flags as they would be typed again; the namespace is named separately."""
+    words: list[str] = []
+    params = {param.name: param for param in cli.params if isinstance(param, click.Option)}
+    for name, value in given.items():
+        if name in SECRET_FLAGS or name in ("namespace", "verbosity"):
+            continue
+        words += _words(params[name], value)
+    return tuple(words)
+
+
+def _repeat(ctx: click.Context) -> tuple[str, ...]:
+    """The flags of this command that were given and still apply to its next call."""
+    words: list[str] = []
+    for param in ctx.command.params:
+        if not isinstance(param, click.Option) or param.name not in _REPEATED:
+            continue
+        source = ctx.get_parameter_source(param.name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            words += _words(param, ctx.params[param.name])
+    return tuple(words)
+
+
+_REPEATED = ("older_than", "finalizers", "leave_behind", "powered_off", "overrides", "max_targets")
+
+
+def _words(option: click.Option, value: Any) -> list[str]:
+    flag = max(option.opts, key=len)
+    if value is True:
+        return [flag]
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [
+        f"{item.total_seconds():g}s" if isinstance(item, timedelta) else str(item)
+        for item in values
+    ]
+    return [word for text in texts for word in (flag, text)]
+
+
+def _say_error(error: StuckError) -> None:
+    from kubectl_harvester_stuck.render.people import safe
+
+    text = safe(str(error))
+    own_words = ("Error from server", "The connection", "Unable to connect", "error:")
+    click.echo(text if text.startswith(own_words) else f"error: {text}", err=True)
+
+
+def _document_asked(arguments: list[str]) -> str | None:
+    """Which document the caller asked for, found in arguments that may not even be valid."""
+    words = " ".join(arguments)
+    found = re.search(r"(?:^| )(?:-o ?|--output[ =])(json|yaml)(?: |$)", words)
+    return found.group(1) if found else None
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the program and end the process with the exit status of the contract."""
+    # kubectl takes -o=json as well as -ojson; click knows only the second.
+    given = [
+        re.sub(r"^-([A-Za-z])=", r"-\1", word)
+        for word in (sys.argv[1:] if arguments is None else arguments)
+    ]
+    try:
+        status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        _fail(given, UsageError(error.format_message()))
+        error.show()
+        status = error.exit_code
+    except StuckError as error:
+        _fail(given, error)
+        _say_error(error)
+        status = error.status
+    except (KeyboardInterrupt, click.Abort):
+        status = 130
+    except BrokenPipeError:
+        # The reader went away; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + 13  # as if SIGPIPE had ended it
+    sys.exit(int(status))
+
+
+class UsageError(StuckError):
+    """Wrong flags or arguments, in the shape that documents are made of."""
+
+    status = ExitStatus.USAGE
+
+
+def _fail(arguments: list[str], error: StuckError) -> None:
+    """Answer with a document, if one was asked for, although there is no answer."""
+    asked = _document_asked(arguments)
+    if asked is None:
+        return
+    from kubectl_harvester_stuck.render import structured
+
+    command = next((word for word in arguments if word in cli.commands), "")
+    click.echo(structured.dump(structured.failure(command, error), asked), nl=False)

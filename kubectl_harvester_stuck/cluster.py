@@ -1,0 +1,219 @@
+"""The Kubernetes API as this program uses it: read, ask, dry-run, patch, delete a pod.
+
+Fixed paths, no discovery. Errors are told apart by HTTP status, never by text; only a 404 on an
+object is absence. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from kubectl_harvester_stuck.errors import ApiError, UnreachableError
+from kubectl_harvester_stuck.kinds import POD, Kind
+from kubectl_harvester_stuck.model import Action, Ref, Step
+
+PAGE = 500
+"""Objects in one page of a list, as kubectl asks for."""
+
+RESTARTS = 3
+"""How often a list whose pages expired underneath (410) is started again."""
+
+FIELD_MANAGER = "kubectl-harvester-stuck"
+
+_META = "g=meta.k8s.io;v=v1"
+_METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_META},application/json"
+_METADATA = f"application/json;as=PartialObjectMetadata;{_META},application/json"
+
+
+class HttpResponse(Protocol):
+    """What the transport answers."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def date(self) -> datetime | None: ...
+    def json(self) -> Any: ...
+
+
+class HttpTransport(Protocol):
+    """What carries the requests; raises UnreachableError when no whole answer came."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> HttpResponse: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which objects of a kind to list: in a namespace or in all, by label, by field."""
+
+    kind: Kind
+    namespace: str | None = None
+    labels: str | None = None
+    fields: str | None = None
+    metadata_only: bool = False
+
+
+class Cluster:
+    """One API server, reached through `transport`; safe to use from several threads."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self._server_time: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time by the API server's clock, which also wrote the timestamps of its objects."""
+        return self._server_time or datetime.now(timezone.utc)
+
+    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+        """The items that `keep` wants, page by page, so that memory does not grow with the rest.
+
+        Raises ApiError (404: the kind is not installed) and UnreachableError.
+        """
+        for _ in range(RESTARTS):
+            try:
+                return [item for page in self._pages(selection) for item in page if keep(item)]
+            except ApiError as error:
+                # The snapshot behind the pages is gone: only a whole new list is consistent.
+                if error.code != 410:
+                    raise
+        raise UnreachableError(
+            f"the list of {selection.kind.resource} expired {RESTARTS} times before it was read;"
+            " try a namespace with -n"
+        )
+
+    def _pages(self, selection: Selection) -> Iterator[list[Any]]:
+        query = [("limit", str(PAGE))]
+        if selection.labels:
+            query.append(("labelSelector", selection.labels))
+        if selection.fields:
+            query.append(("fieldSelector", selection.fields))
+        path = selection.kind.path(selection.namespace)
+        accept = _METADATA_LIST if selection.metadata_only else "application/json"
+        token, seen = "", set[str]()
+        while True:
+            more = [("continue", token)] if token else []
+            body = self._ask("GET", path, query=[*query, *more], accept=accept)
+            meta, items = body.get("metadata"), body.get("items", "missing")
+            # An empty list of metadata has `items: null`.
+            items = [] if items is None else items
+            is_list = str(body.get("kind")).endswith("List") and isinstance(items, list)
+            if not is_list or not isinstance(meta, Mapping):
+                raise UnreachableError(f"the answer to GET {path} is not a list of objects")
+            yield items
+            token = meta.get("continue") or ""
+            if not token:
+                return
+            if token in seen:
+                raise UnreachableError(f"the pages of GET {path} do not end")
+            seen.add(token)
+
+    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+        """The object, or None when the server says that there is none. Raises ApiError.
+
+        A 404 of a gateway, or of a kind that is not served, does not speak of this object and is
+        raised like every other error.
+        """
+        accept = _METADATA if metadata_only else "application/json"
+        try:
+            return self._ask("GET", ref.kind.path(ref.namespace, ref.name), accept=accept)
+        except ApiError as error:
+            if error.code == 404 and error.about == ref.name:
+                return None
+            raise
+
+    def perform(self, step: Step, *, dry_run: bool = False) -> None:
+        """Send one step; with `dry_run` everything happens but the change (`dryRun=All`).
+
+        Raises ApiError with the server's words, UnreachableError when it may have happened.
+        """
+        path = step.ref.kind.path(step.ref.namespace, step.ref.name)
+        if step.action is Action.DELETE_POD:
+            if step.ref.kind is not POD:
+                raise ValueError(f"only pods are deleted, not {step.ref}")
+            # The API server ignores the query of a DELETE that has a body, dryRun included.
+            options = {**step.body, "dryRun": ["All"]} if dry_run else step.body
+            self._ask("DELETE", path, body=options)
+            return
+        query = [("dryRun", "All")] if dry_run else []
+        self._ask(
+            "PATCH",
+            path,
+            query=[*query, ("fieldManager", FIELD_MANAGER)],
+            body=step.body,
+            content_type="application/merge-patch+json",
+        )
+
+    def why_not_allowed(self, verb: str, ref: Ref) -> str | None:
+        """None when this user may, otherwise the missing right. Raises ApiError."""
+        attributes = {
+            "verb": verb,
+            "group": ref.kind.group,
+            "version": ref.kind.version,
+            "resource": ref.kind.plural,
+            "namespace": ref.namespace,
+            "name": ref.name,
+        }
+        answer = self._ask(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        status = answer.get("status")
+        if isinstance(status, Mapping) and status.get("allowed") is True:
+            return None
+        return f"this user may not {verb} {ref.kind.resource} in namespace {ref.namespace}"
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Mapping[str, Any]:
+        response = self._transport.request(
+            method, path, query=query, body=body, content_type=content_type, accept=accept
+        )
+        self._server_time = response.date or self._server_time
+        if response.status >= 400:
+            raise api_error(response, f"{method} {path}")
+        answer = response.json()
+        if not isinstance(answer, Mapping):
+            raise UnreachableError(f"the answer to {method} {path} is not a Kubernetes object")
+        return answer
+
+
+def api_error(response: HttpResponse, what: str) -> ApiError:
+    """The error that the server's Status describes, or its bare HTTP status."""
+    try:
+        status = response.json()
+    except UnreachableError:
+        status = None
+    if not isinstance(status, Mapping) or status.get("kind") != "Status":
+        # Bodies of gateways are not shown: they are pages, and may hold what nobody asked for.
+        return ApiError(response.status, "", f"{what}: HTTP status {response.status}")
+    details = status.get("details")
+    return ApiError(
+        response.status,
+        str(status.get("reason") or ""),
+        str(status.get("message") or what),
+        about=str(details.get("name") or "") if isinstance(details, Mapping) else "",
+    )

@@ -1,0 +1,398 @@
+"""The one order in which targets are released: plan, confirm, look again, save, send, verify.
+
+Everything that decides is elsewhere; here things happen, one after the other, and whatever was
+sent is told: after the first change no exception leaves this module without its report.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Protocol
+
+from kubectl_harvester_stuck import denials, finalizers, read
+from kubectl_harvester_stuck import plan as planning
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.errors import (
+    ApiError,
+    ExitStatus,
+    StuckError,
+    UnreachableError,
+    gravest,
+)
+from kubectl_harvester_stuck.guards import Answers
+from kubectl_harvester_stuck.kinds import VMI
+from kubectl_harvester_stuck.model import (
+    Action,
+    GuardResult,
+    Object,
+    Outcome,
+    Plan,
+    Ref,
+    Request,
+    Result,
+    State,
+    Step,
+    StepReport,
+    Verdict,
+)
+
+POLL = timedelta(seconds=0.5)
+
+
+class Clock(Protocol):
+    """Time that passes here, for waiting only; ages are told by the API server's clock."""
+
+    def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Operator(Protocol):
+    """The person, or the flags that speak for them."""
+
+    def confirm(self, plans: Sequence[Plan], digest: str) -> None:
+        """Show the plans; return on a yes, raise RefusedError on everything else."""
+
+    def tell(self, text: str) -> None:
+        """Say what is being waited for."""
+
+
+class Archive(Protocol):
+    """Where objects are saved before they are changed."""
+
+    def save(self, plan: Plan, objects: Sequence[Object], digest: str) -> str:
+        """Save and sync; returns the place. Raises BackupError."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long controllers get after a step, and how long to wait until all is gone."""
+
+    settle: timedelta = timedelta(seconds=30)
+    timeout: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A target for which there could be no plan."""
+
+    ref: Ref
+    error: StuckError
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that one `unstick` came to."""
+
+    digest: str
+    outcomes: tuple[Outcome, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status of the contract."""
+        return gravest(
+            *(status_of(outcome) for outcome in self.outcomes),
+            *(failure.error.status for failure in self.failures),
+        )
+
+
+def status_of(outcome: Outcome) -> ExitStatus:
+    """What one outcome means for the exit status: success only with a positive reason."""
+    if outcome.result in (Result.GONE, Result.FREED, Result.PLANNED):
+        return ExitStatus.OK
+    if outcome.changed or outcome.result in (Result.STILL_THERE, Result.UNKNOWN):
+        return ExitStatus.UNVERIFIED
+    return ExitStatus.REFUSED
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a run works with."""
+
+    cluster: Cluster
+    server: str
+    operator: Operator
+    archive: Archive
+    clock: Clock
+    waits: Waits = field(default_factory=Waits)
+
+
+def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhooks: bool) -> Run:
+    """`--dry-run`: the plans, with the API server's word on each step.
+
+    `ask_webhooks` sends every step with `dryRun=All`, so that admission answers; nothing else
+    than reads and access reviews is sent otherwise.
+    """
+    plans, failures = _plan_all(desk, targets, request, dry_run=ask_webhooks)
+    outcomes = tuple(
+        _refused(plan)
+        if plan.refusals
+        else Outcome(
+            plan, Result.PLANNED, tuple(StepReport(s, "planned", False) for s in plan.steps)
+        )
+        for plan in plans
+    )
+    return Run(planning.digest(desk.server, plans), outcomes, failures)
+
+
+def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
+    """Release the targets, as far as every guard passes and the operator agrees.
+
+    Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
+    before anything was changed; never after that.
+    """
+    plans, failures = _plan_all(desk, targets, request, dry_run=True)
+    digest = planning.digest(desk.server, plans)
+    if all(plan.refusals for plan in plans):
+        return Run(digest, tuple(map(_refused, plans)), failures)
+    desk.operator.confirm(plans, digest)
+    outcomes, errors = [], list(failures)
+    with _patient_interrupt(desk.operator) as interrupted:
+        for plan in plans:
+            if plan.refusals:
+                outcomes.append(_refused(plan))
+            elif interrupted():
+                reason = "interrupted; nothing was sent for it"
+                outcomes.append(Outcome(plan, Result.REFUSED, reason=reason))
+            else:
+                try:
+                    outcomes.append(_release(desk, plan, request, digest, interrupted))
+                except StuckError as error:
+                    errors.append(Failure(plan.ref, error))
+    return Run(digest, tuple(outcomes), tuple(errors))
+
+
+def _refused(plan: Plan) -> Outcome:
+    by_webhook = all(guard.guard == "webhooks-accept" for guard in plan.refusals)
+    result = Result.DENIED if by_webhook else Result.REFUSED
+    return Outcome(plan, result, refusals=plan.refusals)
+
+
+def _plan_all(
+    desk: Desk, targets: Sequence[Ref], request: Request, *, dry_run: bool
+) -> tuple[tuple[Plan, ...], tuple[Failure, ...]]:
+    snapshot = read.around(desk.cluster, targets)
+    plans, failures = [], []
+    for ref in targets:
+        try:
+            plans.append(_plan(desk, Case(ref, snapshot), request, dry_run=dry_run))
+        except StuckError as error:
+            failures.append(Failure(ref, error))
+    return tuple(plans), tuple(failures)
+
+
+def _plan(
+    desk: Desk,
+    case: Case,
+    request: Request,
+    *,
+    dry_run: bool,
+    shown: tuple[Step, ...] | None = None,
+) -> Plan:
+    """Draft, and only if every other guard passes, ask the API server about the steps."""
+    draft = planning.build(case, request, shown=shown)
+    if draft.refusals:
+        return draft
+    permissions = {step.ref: _permission(desk.cluster, step) for step in draft.steps}
+    answers = Answers(permissions)
+    if dry_run and all(answer is None for answer in permissions.values()):
+        answers = Answers(
+            permissions, {step.ref: _admission(desk.cluster, step) for step in draft.steps}
+        )
+    return planning.build(case, request, answers=answers, shown=shown)
+
+
+def _permission(cluster: Cluster, step: Step) -> str | None:
+    verb = "delete" if step.action is Action.DELETE_POD else "patch"
+    try:
+        return cluster.why_not_allowed(verb, step.ref)
+    except ApiError as error:
+        return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
+
+
+def _admission(cluster: Cluster, step: Step) -> str | None:
+    try:
+        cluster.perform(step, dry_run=True)
+    except ApiError as error:
+        return f"{step.ref}: {_with_cure(error)}"
+    return None
+
+
+def _with_cure(error: ApiError) -> str:
+    return f"{error}; {denials.cure_of(error.message)}" if error.is_from_webhook else str(error)
+
+
+def _release(
+    desk: Desk,
+    plan: Plan,
+    request: Request,
+    digest: str,
+    interrupted: Callable[[], bool],
+) -> Outcome:
+    """One confirmed plan: look again, save, then step by step until nothing is left to do."""
+    snapshot = read.around(desk.cluster, [plan.ref])
+    case = Case(plan.ref, snapshot)
+    again = _plan(desk, case, request, dry_run=True, shown=plan.steps)
+    if again.refusals:
+        return _refused(again)
+    saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
+    backup = desk.archive.save(again, saved, digest)
+    # From here on something may have been changed: nothing is raised any more, all is told.
+    outcome = Outcome(plan, Result.UNKNOWN, backup=backup)
+    step: Step | None = again.steps[0]
+    while step is not None:
+        report = _send(desk.cluster, step)
+        reports = (*outcome.reports, report)
+        outcome = replace(outcome, reports=reports, leftovers=_leftovers(plan, reports))
+        if report.status.startswith(("conflict", "denied")):
+            result = Result.CONFLICT if report.status.startswith("conflict") else Result.DENIED
+            return replace(outcome, result=result, reason=report.status)
+        outcome, step = _next(desk, plan, request, outcome, interrupted)
+    return outcome
+
+
+def _leftovers(plan: Plan, reports: Sequence[StepReport]) -> tuple[str, ...]:
+    """What the finalizers that were removed unfinished have left to be done."""
+    sent = {(report.step.ref, name) for report in reports for name in report.step.removes}
+    return tuple(
+        finalizers.left_behind(judgment)
+        for judgment in plan.leaves_behind
+        if (judgment.ref, judgment.name) in sent
+    )
+
+
+def _send(cluster: Cluster, step: Step) -> StepReport:
+    """Send one step. Whatever happens is a report."""
+    try:
+        cluster.perform(step)
+    except ApiError as error:
+        if error.code == 404 and error.about == step.ref.name:
+            return StepReport(step, "already gone", changed=False)
+        if error.code == 409 or (error.code == 422 and "metadata.uid" in error.message):
+            return StepReport(step, f"conflict: {error.message}", changed=False)
+        if error.code >= 500 and not error.is_from_webhook:
+            # Such an answer can come after the change was stored.
+            return StepReport(step, f"unknown: {error}", changed=True)
+        return StepReport(step, f"denied: {_with_cure(error)}", changed=False)
+    except UnreachableError as error:
+        return StepReport(step, f"unknown: {error}", changed=True)
+    return StepReport(step, "done", changed=True)
+
+
+def _next(
+    desk: Desk, plan: Plan, request: Request, outcome: Outcome, interrupted: Callable[[], bool]
+) -> tuple[Outcome, Step | None]:
+    """Let the controllers work, read again, and say how it stands and what is still needed."""
+    done = {report.step.ref for report in outcome.reports}
+    try:
+        if _wait_until_gone(desk, plan, desk.waits.settle, interrupted):
+            return replace(outcome, result=_success(plan)), None
+        if interrupted():
+            return replace(outcome, result=Result.STILL_THERE, reason="interrupted"), None
+        if all(step.ref in done for step in plan.steps):
+            return _verify(desk, plan, outcome, interrupted), None
+        case = Case(plan.ref, read.around(desk.cluster, [plan.ref]))
+        again = _plan(desk, case, request, dry_run=True)
+        refusals = again.refusals or tuple(
+            GuardResult("unchanged", Verdict.REFUSE, stray)
+            for step in again.steps
+            if (stray := _why_not_agreed(step, plan, done)) is not None
+        )
+        if refusals:
+            verified = _verify(desk, plan, outcome, interrupted)
+            released = verified.result is _success(plan)
+            return (verified if released else replace(verified, refusals=refusals)), None
+        return outcome, again.steps[0]
+    except StuckError as error:
+        return _verify(desk, plan, replace(outcome, reason=str(error)), interrupted), None
+
+
+def _why_not_agreed(step: Step, plan: Plan, done: set[Ref]) -> str | None:
+    """None if the operator agreed to this step: the same object, nothing removed beyond that."""
+    if step.ref in done:
+        return f"{step.ref} is still there after it was changed once"
+    for agreed in plan.steps:
+        if (step.ref, step.uid) == (agreed.ref, agreed.uid):
+            beyond = sorted(set(step.removes) - set(agreed.removes))
+            return f"{step.ref} would now lose {', '.join(beyond)} as well" if beyond else None
+    return f"{step.ref} was not in the plan that was shown"
+
+
+def _verify(desk: Desk, plan: Plan, outcome: Outcome, interrupted: Callable[[], bool]) -> Outcome:
+    """Wait until everything is gone, by uid; what cannot be seen is unknown, never success."""
+    try:
+        gone = _wait_until_gone(desk, plan, desk.waits.timeout, interrupted)
+    except StuckError as error:
+        return replace(outcome, result=Result.UNKNOWN, reason=outcome.reason or str(error))
+    return replace(outcome, result=_success(plan) if gone else Result.STILL_THERE)
+
+
+def _success(plan: Plan) -> Result:
+    return Result.GONE if plan.state is State.TERMINATING else Result.FREED
+
+
+def _goals(plan: Plan) -> list[tuple[Ref, str]]:
+    """What has to be gone, with its uid, before the target counts as released."""
+    if plan.state is State.TERMINATING:
+        return [(plan.ref, plan.uid)]
+    if plan.state is State.STOPPING:
+        return [(step.ref, step.uid) for step in plan.steps if step.ref.kind is VMI]
+    return [(step.ref, step.uid) for step in plan.steps]
+
+
+def _wait_until_gone(
+    desk: Desk, plan: Plan, limit: timedelta, interrupted: Callable[[], bool]
+) -> bool:
+    """Whether every goal is gone within `limit`. Raises StuckError when that cannot be seen."""
+    started = desk.clock.monotonic()
+    left = _goals(plan)
+    if not left:
+        return False
+    while True:
+        blind: StuckError | None = None
+        try:
+            left = [(ref, uid) for ref, uid in left if _is_there(desk.cluster, ref, uid)]
+        except UnreachableError as error:
+            blind = error  # an API server that restarts is worth waiting for
+        waited = desk.clock.monotonic() - started
+        if not left or waited >= limit.total_seconds() or interrupted():
+            if blind is not None:
+                raise blind
+            return not left
+        desk.operator.tell(f"waiting for {left[0][0]} to go ({int(waited)}s)")
+        desk.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
+
+
+def _is_there(cluster: Cluster, ref: Ref, uid: str) -> bool:
+    """Whether this very object still exists; one of the same name is another one."""
+    body = cluster.get(ref, metadata_only=True)
+    return body is not None and Object.parse_as(ref, body).uid == uid
+
+
+@contextmanager
+def _patient_interrupt(operator: Operator) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait until the request in flight has been answered and told.
+
+    Yields a function that says whether it was pressed. Signals can only be handled in the main
+    thread; elsewhere nothing is changed.
+    """
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def press(number: int, _: object) -> None:
+        pressed.append(number)
+        operator.tell("interrupted: stopping after the request in flight")
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

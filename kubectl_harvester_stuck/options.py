@@ -1,0 +1,124 @@
+"""Flags as kubectl spells them, declared once and taken before or after the command's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.kinds import Kind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """`5m`, `1h30m`, `45`: see `durations`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """The duration. Fails with click's usage error."""
+        if isinstance(value, timedelta):
+            return value
+        from kubectl_harvester_stuck import durations
+
+        try:
+            return durations.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TargetKind(click.ParamType):  # type: ignore[type-arg]
+    """`vm`, `vmis`, `virtualmachines.kubevirt.io` and so on."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Kind:
+        """The kind. Fails with click's usage error."""
+        from kubectl_harvester_stuck.kinds import TARGET_KINDS, Kind
+
+        if isinstance(value, Kind):
+            return value
+        kind = TARGET_KINDS.get(str(value).lower())
+        if kind is None:
+            self.fail(f"{value!r} is neither vm nor vmi", param, ctx)
+        return kind
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Remember a flag that was given; the one nearest to the command wins."""
+    given: dict[str, Any] = ctx.ensure_object(dict)
+    if value not in (None, (), False) and param.name:
+        given[param.name] = value
+
+
+class ConnectionOption(click.Option):
+    """An option of every command that speaks to a cluster."""
+
+
+class Command(click.Command):
+    """A command whose help shows its own options before those of the connection."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the two sections."""
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                (shared if isinstance(param, ConnectionOption) else own).append(record)
+        for title, records in (("Options", own), ("Options of kubectl", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(
+        *names, cls=ConnectionOption, callback=_keep, expose_value=False, **settings
+    )
+
+
+_CONNECTION = (
+    _option("--kubeconfig", metavar="FILE", help="Path to the kubeconfig file."),
+    _option("--context", metavar="NAME", help="The kubeconfig context to use."),
+    _option("--cluster", metavar="NAME", help="The kubeconfig cluster to use."),
+    _option("--user", metavar="NAME", help="The kubeconfig user to use."),
+    _option("-s", "--server", metavar="URL", help="Address of the API server."),
+    _option("--token", metavar="TOKEN", help="Bearer token for the API server."),
+    _option("--as", "as_", metavar="USER", help="Act as this user."),
+    _option("--as-group", "as_groups", metavar="GROUP", multiple=True, help="Act as this group."),
+    _option("--as-uid", "as_uid", metavar="UID", help="Act as this uid."),
+    _option("--certificate-authority", metavar="FILE", help="CA certificate of the API server."),
+    _option("--client-certificate", metavar="FILE", help="Client certificate for TLS."),
+    _option("--client-key", metavar="FILE", help="Client key for TLS."),
+    _option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the certificate."),
+    _option("--tls-server-name", metavar="NAME", help="Name to check the certificate against."),
+    _option("--request-timeout", type=Duration(), help="Longest wait for one answer (default 1m)."),
+    _option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's)."),
+    _option("-v", "--v", "verbosity", type=int, metavar="LEVEL", help="6 and more: requests."),
+)
+
+
+def connection(function: F) -> F:
+    """Everything that says which cluster, as whom, and in which namespace."""
+    for option in reversed(_CONNECTION):
+        function = option(function)
+    return function
+
+
+def output(*formats: str) -> Callable[[F], F]:
+    """`-o`, with the formats that the command has."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        help="How to print the answer.",
+    )

@@ -1,0 +1,140 @@
+"""Everything around the named targets, in two rounds of parallel requests.
+
+What fails is recorded as unreadable with its reason, so that the rest can be shown and every
+decision that needs the missing part is blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kubectl_harvester_stuck import finalizers
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.cluster import Cluster, Selection
+from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
+from kubectl_harvester_stuck.kinds import (
+    HARVESTER_NAMESPACE,
+    LEASE,
+    LEASE_NAMESPACE,
+    MIGRATION,
+    NODE,
+    POD,
+    VM,
+    VMI,
+    Kind,
+)
+from kubectl_harvester_stuck.model import Object, Ref
+from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
+
+WORKERS = 8
+VIRT_HANDLERS = "kubevirt.io=virt-handler"
+
+
+def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
+    """Everything that a plan for these targets depends on.
+
+    The number of requests depends on the kinds, namespaces and nodes involved, apart from the
+    VM and the VMI of each target. Raises UnreachableError when the API server is.
+    """
+    wanted = tuple(targets)
+    reader = _Reader(cluster)
+    namespaces = sorted({ref.namespace for ref in wanted})
+    with ThreadPoolExecutor(WORKERS) as pool:
+        both = {Ref(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
+        selections = [
+            Selection(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
+        ]
+        if HARVESTER_NAMESPACE not in namespaces:
+            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
+        reader.read(pool, both, selections)
+        snapshot = reader.snapshot()
+        cases = [Case(ref, snapshot) for ref in wanted]
+        nodes = {name for case in cases for name in _nodes(case)}
+        subjects = tuple(item for item in snapshot.found.values() if item is not None)
+        reader.read(
+            pool,
+            {Ref("", name, NODE) for name in nodes}
+            | {Ref(LEASE_NAMESPACE, name, LEASE) for name in nodes},
+            [
+                Selection(kind, namespace, metadata_only=kind.metadata_only)
+                for namespace in namespaces
+                for kind in sorted(finalizers.kinds_needed(subjects), key=lambda kind: kind.plural)
+            ],
+        )
+    return reader.snapshot()
+
+
+def _nodes(case: Case) -> tuple[str, ...]:
+    try:
+        return case.nodes
+    except UnreadableError:
+        return ()  # the guard that needs them will meet the same gap
+
+
+def _everything(_: Any) -> bool:
+    return True
+
+
+def _is_of_kubevirt(pod: Any) -> bool:
+    """Whether a pod may run a guest or is virt-handler; other workloads are let go at once.
+
+    A pod that cannot be read is kept, so that it is named and blocks.
+    """
+    meta = pod.get("metadata") if isinstance(pod, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return True
+    text = f"{meta.get('labels')} {meta.get('ownerReferences')}"
+    return "kubevirt.io" in text or "harvesterhci.io" in text
+
+
+_WANTED: dict[Kind, Callable[[Any], bool]] = {POD: _is_of_kubevirt}
+
+
+class _Reader:
+    """Collects the answers and the failures of many reads."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._listed: dict[Scope, tuple[Object, ...]] = {}
+        self._found: dict[Ref, Object | None] = {}
+        self._unreadable: dict[Scope | Ref, str] = {}
+
+    def read(
+        self, pool: ThreadPoolExecutor, refs: Iterable[Ref], selections: Iterable[Selection]
+    ) -> None:
+        """Get the objects and list the selections, all at once."""
+        gets = {ref: pool.submit(self._cluster.get, ref) for ref in refs}
+        lists = {
+            item: pool.submit(self._cluster.items, item, _WANTED.get(item.kind, _everything))
+            for item in selections
+        }
+        for ref, one in gets.items():
+            try:
+                body = one.result()
+                self._found[ref] = None if body is None else Object.parse_as(ref, body)
+            except StuckError as error:
+                self._fail(ref, error)
+        for item, many in lists.items():
+            scope = (item.kind, item.namespace or "")
+            try:
+                self._listed[scope] = tuple(Object.parse(item.kind, one) for one in many.result())
+            except ApiError as error:
+                if error.code == 404 and item.kind.optional:
+                    self._listed[scope] = ()
+                else:
+                    self._fail(scope, error)
+            except StuckError as error:
+                self._fail(scope, error)
+
+    def _fail(self, what: Scope | Ref, error: StuckError) -> None:
+        if isinstance(error, UnreachableError):
+            raise error
+        self._unreadable[what] = error.why if isinstance(error, UnreadableError) else str(error)
+
+    def snapshot(self) -> ClusterSnapshot:
+        """What has been read so far."""
+        return ClusterSnapshot(
+            self._cluster.now, dict(self._listed), dict(self._found), dict(self._unreadable)
+        )

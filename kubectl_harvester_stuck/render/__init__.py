@@ -1,0 +1,32 @@
+"""Values to text: one module for people, one for programs. Nothing here reads or decides.
+
+To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
+"""
+
+from __future__ import annotations
+
+from kubectl_harvester_stuck.flow import Run
+from kubectl_harvester_stuck.model import Listing
+from kubectl_harvester_stuck.render import people, structured
+from kubectl_harvester_stuck.render.invocation import Invocation
+
+FORMATS = ("table", "wide", "json", "yaml", "name")
+DOCUMENTS = ("json", "yaml")
+
+
+def listing(found: Listing, output: str, where: Invocation, *, headers: bool = True) -> str:
+    """The answer of `list`."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.listing(found, where), output)
+    if output == "name":
+        return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
+    return people.listing(found, wide=output == "wide", headers=headers)
+
+
+def run(done: Run, output: str, where: Invocation) -> str:
+    """The answer of `unstick`, dry or not."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.run(done, where), output)
+    if output == "name":
+        return people.names(done)
+    return people.run(done, where)

@@ -1,0 +1,28 @@
+"""How the program was called, so that the commands it prints work when pasted."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from kubectl_harvester_stuck.kinds import VM
+from kubectl_harvester_stuck.model import Ref
+
+PROGRAM = ("kubectl", "harvester-stuck")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The cluster that is spoken to, and the flags that led there (never a token)."""
+
+    context: str
+    server: str
+    connection: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """The flags of `unstick` that were given, to be repeated."""
+
+    def unstick(self, ref: Ref, *more: str) -> str:
+        """The command that releases `ref`, as it would be typed."""
+        kind = "vm" if ref.kind is VM else "vmi"
+        words = (*PROGRAM, "unstick", kind, ref.name, "-n", ref.namespace)
+        return shlex.join((*words, *self.connection, *self.options, *more))

@@ -1,0 +1,235 @@
+"""Tables and screens for people; they fit 80 columns unless a name alone does not.
+
+Whatever comes from the cluster goes through `safe`: a name, a message or an annotation must not
+be able to move the cursor of the operator's terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from kubectl_harvester_stuck.durations import human
+from kubectl_harvester_stuck.flow import Run
+from kubectl_harvester_stuck.kinds import VM
+from kubectl_harvester_stuck.model import (
+    Action,
+    Judgment,
+    Listing,
+    Missing,
+    Outcome,
+    Plan,
+    Result,
+    Step,
+    Target,
+)
+from kubectl_harvester_stuck.render.invocation import Invocation
+
+WIDTH = 80
+
+
+def safe(text: str) -> str:
+    """`text` without control and formatting characters, as one line."""
+    return "".join(
+        character if unicodedata.category(character)[0] != "C" else _visible(character)
+        for character in text
+    )
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t":
+        return " "
+    return f"^{chr(ord(character) + 64)}" if ord(character) < 32 else "\N{REPLACEMENT CHARACTER}"
+
+
+def listing(found: Listing, *, wide: bool, headers: bool) -> str:
+    """The table of what is stuck; empty text when nothing is."""
+    if not found.targets:
+        return ""
+    names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
+    rows = [_row(target, found) for target in found.targets]
+    if wide:
+        names += ["FINALIZERS"]
+        rows = [
+            [*row, ",".join(target.finalizers) or "<none>"]
+            for row, target in zip(rows, found.targets, strict=True)
+        ]
+    return table(names if headers else [], rows)
+
+
+def _row(target: Target, found: Listing) -> list[str]:
+    kind = "VM" if target.ref.kind is VM else "VMI"
+    return [
+        target.ref.namespace,
+        kind,
+        target.ref.name,
+        target.state.value,
+        human(found.taken_at - target.since),
+        target.node or "<unknown>",
+    ]
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as kubectl prints it."""
+    import tabulate
+
+    look = tabulate.TableFormat(
+        lineabove=None,
+        linebelowheader=None,
+        linebetweenrows=None,
+        linebelow=None,
+        headerrow=tabulate.DataRow("", "   ", ""),
+        datarow=tabulate.DataRow("", "   ", ""),
+        padding=0,
+        with_header_hide=None,
+    )
+    before, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        text = tabulate.tabulate(
+            [[safe(cell) for cell in row] for row in rows],
+            headers=list(headers),
+            tablefmt=look,
+            disable_numparse=True,
+            stralign="left",
+        )
+    finally:
+        tabulate.MIN_PADDING = before
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def missing(items: Sequence[Missing]) -> str:
+    """What could not be read, one line each, with what to do about it."""
+    lines = [
+        f"could not read {item.resource} in"
+        f" {f'namespace {item.namespace}' if item.namespace else 'all namespaces'}:"
+        f" {item.reason}: {item.message}"
+        for item in items
+    ]
+    if any(item.reason == "Forbidden" and item.namespace is None for item in items):
+        lines.append("name a namespace that you may read: -n NAMESPACE")
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:
+    """Everything that the operator agrees to: where, what, in which order, exactly."""
+    parts = [_where(where)]
+    for plan in plans:
+        parts.append(_refusal(plan, where) if plan.refusals else _plan(plan))
+    return "\n".join([*parts, f"Digest {digest}\n"])
+
+
+def run(done: Run, where: Invocation) -> str:
+    """What became of every target."""
+    parts = [_outcome(outcome, where) for outcome in done.outcomes]
+    if any(outcome.result is Result.PLANNED for outcome in done.outcomes):
+        parts = [_where(where), *parts, f"Digest {done.digest}\n"]
+    return "\n".join(parts)
+
+
+def names(done: Run) -> str:
+    """The targets that were released, or would be."""
+    wanted = (Result.GONE, Result.FREED, Result.PLANNED)
+    released = [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
+    return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in released)
+
+
+def _where(where: Invocation) -> str:
+    return f"Context {safe(where.context) or '<none>'}\nServer  {safe(where.server)}\n"
+
+
+def _plan(plan: Plan) -> str:
+    on = f" on node {plan.node}" if plan.node else ""
+    lines = [f"{plan.ref}: {plan.state.value if plan.state else 'not stuck'}{on}"]
+    for number, step in enumerate(plan.steps, start=1):
+        lines += _step(number, step, plan)
+    for node in plan.powered_off:
+        lines += _wrap(f"by your word alone: node {node} has no power", "  ")
+    for item in plan.leaves_behind:
+        lines += _wrap(f"leaves behind: {item.leaves_behind} ({item.reason})", "  ")
+    overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
+    for guard in overridden:
+        lines += _wrap(f"{guard.guard} {guard.reason}", "  ")
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _step(number: int, step: Step, plan: Plan) -> list[str]:
+    body = json.dumps(step.body, separators=(",", ":"))
+    if step.action is Action.DELETE_POD:
+        return [f"  {number}. delete pod {step.ref.name} without waiting for its node",
+                f"     {body}"]  # fmt: skip
+    states = {(item.ref, item.name): item for item in plan.judgments}
+    lines = [f"  {number}. patch {step.ref}"]
+    for name in step.removes:
+        lines += _wrap(f"removes {name}: {_state(states[step.ref, name])}", "     ")
+    lines += [f"     keeps   {name}" for name in step.keeps]
+    return [*lines, f"     {body}"]
+
+
+def _state(item: Judgment) -> str:
+    return f"{item.state.value}, {item.reason}"
+
+
+def _refusal(plan: Plan, where: Invocation) -> str:
+    lines = [f"{plan.ref}: refused, nothing was changed"]
+    for guard in plan.refusals:
+        lines += _wrap(f"{guard.guard}: {guard.reason}", "  ")
+    lines += _next(plan, where)
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _next(plan: Plan, where: Invocation) -> list[str]:
+    if not plan.silent_nodes:
+        return []
+    vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
+    return [
+        f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
+        f"    {where.unstick(plan.ref, *vouched)}",
+    ]
+
+
+_SAYS = {
+    Result.GONE: "released, it is gone",
+    Result.FREED: "freed",
+    Result.STILL_THERE: "STILL THERE, although it was changed",
+    Result.UNKNOWN: "UNKNOWN: it was changed, and could not be looked at afterwards",
+    Result.DENIED: "denied by the API server",
+    Result.CONFLICT: "conflict: it changed at the last moment",
+}
+
+
+def _outcome(outcome: Outcome, where: Invocation) -> str:
+    plan = outcome.plan
+    if outcome.result is Result.PLANNED:
+        return _plan(plan)
+    lines = [f"{plan.ref}: {_SAYS.get(outcome.result, 'refused')}"]
+    if not outcome.changed and outcome.result not in (Result.GONE, Result.FREED):
+        lines[0] += ", nothing was changed"
+    for report in outcome.reports:
+        act = "delete" if report.step.action is Action.DELETE_POD else "patch"
+        removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
+        lines += _wrap(f"{act} {report.step.ref}: {report.status}{removed}", "  ")
+    told = {report.status for report in outcome.reports}
+    if outcome.reason and outcome.reason not in told:
+        lines += _wrap(outcome.reason, "  ")
+    for guard in outcome.refusals:
+        lines += _wrap(f"{guard.guard}: {guard.reason}", "  ")
+    if outcome.refusals and not outcome.changed:
+        lines += _next(plan, where)
+    for leftover in outcome.leftovers:
+        lines += _wrap(f"left behind: {leftover}", "  ")
+    if outcome.backup:
+        lines.append(f"  saved before: {outcome.backup}")
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _wrap(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

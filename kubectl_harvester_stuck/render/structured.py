@@ -1,0 +1,146 @@
+"""The documents of `-o json` and `-o yaml`: keys are added, never renamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.flow import Run
+from kubectl_harvester_stuck.model import Listing, Outcome, Plan, Ref, Step, Target
+from kubectl_harvester_stuck.render.invocation import Invocation
+
+SCHEMAS = {"list": "harvester-stuck/list/v1", "unstick": "harvester-stuck/unstick/v1"}
+
+Document = dict[str, Any]
+
+
+def dump(document: Mapping[str, Any], output: str) -> str:
+    """The document as text, ending in a line break."""
+    if output == "yaml":
+        import yaml
+
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return text
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def listing(found: Listing, where: Invocation) -> Document:
+    """`list`."""
+    return {
+        "schema": SCHEMAS["list"],
+        "context": where.context,
+        "server": where.server,
+        "takenAt": _time(found.taken_at),
+        "items": [_target(row, found.taken_at) for row in found.targets],
+        "incomplete": [
+            {
+                "resource": item.resource,
+                "namespace": item.namespace,
+                "reason": item.reason,
+                "message": item.message,
+            }
+            for item in found.missing
+        ],
+    }
+
+
+def run(done: Run, where: Invocation) -> Document:
+    """`unstick`."""
+    return {
+        "schema": SCHEMAS["unstick"],
+        "context": where.context,
+        "server": where.server,
+        "digest": done.digest,
+        "items": [_outcome(outcome) for outcome in done.outcomes],
+        "errors": [
+            {"target": _ref(failure.ref), "message": str(failure.error)}
+            for failure in done.failures
+        ],
+    }
+
+
+def failure(command: str, error: StuckError) -> Document:
+    """What stands on stdout when a command failed before it had an answer."""
+    return {
+        "schema": SCHEMAS.get(command, f"harvester-stuck/{command}/v1"),
+        "items": [],
+        "error": {"message": str(error), "exitStatus": int(error.status)},
+    }
+
+
+def _outcome(outcome: Outcome) -> Document:
+    plan = outcome.plan
+    sent = {report.step.ref: report.status for report in outcome.reports}
+    return {
+        "target": _planned(plan),
+        "outcome": outcome.result.value,
+        "reason": outcome.reason,
+        "steps": [_step(step, sent.get(step.ref, "not sent")) for step in plan.steps],
+        "refusals": [{"guard": guard.guard, "reason": guard.reason} for guard in outcome.refusals],
+        "guards": [
+            {"id": guard.guard, "result": guard.verdict.value, "reason": guard.reason}
+            for guard in plan.guards
+        ],
+        "finalizers": [
+            {
+                "name": item.name,
+                "object": str(item.ref),
+                "owner": item.owner,
+                "state": item.state.value,
+                "reason": item.reason,
+                "leavesBehind": item.leaves_behind,
+            }
+            for item in plan.judgments
+        ],
+        "backup": outcome.backup,
+        "leftovers": list(outcome.leftovers),
+    }
+
+
+def _step(step: Step, status: str) -> Document:
+    return {
+        "action": step.action.value,
+        "target": {**_ref(step.ref), "uid": step.uid, "resourceVersion": step.resource_version},
+        "patch": step.body,
+        "status": status,
+    }
+
+
+def _target(row: Target, now: datetime) -> Document:
+    return {
+        **_ref(row.ref),
+        "uid": row.uid,
+        "resourceVersion": row.resource_version,
+        "state": row.state.value,
+        "deletionTimestamp": _time(row.since),
+        "stuckSeconds": max(0, int((now - row.since).total_seconds())),
+        "finalizers": list(row.finalizers),
+        "node": row.node,
+    }
+
+
+def _planned(plan: Plan) -> Document:
+    return {
+        **_ref(plan.ref),
+        "uid": plan.uid,
+        "resourceVersion": plan.resource_version,
+        "state": plan.state.value if plan.state else None,
+        "deletionTimestamp": _time(plan.since) if plan.since else None,
+        "node": plan.node,
+    }
+
+
+def _ref(ref: Ref) -> Document:
+    return {
+        "apiVersion": ref.kind.api_version,
+        "kind": ref.kind.kind,
+        "namespace": ref.namespace,
+        "name": ref.name,
+    }
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,102 @@
+"""The operator at the terminal: progress, the preview, and the question."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from kubectl_harvester_stuck.errors import RefusedError
+from kubectl_harvester_stuck.model import Plan
+from kubectl_harvester_stuck.render import people
+from kubectl_harvester_stuck.render.invocation import Invocation
+
+QUIET = 2.0
+"""Seconds before anything is said of progress."""
+
+EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal to redraw one on."""
+
+
+class Terminal:
+    """Speaks on stderr, asks on stdin; stdout is left to the answer."""
+
+    def __init__(self, where: Invocation, *, yes: bool = False, confirmed: str | None = None):
+        self._where = where
+        self._yes = yes
+        self._confirmed = confirmed
+        self._started = time.monotonic()
+        self._last = 0.0
+        self._drawn = False
+
+    def tell(self, text: str) -> None:
+        """Say what is being waited for, once it takes longer than two seconds."""
+        now = time.monotonic()
+        if now - self._started < QUIET:
+            return
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{people.safe(text)}")
+            self._drawn = True
+        elif now - self._last >= EVERY or not self._last:
+            sys.stderr.write(f"{people.safe(text)}\n")
+            self._last = now
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line of progress away again."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
+
+    def confirm(self, plans: Sequence[Plan], digest: str) -> None:
+        """Show the plans and ask. Raises RefusedError on anything but a yes."""
+        self.clear()
+        sys.stderr.write(people.preview(plans, digest, self._where))
+        sys.stderr.flush()
+        if self._confirmed is not None:
+            if self._confirmed != digest:
+                raise RefusedError(
+                    f"the plan is not the one that was confirmed: its digest is {digest} now;"
+                    " nothing was changed"
+                )
+            return
+        if not self._yes:
+            self._ask([plan for plan in plans if not plan.refusals])
+        self._started = time.monotonic()
+
+    def _ask(self, plans: Sequence[Plan]) -> None:
+        wanted = plans[0].ref.key if len(plans) == 1 else f"{len(plans)} {self._where.context}"
+        sys.stderr.write(f"To go ahead, type {people.safe(wanted)}: ")
+        sys.stderr.flush()
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            answer = ""
+        if not answer.endswith("\n"):
+            sys.stderr.write("\n")
+        if answer.strip() != wanted:
+            raise RefusedError(
+                "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
+            )
+
+
+@contextmanager
+def reading(tell: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say `what` after two seconds, for as long as the body runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        started = time.monotonic()
+        while not over.wait(1.0):
+            tell(f"{what} ({int(time.monotonic() - started)}s)")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
