@@ -1,0 +1,53 @@
+# Two commands: `make demo` shows the program at work on a simulated cluster, `make test` runs
+# every check and every test. Both install what they need into .venv and nowhere else; the control
+# plane for the tests is built once and cached outside the tree.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests that wait for nothing but the processor: one worker for each, two at least.
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The interpreter is checked first: a message now is better than a traceback later.
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "error: Python 3.10 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "error: the venv module is missing: on Debian, apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/installed ## Release a stuck VM on a simulated cluster
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.demo
+
+.PHONY: lint
+lint: $(VENV)/installed ## Formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: unit
+unit: $(VENV)/installed ## The tests that need no control plane
+	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" --ignore tests/test_controlplane.py
+
+.PHONY: test
+test: lint ## Every check and every test, the real kube-apiserver included
+	$(BIN)/python -m tests.controlplane.build
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: format
+format: $(VENV)/installed ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove what was made in the tree
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
