@@ -112,8 +112,8 @@ def is_instance_over(case: Case) -> Answer:
         return DONE, "the VMI is gone"
     if case.pods:
         return PENDING, f"pod {case.pods[0].ref.name} still exists"
-    phase = vmi.text("status", "phase") or "not scheduled"
-    return DONE, f"the VMI is {phase} and no pod of it is left"
+    phase = vmi.text("status", "phase") or "none"
+    return DONE, f"no pod of the guest is left (phase {phase})"
 
 
 def _instance_over(_: Object, case: Case) -> Answer:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests import builders
-from tests.builders import Body, ago, bare, parsed, snapshot, stored
 
 from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
@@ -23,6 +21,8 @@ from kubectl_harvester_stuck.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.model import FinalizerState, Ref
+from tests import builders
+from tests.builders import Body, ago, bare, parsed, snapshot, stored
 
 WRANGLER = "wrangler.cattle.io/"
 REMOVED = finalizers.REMOVED_PVCS

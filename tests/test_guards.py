@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests import builders
-from tests.builders import NOW, Body, ago, parsed, snapshot, stored
 
 from kubectl_harvester_stuck import guards, plan
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.guards import GUARDS, Answers
 from kubectl_harvester_stuck.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
 from kubectl_harvester_stuck.model import Plan, Ref, Request, Step, Verdict
+from tests import builders
+from tests.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = Ref("shop", "web", VM)
 OFF = Request(powered_off=frozenset({"node-2"}))
@@ -70,7 +70,7 @@ class Scene:
                                        namespace=self.ref.namespace))  # fmt: skip
         draft = plan.build(case, self.request)
         refs = [step.ref for step in draft.steps]
-        answers = Answers({ref: self.forbid for ref in refs}, {ref: self.deny for ref in refs})
+        answers = Answers(dict.fromkeys(refs, self.forbid), dict.fromkeys(refs, self.deny))
         shown = self.shown(draft.steps) if self.shown else None
         return plan.build(case, self.request, answers=answers, shown=shown)
 
@@ -394,4 +394,4 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     assert silent.silent_nodes == ("node-2",)
     assert Scene(powered_off_scene(heartbeat=ago(minutes=1))).plan().silent_nodes == ()
     assert Scene(powered_off_scene(), unreadable={LEASE: "Forbidden"}).plan().silent_nodes == ()
-    assert NOW == parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp
+    assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW

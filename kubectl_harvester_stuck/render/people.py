@@ -16,7 +16,6 @@ from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
     Action,
-    Judgment,
     Listing,
     Missing,
     Outcome,
@@ -161,14 +160,13 @@ def _step(number: int, step: Step, plan: Plan) -> list[str]:
                 f"     {body}"]  # fmt: skip
     states = {(item.ref, item.name): item for item in plan.judgments}
     lines = [f"  {number}. patch {step.ref}"]
+    # Later steps are judged as things will be when the earlier ones have succeeded.
+    then = "then " if number > 1 else ""
     for name in step.removes:
-        lines += _wrap(f"removes {name}: {_state(states[step.ref, name])}", "     ")
+        item = states[step.ref, name]
+        lines += _wrap(f"removes {name}: {then}{item.state.value}, {item.reason}", "     ")
     lines += [f"     keeps   {name}" for name in step.keeps]
     return [*lines, f"     {body}"]
-
-
-def _state(item: Judgment) -> str:
-    return f"{item.state.value}, {item.reason}"
 
 
 def _refusal(plan: Plan, where: Invocation) -> str:
