@@ -89,7 +89,7 @@ def list_(
             older_than=older_than,
         )
     terminal.clear()
-    click.echo(render.listing(found, output, where, headers=not no_headers), nl=False)
+    _answer(render.listing(found, output, where, headers=not no_headers))
     click.echo(people.missing(found.missing), nl=False, err=True)
     if not found.targets and not found.missing and output not in render.DOCUMENTS:
         place = "" if all_namespaces else f" in {namespace} namespace"
@@ -231,7 +231,7 @@ def unstick(
         with reading(terminal.tell, "reading the cluster"):
             done = flow.preview(desk, targets, request, ask_webhooks=dry_run == "server")
     terminal.clear()
-    click.echo(render.run(done, output, where), nl=False)
+    _answer(render.run(done, output, where))
     for failure in done.failures:
         _say_error(failure.error)
     ctx.exit(done.status)
@@ -310,6 +310,16 @@ def _words(option: click.Option, value: Any) -> list[str]:
     return [word for text in texts for word in (flag, text)]
 
 
+def _answer(text: str) -> None:
+    """Write to stdout. A reader that went away does not change how the work itself ended."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say_error(error: StuckError) -> None:
     from kubectl_harvester_stuck.render.people import safe
 
@@ -344,10 +354,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = error.status
     except (KeyboardInterrupt, click.Abort):
         status = 130
-    except BrokenPipeError:
-        # The reader went away; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 128 + 13  # as if SIGPIPE had ended it
     sys.exit(int(status))
 
 
@@ -365,4 +371,4 @@ def _fail(arguments: list[str], error: StuckError) -> None:
     from kubectl_harvester_stuck.render import structured
 
     command = next((word for word in arguments if word in cli.commands), "")
-    click.echo(structured.dump(structured.failure(command, error), asked), nl=False)
+    _answer(structured.dump(structured.failure(command, error), asked))

@@ -1,0 +1,216 @@
+"""The command line itself: help, usage errors, start-up, and what the contract promises."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from kubectl_harvester_stuck import cli, render
+from kubectl_harvester_stuck.errors import ExitStatus, gravest
+from kubectl_harvester_stuck.kinds import TARGET_KINDS, VM, VMI
+from kubectl_harvester_stuck.render.structured import SCHEMAS
+from tests.simulator import Simulator
+from tests.world import World
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.fixture
+def world(simulator: Simulator, tmp_path: Path) -> World:
+    return World(simulator, tmp_path, "nowhere", "node-dead", "node-live")
+
+
+def commands() -> list[str]:
+    return sorted(cli.cli.commands)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_help_and_examples(world: World, command: str) -> None:
+    run = world.run(command, "--help")
+    assert run.status is ExitStatus.OK
+    assert run.out.startswith(f"Usage: kubectl harvester-stuck {command}")
+    assert all(len(line) <= 80 for line in run.out.splitlines())
+
+
+@pytest.mark.parametrize("command", [name for name in commands() if name != "version"])
+def test_every_example_in_the_help_parses(world: World, command: str) -> None:
+    examples = re.findall(r"kubectl harvester-stuck (.+)", world.run(command, "--help").out)
+    given = [words.split() for words in examples if words.startswith(command)][1:]
+    assert given
+    for words in given:
+        parsed = cli.cli.commands[command].make_context(command, words[1:], resilient_parsing=False)
+        assert parsed.command.name == command
+
+
+@pytest.mark.parametrize("words", [("--help",), ("list", "--help"), ("--version",)])
+def test_help_loads_neither_client_nor_yaml_nor_tables(words: tuple[str, ...]) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['kubectl-harvester_stuck', *{list(words)!r}]\n"
+        "try:\n    runpy.run_module('kubectl_harvester_stuck', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate', 'dateutil'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_list_does_not_load_the_generated_client() -> None:
+    code = (
+        "import sys\n"
+        "from kubectl_harvester_stuck import cli\n"
+        "try:\n    cli.main(['list', '-s', 'http://127.0.0.1:1'])\n"
+        "except SystemExit:\n    pass\n"
+        "assert 'kubernetes.client.configuration' in sys.modules\n"
+        "loaded = [n for n in sys.modules if n.startswith(('kubernetes.client.models.',"
+        " 'kubernetes.client.api.'))]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lsit",),
+        ("list", "--bogus"),
+        ("list", "pods"),
+        ("list", "-o", "xml"),
+        ("list", "--older-than", "soon"),
+        ("unstick", "vm"),
+        ("unstick", "pod", "web"),
+        ("unstick", "vm", "web", "--override", "guest-stopped"),
+        ("unstick", "vm", "web", "--yes", "--confirm", "0"),
+        ("unstick", "vm", "web", "--max", "0"),
+        ("unstick", "vm", "web", "--dry-run=maybe"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2_with_a_hint(world: World, words: tuple[str, ...]) -> None:
+    run = world.run(*words)
+    assert run.status is ExitStatus.USAGE
+    assert run.out == ""
+    assert "Error:" in run.err
+    assert "Traceback" not in run.err
+
+
+@pytest.mark.parametrize("flag", [("-o", "json"), ("-ojson",), ("-o=json",), ("--output=json",)])
+def test_wrong_usage_is_a_document_where_one_was_asked_for(
+    world: World, flag: tuple[str, ...]
+) -> None:
+    run = world.run("list", "pods", *flag)
+    assert run.status is ExitStatus.USAGE
+    assert run.json["error"]["exitStatus"] == 2
+    assert run.json["schema"] == "harvester-stuck/list/v1"
+
+
+@pytest.mark.parametrize("spelling", sorted(TARGET_KINDS))
+def test_kinds_are_spelled_as_in_kubectl(spelling: str) -> None:
+    kind = VMI if "instance" in spelling or spelling.startswith("vmi") else VM
+    assert TARGET_KINDS[spelling] is kind
+
+
+def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
+    assert world.run("-n", "elsewhere", "list").err == "Nothing is stuck in elsewhere namespace.\n"
+    assert world.run("list", "-n", "elsewhere").err == "Nothing is stuck in elsewhere namespace.\n"
+    both = world.run("-n", "outer", "list", "-n", "inner")
+    assert both.err == "Nothing is stuck in inner namespace.\n"
+
+
+def test_every_flag_of_the_contract_is_there() -> None:
+    shared = [
+        "--kubeconfig",
+        "--context",
+        "--cluster",
+        "--user",
+        "-s",
+        "--server",
+        "--token",
+        "--as",
+        "--as-group",
+        "--as-uid",
+        "--certificate-authority",
+        "--client-certificate",
+        "--client-key",
+        "--insecure-skip-tls-verify",
+        "--tls-server-name",
+        "--request-timeout",
+        "-n",
+        "--namespace",
+        "-v",
+    ]
+    own = {
+        "list": "-A --all-namespaces -l --selector -o --output --no-headers --older-than"
+        " --exit-code",
+        "unstick": "-o --dry-run -y --yes --confirm --older-than --finalizer --leave-behind"
+        " --node-powered-off --override --max --settle --timeout --backup-dir",
+    }
+    for name, flags in own.items():
+        known = {flag for param in cli.cli.commands[name].params for flag in param.opts}
+        assert {*shared, *flags.split()} <= known
+
+
+def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
+    assert cli.FORMATS == render.FORMATS
+    assert set(SCHEMAS) <= set(commands())
+
+
+def test_a_token_is_never_printed(world: World) -> None:
+    for words in (("list", "-v", "9"), ("unstick", "vm", "web", "-v", "9")):
+        run = world.run(*words, "--token", "tok-secret-en")
+        assert "tok-secret-en" not in run.out + run.err
+        assert "GET" in run.err
+
+
+def test_a_command_that_is_printed_repeats_the_connection_but_no_secret() -> None:
+    found = {"kubeconfig": "/tmp/my config", "as_groups": ("a", "b"), "token": "s3cret"}
+    words = cli._connection_words({**found, "namespace": "shop"})
+    assert words == ("--kubeconfig", "/tmp/my config", "--as-group", "a", "--as-group", "b")
+
+
+def test_a_reader_that_goes_away_changes_no_status(world: World) -> None:
+    program = [sys.executable, "-m", "kubectl_harvester_stuck", "list", "-A", "-o", "json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            program, env=world.environ(), stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_exit_statuses_in_the_readme_are_the_programs() -> None:
+    rows = re.findall(r"^\| (\d) \| ([A-Z]+) \|", README.read_text(), re.M)
+    assert {name: int(number) for number, name in rows} == {
+        status.name: int(status) for status in ExitStatus
+    }
+
+
+def test_the_gravest_status_wins_in_the_order_of_the_contract() -> None:
+    order = [5, 1, 4, 6, 3, 0]
+    for one, other in itertools.combinations(order, 2):
+        assert gravest(ExitStatus(other), ExitStatus(one)) == one
+    with pytest.raises(ValueError, match="no part"):
+        gravest()
+
+
+def test_version_names_program_and_client(world: World) -> None:
+    out = world.run("version").out
+    assert re.match(r"kubectl-harvester-stuck \d+\.\d+\.\d+\nkubernetes \d+\.\d+", out)
+
+
+def test_documents_are_valid_json_whatever_is_in_them(world: World) -> None:
+    assert json.loads(world.run("list", "-o", "json").out)["items"] == []
+    assert isinstance(cli.cli, click.Group)

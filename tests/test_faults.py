@@ -1,0 +1,257 @@
+"""What breaks between the program and the API server: nothing is hidden, nothing is guessed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests.behaviour.test_list import rows
+from tests.behaviour.test_unstick import power_off, refusals
+from tests.builders import VM_FINALIZER
+from tests.simulator import Simulator, faults
+from tests.world import World
+
+PATCH_VM = r"/virtualmachines/web\?fieldManager"
+PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
+
+
+@pytest.fixture
+def server() -> Iterator[Simulator]:
+    """A server of its own for each test, since it is going to be broken."""
+    with Simulator() as api:
+        yield api
+
+
+@pytest.fixture
+def world(server: Simulator, tmp_path: Path) -> World:
+    return World(server, tmp_path, "team", "node-dead", "node-live")
+
+
+def test_an_api_server_that_is_not_there_is_one_line(world: World, server: Simulator) -> None:
+    environ = world.environ()
+    server.stop_apiserver()
+    for words in (("list",), ("unstick", "vm", "web", "--yes")):
+        run = world.run(*words, environ=environ)
+        assert run.status is ExitStatus.ERROR
+        assert run.out == ""
+        assert len(run.err.splitlines()) == 1
+        assert "refused" in run.err
+
+
+def test_with_json_even_a_failure_is_one_document(world: World, server: Simulator) -> None:
+    environ = world.environ()
+    server.stop_apiserver()
+    run = world.run("list", "-o", "json", environ=environ)
+    assert run.json["items"] == []
+    assert run.json["error"]["exitStatus"] == ExitStatus.ERROR
+
+
+def test_a_kind_that_is_not_served_is_named(world: World, server: Simulator) -> None:
+    world.delete(world.vm())
+    server.uninstall("virtualmachineinstances")
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert rows(run) == [("VirtualMachine", "web", "Terminating")]
+    (missing,) = run.json["incomplete"]
+    assert missing["resource"] == "virtualmachineinstances.kubevirt.io"
+    assert "is this a Harvester cluster?" in missing["message"]
+
+
+def test_a_missing_crd_is_not_a_missing_vmi(world: World, server: Simulator) -> None:
+    machine = world.delete(world.vm())
+    server.uninstall("virtualmachineinstances")
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
+
+
+def test_a_gateways_404_is_not_absence(world: World, server: Simulator) -> None:
+    machine = world.delete(world.vm())
+    page = faults.body(b"<html>not found</html>", "text/html", 404)
+    server.inject(page, path="/virtualmachineinstances/web", times=None)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert "instance-gone" in refusals(run)
+    assert "<html>" not in run.out + run.err
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_pages_that_expire_are_read_again_from_the_start(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.PAGE", 2)
+    for name in ("a", "b", "c", "d", "e"):
+        world.delete(world.vm(name))
+    server.inject(faults.run(server.compact), path="/virtualmachines.*continue=")
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.OK
+    assert [name for _, name, _ in rows(run)] == ["a", "b", "c", "d", "e"]
+
+
+def test_pages_that_always_expire_are_an_error(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.PAGE", 2)
+    for name in ("a", "b", "c"):
+        world.delete(world.vm(name))
+    gone = faults.status(410, "Expired", "The provided continue parameter is too old")
+    server.inject(gone, path="/virtualmachines.*continue=", times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "expired" in run.json["incomplete"][0]["message"]
+
+
+def test_pages_that_do_not_end_are_an_error(world: World, server: Simulator) -> None:
+    page = b'{"kind":"VirtualMachineList","metadata":{"continue":"again"},"items":[]}'
+    server.inject(faults.body(page), path="/virtualmachines", times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "do not end" in run.json["incomplete"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>", b"[]", b"{}", b'{"kind":"VirtualMachineList","metadata":{},"items":{}}', b""],
+    ids=["html", "array", "object", "items", "empty"],
+)
+def test_an_answer_that_is_no_list_is_never_an_empty_one(
+    world: World, server: Simulator, answer: bytes
+) -> None:
+    server.inject(faults.body(answer), path="/virtualmachines", times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert [item["resource"] for item in run.json["incomplete"]] == ["virtualmachines.kubevirt.io"]
+
+
+def test_a_malformed_object_is_named_and_hides_no_other(world: World, server: Simulator) -> None:
+    world.delete(world.vm())
+    server.seed(
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {
+                "namespace": "team",
+                "name": "odd",
+                "deletionTimestamp": "yesterday",
+                "finalizers": ["a"],
+            },
+        }
+    )
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert rows(run) == [("VirtualMachine", "web", "Terminating")]
+    assert "yesterday" in run.json["incomplete"][0]["message"]
+
+
+def test_a_lost_answer_is_looked_into_before_anything_is_said(
+    world: World, server: Simulator
+) -> None:
+    machine = world.delete(world.vm())
+    server.inject(faults.lose_answer(), method="PATCH", path=PATCH_VM)
+    run = world.unstick("--yes")
+    assert run.item["steps"][0]["status"].startswith("unknown")
+    assert run.item["outcome"] == "gone"
+    assert run.status is ExitStatus.OK
+    assert world.now(machine) is None
+
+
+def test_a_failure_after_which_it_is_still_there_is_unverified(
+    world: World, server: Simulator
+) -> None:
+    machine = world.delete(world.vm())
+    server.inject(faults.status(500, "InternalError", "oops"), method="PATCH", path=PATCH_VM)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "still-there"
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert len(world.sent()) <= 1  # sent once, never again
+
+
+def test_an_api_server_that_stops_in_the_middle_hides_nothing(
+    world: World, server: Simulator
+) -> None:
+    machine, instance, launcher = world.power_cut()
+    server.inject(
+        faults.run_after(lambda: server.inject(faults.close(), times=None)), method="DELETE",
+        path=launcher["metadata"]["name"], after=1 + 1,
+    )  # fmt: skip
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "unknown"
+    assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert run.item["backup"]
+    assert world.now(launcher) is None
+    assert world.finalizers(machine)
+    assert world.finalizers(instance)
+
+
+def test_the_same_command_finishes_what_was_interrupted(world: World, server: Simulator) -> None:
+    machine, _, launcher = world.power_cut()
+    broken = [server.inject(faults.close(), method="PATCH", path=PATCH_VMI, times=None)]
+    first = world.unstick(*power_off(world))
+    assert first.status is ExitStatus.UNVERIFIED
+    broken.pop().remove()
+    second = world.unstick(*power_off(world))
+    assert second.status is ExitStatus.OK
+    assert world.now(machine) is None
+    assert world.now(launcher) is None
+
+
+def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
+    world: World, server: Simulator
+) -> None:
+    machine, _, launcher = world.power_cut()
+    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    server.inject(press, method="DELETE", path=launcher["metadata"]["name"], after=1 + 1)
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "still-there"
+    assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
+    machine = world.delete(world.vm())
+
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    from tests.world import Answers
+
+    run = world.unstick(stdin=Answers("team/web\n", before=press))
+    assert run.status is ExitStatus.REFUSED
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_names_cannot_move_the_cursor(world: World, server: Simulator) -> None:
+    server.seed(
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {
+                "namespace": "team",
+                "name": "web",
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "finalizers": ["evil\x1b[2J"],
+            },
+            "status": {"nodeName": "\x1b]0;title\x07‮"},
+        }
+    )
+    for output in ("table", "wide"):
+        run = world.run("list", "-o", output)
+        assert not any(character in run.out for character in "\x1b\x07‮")
+
+
+def test_the_age_is_told_by_the_api_servers_clock(world: World, server: Simulator) -> None:
+    machine = world.delete(world.vm())
+    server.clock.advance(600)
+    assert world.run("list", "-o", "json").item["stuckSeconds"] >= 600
+    run = world.run("unstick", "vm", "web", "--yes", "--settle=0", "-o", "json")
+    assert run.status is ExitStatus.OK
+    assert world.now(machine) is None
