@@ -1,0 +1,119 @@
+"""The installed program, started by kubectl, reaches the cluster that kubectl reaches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests.builders import VM_FINALIZER
+from tests.world import QUICK, World
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`pip install .` of this checkout into a directory of its own."""
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(target), str(ROOT)], check=True)
+    return target
+
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(installed: Path, kubectl: Path, world: World) -> Kubectl:
+    """kubectl, with the installed program on its PATH."""
+
+    def call(
+        *words: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        given = environ or world.environ()
+        path = os.pathsep.join([str(installed / "bin"), given["PATH"]])
+        return subprocess.run(
+            [kubectl, *words],
+            env={**given, "PATH": path, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+def test_list_and_unstick_work_through_kubectl(world: World, run: Kubectl) -> None:
+    machine = world.delete(world.vm())
+    listed = run("harvester-stuck", "list", "-o", "json")
+    assert listed.returncode == 0, listed.stderr
+    assert [item["name"] for item in json.loads(listed.stdout)["items"]] == ["web"]
+    released = run("harvester-stuck", "unstick", "vm", "web", *QUICK, "--yes")
+    assert released.returncode == 0, released.stderr
+    assert world.now(machine) is None
+
+
+def test_an_exit_status_passes_through_kubectl(world: World, run: Kubectl) -> None:
+    world.vm()
+    refused = run("harvester-stuck", "unstick", "vm", "web", "--yes")
+    assert refused.returncode == ExitStatus.REFUSED
+
+
+def test_of_two_files_with_two_current_contexts_the_first_counts(
+    world: World, run: Kubectl, tmp_path: Path
+) -> None:
+    world.delete(world.vm())
+    right = world.kubeconfig(context="right")
+    wrong = tmp_path / "wrong"
+    elsewhere = {**yaml.safe_load(right.read_text()), "current-context": "wrong"}
+    for section in ("clusters", "contexts"):
+        elsewhere[section] = json.loads(json.dumps(elsewhere[section]).replace("right", "wrong"))
+    elsewhere["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    wrong.write_text(yaml.safe_dump(elsewhere))
+    for files, reached in (((right, wrong), True), ((wrong, right), False)):
+        environ = {**world.environ(), "KUBECONFIG": os.pathsep.join(map(str, files))}
+        ours = run("harvester-stuck", "list", "-o", "name", environ=environ)
+        theirs = run("get", "virtualmachines.kubevirt.io", "-o", "name", environ=environ)
+        assert (ours.returncode == 0) == (theirs.returncode == 0) == reached
+        assert (
+            ours.stdout == theirs.stdout == ("virtualmachine.kubevirt.io/web\n" if reached else "")
+        )
+
+
+def test_a_kubeconfig_user_with_as_acts_as_that_user(
+    world: World, run: Kubectl, tmp_path: Path
+) -> None:
+    machine = world.delete(world.vm())
+    environ = {**world.environ(), "KUBECONFIG": str(world.kubeconfig(**{"as": "alice"}))}
+    world.api.forget()
+    refused = run("harvester-stuck", "unstick", "vm", "web", *QUICK, "--yes", environ=environ)
+    assert refused.returncode != 0
+    assert "alice" in refused.stderr
+    asked = [item for item in world.api.recorded() if "harvester-stuck" in item.user_agent]
+    assert {item.impersonated_user for item in asked} == {"alice"}
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_the_backup_can_be_read_by_kubectl(world: World, run: Kubectl) -> None:
+    world.delete(world.vm())
+    saved = world.unstick("--yes").item["backup"]
+    read = run("create", "--dry-run=client", "--validate=false", "-o", "name", "-f", saved)
+    assert read.returncode == 0, read.stderr
+    assert read.stdout == "virtualmachine.kubevirt.io/web\n"
+
+
+def test_python_m_is_the_same_program(world: World) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kubectl_harvester_stuck", "list"],
+        env=world.environ(), capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"Nothing is stuck in {world.namespace} namespace.\n"
