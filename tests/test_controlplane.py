@@ -15,13 +15,6 @@ BARE: dict[str, Any] = {"metadata": {"finalizers": []}}
 METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
 
 
-@pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
-    """A real API server for the whole session."""
-    with ControlPlane() as api:
-        yield api
-
-
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """The real API server with an empty namespace `shop`."""

@@ -1,0 +1,59 @@
+"""The import of the Kubernetes client: not before it is needed, and only what is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+UNUSED = ("config", "dynamic", "stream", "watch")
+
+
+def python(code: str) -> str:
+    """What `code` prints in an interpreter of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_the_transport_does_not_import_the_client() -> None:
+    code = (
+        "import sys, kubectl_harvester_stuck.transport\n"
+        "print([name for name in ('kubernetes', 'urllib3', 'yaml', 'ssl') if name in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def test_the_parts_that_are_not_used_are_not_loaded() -> None:
+    code = (
+        "import sys, types\n"
+        "from kubectl_harvester_stuck.pool import import_client\n"
+        "configuration, rest = import_client()\n"
+        "print(configuration.__name__, rest.__name__)\n"
+        f"parts = [sys.modules[f'kubernetes.{{part}}'] for part in {UNUSED}]\n"
+        "print([type(part) is types.ModuleType for part in parts])\n"
+        "print([finder for finder in sys.meta_path if 'Lazy' in type(finder).__name__])\n"
+    )
+    assert python(code).splitlines() == [
+        "Configuration RESTClientObject",
+        str([False] * len(UNUSED)),
+        "[]",
+    ]
+
+
+@pytest.mark.parametrize("first", ["import kubernetes", ""], ids=["plain first", "ours first"])
+def test_the_plain_import_works_too(first: str) -> None:
+    """Before ours or after it, all of the client is there for whoever wants it."""
+    code = (
+        f"{first}\n"
+        "from kubectl_harvester_stuck.pool import import_client\n"
+        "ours = import_client()\n"
+        "from kubernetes import client, config, dynamic, stream, watch\n"
+        "assert ours[0] is client.Configuration\n"
+        "print(config.load_kube_config.__name__, dynamic.DynamicClient.__name__,\n"
+        "      watch.Watch.__name__, callable(stream.stream), client.CoreV1Api.__name__)\n"
+    )
+    assert python(code) == "load_kube_config DynamicClient Watch True CoreV1Api"

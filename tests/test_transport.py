@@ -1,0 +1,260 @@
+"""What is sent to the API server, and what becomes of every kind of answer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from kubectl_harvester_stuck.errors import UnreachableError
+from tests.loopback import Handler, Server, failure, running, transport
+
+
+@pytest.fixture
+def http() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+def raw(content: bytes) -> Callable[[Handler], None]:
+    """Answers with exactly these bytes and closes the connection."""
+
+    def respond(handler: Handler) -> None:
+        handler.wfile.write(content)
+        handler.close_connection = True
+
+    return respond
+
+
+def test_a_request_is_sent_as_asked(http: Server) -> None:
+    http.respond = lambda handler: handler.answer(409, {"kind": "Status"}, ("X-A", "b"))
+    response = transport(f"{http.url}/k8s/clusters/c-m-x").request(
+        "PATCH",
+        "/apis/a",
+        query=[("labelSelector", "a=b,c!=d"), ("limit", "500"), ("limit", "1")],
+        body={"ä": None},
+        content_type="application/merge-patch+json",
+        accept="application/json;as=Table",
+    )
+    assert (response.status, response.json()) == (409, {"kind": "Status"})
+    assert (response.headers["x-a"], response.headers.getlist("X-a")) == ("b", ["b"])
+    (seen,) = http.seen
+    assert seen.method == "PATCH"
+    assert seen.path == (
+        "/k8s/clusters/c-m-x/apis/a?labelSelector=a%3Db%2Cc%21%3Dd&limit=500&limit=1"
+    )
+    assert json.loads(seen.body) == {"ä": None}
+    assert seen.header("Content-Type") == ["application/merge-patch+json"]
+    assert seen.header("Accept") == ["application/json;as=Table"]
+    assert seen.header("User-Agent") == ["tests/1"]
+
+
+def test_without_a_body_none_is_sent(http: Server) -> None:
+    transport(http.url).request("DELETE", "/x")
+    (seen,) = http.seen
+    assert (seen.body, seen.header("Content-Type")) == (b"", [])
+
+
+def test_groups_are_received_separately_and_no_token_over_http(http: Server) -> None:
+    user = {
+        "token": "s3cret",
+        "as": "boss",
+        "as-groups": ["a", "b", "c,d"],
+        "as-user-extra": {"scopes": ["x", "y"]},
+    }
+    transport(http.url, user).request("GET", "/x")
+    (seen,) = http.seen
+    assert seen.header("Authorization") == []
+    assert seen.header("Impersonate-User") == ["boss"]
+    assert seen.header("Impersonate-Group") == ["a", "b", "c,d"]
+    assert seen.header("Impersonate-Extra-scopes") == ["x", "y"]
+
+
+def test_answers_are_compressed_unless_disabled(http: Server) -> None:
+    content = gzip.compress(b'{"a": 1}')
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(content)
+    http.respond = raw(head + content)
+    assert transport(http.url).request("GET", "/x").json() == {"a": 1}
+    transport(http.url, disable_compression=True).request("GET", "/x")
+    assert [seen.header("Accept-Encoding") for seen in http.seen] == [["gzip"], ["identity"]]
+
+
+def test_the_date_is_in_utc(http: Server) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n%s\r\n"
+    at = datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    for line, date in (
+        (b"Date: Tue, 02 Jan 2024 03:04:05 GMT\r\n", at),
+        (b"Date: Tue, 02 Jan 2024 03:04:05\r\n", at),
+        (b"Date: soon\r\n", None),
+        (b"", None),
+    ):
+        http.respond = raw(head % line)
+        assert transport(http.url).request("GET", "/x").date == date
+
+
+def test_a_body_that_is_not_json_is_unreachable(http: Server) -> None:
+    for body in (b"<html>", b"", b"\xff", b"[" * 100_000):
+        http.respond = raw(b"HTTP/1.1 502 X\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        response = transport(http.url).request("GET", "/x", query=[("a", "b")])
+        with pytest.raises(UnreachableError, match=rf"^the answer of {http.url}/x \(HTTP 502\)"):
+            response.json()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_refused(http: Server, status: int) -> None:
+    http.respond = lambda handler: handler.answer(
+        status, {}, ("Location", f"{http.url}/other?token=s3cret")
+    )
+    said = failure(transport(http.url))
+    assert f"redirected to 127.0.0.1:{http.server_port} (HTTP {status})" in said
+    assert len(http.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"not HTTP at all\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_less_than_a_whole_answer_is_unreachable(http: Server, content: bytes, method: str) -> None:
+    http.respond = raw(content)
+    said = failure(transport(http.url), method)
+    assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port}: ")
+    assert ("it is not known whether the PATCH was carried out" in said) == (method == "PATCH")
+
+
+def stall(head: bytes, pause: threading.Event, piece: bytes = b"") -> Callable[[Handler], None]:
+    """Answers with `head`, then with `piece` every 50 ms until `pause` is set."""
+
+    def respond(handler: Handler) -> None:
+        handler.wfile.write(head)
+        while not pause.wait(0.05):
+            handler.wfile.write(piece)
+        handler.close_connection = True
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
+    ],
+    ids=["no answer", "no more of the body", "the body a byte at a time"],
+)
+def test_a_stalled_answer_ends_in_time(http: Server, head: bytes, piece: bytes) -> None:
+    done = threading.Event()
+    http.respond = stall(head, done, piece)
+    started = time.monotonic()
+    said = failure(transport(http.url, timeout=0.3))
+    assert time.monotonic() - started < 2
+    assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port} in time")
+    done.set()
+
+
+@pytest.mark.parametrize(("timeout", "connect", "read"), [(None, 10, 60), (0, 10, None), (7, 7, 7)])
+def test_the_time_limits(
+    http: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: float | None,
+    connect: float,
+    read: float | None,
+) -> None:
+    """0 is no limit, as in --request-timeout; without one there is a default."""
+    import urllib3
+
+    given: list[Any] = []
+    plain = urllib3.PoolManager.request
+
+    def recording(self: urllib3.PoolManager, *args: Any, **more: Any) -> Any:
+        given.append(more["timeout"])
+        return plain(self, *args, **more)
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", recording)
+    transport(http.url, timeout=timeout).request("GET", "/x")
+    assert (given[0].connect_timeout, given[0].read_timeout) == (connect, read)
+
+
+def reset(handler: Handler) -> None:
+    """Closes the connection the hard way, without a byte of an answer."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def close(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("break_off", [reset, close])
+def test_a_get_is_repeated_once_when_the_connection_was_closed(
+    http: Server, break_off: Callable[[Handler], None]
+) -> None:
+    answers = [break_off, Handler.answer, break_off, break_off, Handler.answer, break_off]
+
+    def respond(handler: Handler) -> None:
+        answers[len(http.seen) - 1](handler)
+
+    http.respond = respond
+    made = transport(http.url)
+    assert made.request("GET", "/x").status == 200
+    assert failure(made).startswith("no whole answer from")
+    assert len(http.seen) == 4
+    assert made.request("GET", "/x").status == 200
+    assert "not known whether the PATCH" in failure(made, "PATCH")
+    assert len(http.seen) == 6
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        host = f"127.0.0.1:{gone.getsockname()[1]}"
+    assert failure(transport(f"https://{host}", {"token": "t"}), "PATCH") == (
+        f"The connection to the server {host} was refused - did you specify the right host or "
+        'port? Check the server of cluster "k", or use --server.'
+    )
+    said = failure(transport("https://no-such-host.invalid", {"token": "t"}))
+    assert said.startswith("Unable to connect to the server no-such-host.invalid: no such host")
+    assert "a..b" in failure(transport("https://a..b", {"token": "t"}))
+
+
+def test_a_server_that_does_not_accept() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        host = f"127.0.0.1:{full.getsockname()[1]}"
+        with socket.create_connection(full.getsockname()):
+            started = time.monotonic()
+            said = failure(transport(f"http://{host}", timeout=0.3))
+    assert time.monotonic() - started < 2
+    assert said.startswith(f"Unable to connect to the server {host}: not reached in time: ")
+
+
+def test_warnings_come_once_each(http: Server) -> None:
+    http.respond = lambda handler: handler.answer(
+        200,
+        {},
+        ("Warning", '299 - "v1 is \\"old\\"", 299 - "second \\\\ \x1b[1m"'),
+        ("Warning", '299 - "third" "Tue, 02 Jan 2024 03:04:05 GMT"'),
+        ("Warning", '199 - "not for us"'),
+        ("Warning", '299 - ""'),
+        ("Warning", "nonsense"),
+    )
+    warnings: list[str] = []
+    made = transport(http.url, on_warning=warnings.append)
+    made.request("GET", "/x")
+    made.request("GET", "/y")
+    assert warnings == ['v1 is "old"', "second \\  [1m", "third"]
