@@ -179,10 +179,7 @@ def is_stopped(pod: Object) -> bool:
     """Whether no container of the pod can run any more, by the kubelet's own word.
 
     The pod's phase proves nothing: the control plane sets it to Failed for pods of lost nodes.
-    A pod that was never bound to a node has never run.
     """
-    if not pod.text("spec", "nodeName"):
-        return True
     statuses = [
         status
         for field in (

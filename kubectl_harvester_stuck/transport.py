@@ -238,10 +238,10 @@ class Transport:
                 f"{unable}: tls: failed to verify certificate: {untrusted.verify_message}: check "
                 f"certificate-authority and tls-server-name of {cluster}"
             )
-        if caused_by(urllib3.exceptions.ConnectTimeoutError):
-            return f"{unable}: not reached in time: check the network, or use --request-timeout"
         if caused_by(urllib3.exceptions.NewConnectionError):
             return f"{unable}: {why}: check the network"
+        if caused_by(urllib3.exceptions.ConnectTimeoutError):
+            return f"{unable}: not reached in time: check the network, or use --request-timeout"
         if caused_by(urllib3.exceptions.TimeoutError):
             return f"no whole answer from {host} in time: see --request-timeout{unknown}"
         if caused_by(ssl.SSLError):

@@ -12,9 +12,9 @@ import pytest
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
-from tests.builders import VM_FINALIZER
+from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
 from tests.simulator import Simulator, faults
-from tests.world import World
+from tests.world import QUICK, Answers, World
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
 PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
@@ -69,6 +69,22 @@ def test_a_missing_crd_is_not_a_missing_vmi(world: World, server: Simulator) -> 
     assert run.status is ExitStatus.REFUSED
     assert world.finalizers(machine) == [VM_FINALIZER]
     assert world.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("plural", "status"),
+    [
+        ("virtualmachineinstancemigrations", ExitStatus.REFUSED),
+        ("datavolumes", ExitStatus.OK),
+        ("virtualmachinebackups.harvesterhci.io", ExitStatus.OK),
+    ],
+)
+def test_only_the_kinds_of_add_ons_may_be_missing(
+    world: World, server: Simulator, plural: str, status: ExitStatus
+) -> None:
+    world.delete(world.vm("web", CLEANUP_FINALIZER, "foregroundDeletion"))
+    server.uninstall(plural)
+    assert world.unstick("--yes").status is status
 
 
 def test_a_gateways_404_is_not_absence(world: World, server: Simulator) -> None:
@@ -149,6 +165,17 @@ def test_a_malformed_object_is_named_and_hides_no_other(world: World, server: Si
     assert "yesterday" in run.json["incomplete"][0]["message"]
 
 
+def test_a_malformed_vmi_behind_a_hanging_pod_is_named(world: World, server: Simulator) -> None:
+    machine, instance, launcher = world.power_cut(vm=False, vmi=False)
+    server.seed({**instance, "status": {"phase": "Running", "nodeName": 7}})
+    server.clock.advance(60)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "status.nodeName is not a string" in run.json["incomplete"][0]["message"]
+    assert world.finalizers(machine)
+    assert world.now(launcher)
+
+
 def test_a_lost_answer_is_looked_into_before_anything_is_said(
     world: World, server: Simulator
 ) -> None:
@@ -159,6 +186,30 @@ def test_a_lost_answer_is_looked_into_before_anything_is_said(
     assert run.item["outcome"] == "gone"
     assert run.status is ExitStatus.OK
     assert world.now(machine) is None
+
+
+def test_a_vm_made_again_after_its_release_does_not_count_as_still_there(
+    world: World, server: Simulator
+) -> None:
+    machine = world.delete(world.vm())
+    again: list[Body] = []
+    made = faults.run_after(lambda: again.append(world.vm()))
+    server.inject(made, method="PATCH", path=PATCH_VM)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK
+    assert run.item["outcome"] == "gone"
+    assert world.version(machine) == again[0]["metadata"]["resourceVersion"]
+
+
+def test_a_request_without_an_answer_is_not_told_as_nothing_changed(
+    world: World, server: Simulator
+) -> None:
+    world.delete(world.vm())
+    server.inject(faults.close(), method="PATCH", path=PATCH_VM)
+    run = world.run("unstick", "vm", "web", *QUICK, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert "nothing was changed" not in run.out
+    assert "STILL THERE" in run.out
 
 
 def test_a_failure_after_which_it_is_still_there_is_unverified(
@@ -221,8 +272,6 @@ def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
 
     def press() -> None:
         raise KeyboardInterrupt
-
-    from tests.world import Answers
 
     run = world.unstick(stdin=Answers("team/web\n", before=press))
     assert run.status is ExitStatus.REFUSED

@@ -120,6 +120,32 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
              *live_node()]
         ),
     ),
+    "a VM that lives, its pod past its grace period": (
+        "terminating",
+        P,
+        lambda: Scene(
+            [
+                stored(builders.vm("shop", "web")),
+                vmi := deleted_vmi(deleted=None),
+                deleted_pod(vmi),
+                *dead_node(),
+            ],
+            OFF,
+        ),
+    ),
+    "a VM that lives, its pod within its grace period": (
+        "terminating",
+        R,
+        lambda: Scene(
+            [
+                stored(builders.vm("shop", "web")),
+                vmi := deleted_vmi(deleted=None),
+                deleted_pod(vmi, deleted=ago(minutes=-5)),
+                *dead_node(),
+            ],
+            OFF,
+        ),
+    ),
     "a state that cannot be read": (
         "terminating", U,
         lambda: Scene([stored(builders.vm("shop", "web"))], unreadable={VMI: "Forbidden"}),
@@ -238,6 +264,29 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
         lambda: Scene([deleted_vm(), vmi := deleted_vmi(), deleted_pod(vmi, phase="Failed"),
                        *dead_node()]),
     ),
+    "a pod one of whose containers was never reported": (
+        "guest-stopped",
+        R,
+        lambda: Scene(
+            [
+                deleted_vm(),
+                vmi := deleted_vmi(),
+                _with_sidecar(deleted_pod(vmi, terminated=True)),
+                *live_node(),
+            ]
+        ),
+    ),
+    "a pod that was never bound to a node": (
+        "guest-stopped",
+        P,
+        lambda: Scene(
+            [
+                deleted_vm(),
+                vmi := deleted_vmi(node=None, phase="Pending"),
+                deleted_pod(vmi, node=None, phase="Pending"),
+            ]
+        ),
+    ),
     "no pod, and the node answers": (
         "guest-stopped", P, lambda: Scene([*pod_of("node-2"), *live_node()]),
     ),
@@ -340,6 +389,11 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     "few targets": ("within-max", P, lambda: Scene(alone(), Request(targets=20))),
     "too many targets": ("within-max", R, lambda: Scene(alone(), Request(targets=21))),
 }  # fmt: skip
+
+
+def _with_sidecar(pod: Body) -> Body:
+    containers = [*pod["spec"]["containers"], {"name": "guest-console-log", "image": "x"}]
+    return {**pod, "spec": {**pod["spec"], "containers": containers}}
 
 
 def _unlabelled(pod: Body) -> Body:

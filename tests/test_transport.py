@@ -228,6 +228,9 @@ def test_a_server_that_is_not_there() -> None:
         f"The connection to the server {host} was refused - did you specify the right host or "
         'port? Check the server of cluster "k", or use --server.'
     )
+    said = failure(transport("http://255.255.255.255:1"))
+    assert said.startswith("Unable to connect to the server 255.255.255.255:1: ")
+    assert said.endswith(": check the network")
     said = failure(transport("https://no-such-host.invalid", {"token": "t"}))
     assert said.startswith("Unable to connect to the server no-such-host.invalid: no such host")
     assert "a..b" in failure(transport("https://a..b", {"token": "t"}))
