@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,7 +23,7 @@ from kubectl_harvester_stuck.options import Command, Duration, TargetKind, conne
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster import Cluster
     from kubectl_harvester_stuck.kinds import Kind
-    from kubectl_harvester_stuck.model import Listing
+    from kubectl_harvester_stuck.model import Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 PROGRAM = "kubectl harvester-stuck"
@@ -90,11 +91,20 @@ def list_(
         )
     terminal.clear()
     _answer(render.listing(found, output, where, headers=not no_headers))
-    click.echo(people.missing(found.missing), nl=False, err=True)
-    if not found.targets and not found.missing and output not in render.DOCUMENTS:
-        place = "" if all_namespaces else f" in {namespace} namespace"
-        click.echo(f"Nothing is stuck{place}.", err=True)
+    if found.targets or output in render.DOCUMENTS:
+        click.echo(people.missing(found.missing), nl=False, err=True)
+    else:
+        _nothing("" if all_namespaces else f" in {namespace} namespace", found.missing)
     ctx.exit(_list_status(found, exit_code=exit_code))
+
+
+def _nothing(place: str, missing: tuple[Missing, ...]) -> None:
+    """Say that nothing is stuck there, if all of it could be read, and otherwise what could not."""
+    from kubectl_harvester_stuck.render import people
+
+    if not missing:
+        click.echo(f"Nothing is stuck{people.safe(place)}.", err=True)
+    click.echo(people.missing(missing), nl=False, err=True)
 
 
 def _list_status(found: Listing, *, exit_code: bool) -> ExitStatus:
@@ -135,9 +145,13 @@ class _UnstickCommand(Command):
 
 @cli.command("unstick", cls=_UnstickCommand)
 @click.argument("kind", type=TargetKind(), metavar="vm|vmi")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="NAME...")
 @connection
 @output(*FORMATS)
+@click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="With --all, -l, --node: everywhere.")
+@click.option("-l", "--selector", metavar="LABELS", help="What is stuck and has these labels.")
+@click.option("--node", "host", metavar="NODE", help="What is stuck and ran on this node.")
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
@@ -170,6 +184,10 @@ def unstick(
     kind: Kind,
     names: tuple[str, ...],
     output: str,
+    everything: bool,
+    all_namespaces: bool,
+    selector: str | None,
+    host: str | None,
     dry_run: str,
     yes: bool,
     confirm: str | None,
@@ -194,16 +212,41 @@ def unstick(
       kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
       kubectl harvester-stuck unstick vm web-1 -n shop
       kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
+      kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
     """
-    from kubectl_harvester_stuck import flow, render
+    from kubectl_harvester_stuck import find, flow, render
     from kubectl_harvester_stuck.backup import Backups, state_directory
     from kubectl_harvester_stuck.model import Ref, Request
+    from kubectl_harvester_stuck.render import people
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
     if yes and confirm:
         raise click.UsageError("--yes and --confirm exclude each other")
+    by_search = bool(everything or selector or host)
+    if by_search == bool(names):
+        raise click.UsageError("name the targets, or say --all, -l or --node")
+    if all_namespaces and not by_search:
+        raise click.UsageError("-A goes with --all, -l or --node; a name needs its namespace: -n")
     cluster, namespace, where = _connect(ctx.obj, _repeat(ctx))
+    terminal = Terminal(where, yes=yes, confirmed=confirm)
+    missing: tuple[Missing, ...] = ()
     targets = [Ref(namespace, name, kind) for name in dict.fromkeys(names)]
+    if by_search:
+        with reading(terminal.tell, "looking for what is stuck"):
+            found = find.stuck(
+                cluster,
+                kinds=frozenset({kind}),
+                namespace=None if all_namespaces else namespace,
+                labels=selector,
+            )
+        missing = found.missing
+        targets = [row.ref for row in found.targets if host is None or row.node == host]
+        if not targets:
+            if output in render.DOCUMENTS:
+                _answer(render.run(flow.Run("", missing=missing), output, where))
+            place = "" if all_namespaces else f" in {namespace} namespace"
+            _nothing(f"{place} on node {host}" if host else place, missing)
+            ctx.exit(_list_status(found, exit_code=False))
     request = Request(
         older_than=older_than,
         finalizers=frozenset(finalizers),
@@ -213,7 +256,6 @@ def unstick(
         targets=len(targets),
         max_targets=max_targets,
     )
-    terminal = Terminal(where, yes=yes, confirmed=confirm)
     directory = backup_dir or state_directory(os.environ, Path.home()) / "backups"
     desk = flow.Desk(
         cluster=cluster,
@@ -230,10 +272,12 @@ def unstick(
     else:
         with reading(terminal.tell, "reading the cluster"):
             done = flow.preview(desk, targets, request, ask_webhooks=dry_run == "server")
+    done = replace(done, missing=missing)
     terminal.clear()
     _answer(render.run(done, output, where))
     for failure in done.failures:
         _say_error(failure.error)
+    click.echo(people.missing(missing), nl=False, err=True)
     ctx.exit(done.status)
 
 

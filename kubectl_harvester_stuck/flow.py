@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -26,10 +27,11 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.guards import Answers
-from kubectl_harvester_stuck.kinds import VMI
+from kubectl_harvester_stuck.kinds import VMI, Kind
 from kubectl_harvester_stuck.model import (
     Action,
     GuardResult,
+    Missing,
     Object,
     Outcome,
     Plan,
@@ -43,6 +45,9 @@ from kubectl_harvester_stuck.model import (
 )
 
 POLL = timedelta(seconds=0.5)
+
+AT_ONCE = 8
+"""Targets that are planned, or released, at the same time."""
 
 
 class Clock(Protocol):
@@ -92,6 +97,8 @@ class Run:
     digest: str
     outcomes: tuple[Outcome, ...] = ()
     failures: tuple[Failure, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    """What could not be read while the targets were looked for."""
 
     @property
     def status(self) -> ExitStatus:
@@ -99,6 +106,7 @@ class Run:
         return gravest(
             *(status_of(outcome) for outcome in self.outcomes),
             *(failure.error.status for failure in self.failures),
+            *(ExitStatus.INCOMPLETE for _ in self.missing),
         )
 
 
@@ -121,6 +129,10 @@ class Desk:
     archive: Archive
     clock: Clock
     waits: Waits = field(default_factory=Waits)
+    granted: set[tuple[str, Kind, str]] = field(default_factory=set)
+    """Rights to a verb on a kind in a namespace that the API server has confirmed."""
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the API server is asked for a right, so that it is asked once."""
 
 
 def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhooks: bool) -> Run:
@@ -152,20 +164,27 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
     if all(plan.refusals for plan in plans):
         return Run(digest, tuple(map(_refused, plans)), failures)
     desk.operator.confirm(plans, digest)
-    outcomes, errors = [], list(failures)
-    with _patient_interrupt(desk.operator) as interrupted:
-        for plan in plans:
-            if plan.refusals:
-                outcomes.append(_refused(plan))
-            elif interrupted():
-                reason = "interrupted; nothing was sent for it"
-                outcomes.append(Outcome(plan, Result.REFUSED, reason=reason))
-            else:
-                try:
-                    outcomes.append(_release(desk, plan, request, digest, interrupted))
-                except StuckError as error:
-                    errors.append(Failure(plan.ref, error))
-    return Run(digest, tuple(outcomes), tuple(errors))
+
+    def release(plan: Plan) -> Outcome | Failure:
+        if plan.refusals:
+            return _refused(plan)
+        if interrupted():
+            return Outcome(plan, Result.REFUSED, reason="interrupted; nothing was sent for it")
+        try:
+            return _release(desk, plan, request, digest, interrupted)
+        except StuckError as error:
+            return Failure(plan.ref, error)
+
+    with (
+        _patient_interrupt(desk.operator) as interrupted,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        ends = list(pool.map(release, plans))
+    return Run(
+        digest,
+        tuple(end for end in ends if isinstance(end, Outcome)),
+        failures + tuple(end for end in ends if isinstance(end, Failure)),
+    )
 
 
 def _refused(plan: Plan) -> Outcome:
@@ -177,14 +196,21 @@ def _refused(plan: Plan) -> Outcome:
 def _plan_all(
     desk: Desk, targets: Sequence[Ref], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...]]:
+    """The plans of the whole batch from one read of the cluster."""
     snapshot = read.around(desk.cluster, targets)
-    plans, failures = [], []
-    for ref in targets:
+
+    def plan(ref: Ref) -> Plan | Failure:
         try:
-            plans.append(_plan(desk, Case(ref, snapshot), request, dry_run=dry_run))
+            return _plan(desk, Case(ref, snapshot), request, dry_run=dry_run)
         except StuckError as error:
-            failures.append(Failure(ref, error))
-    return tuple(plans), tuple(failures)
+            return Failure(ref, error)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        ends = list(pool.map(plan, targets))
+    return (
+        tuple(end for end in ends if isinstance(end, Plan)),
+        tuple(end for end in ends if isinstance(end, Failure)),
+    )
 
 
 def _plan(
@@ -199,7 +225,7 @@ def _plan(
     draft = planning.build(case, request, shown=shown)
     if draft.refusals:
         return draft
-    permissions = {step.ref: _permission(desk.cluster, step) for step in draft.steps}
+    permissions = {step.ref: _permission(desk, step) for step in draft.steps}
     answers = Answers(permissions)
     if dry_run and all(answer is None for answer in permissions.values()):
         answers = Answers(
@@ -208,10 +234,18 @@ def _plan(
     return planning.build(case, request, answers=answers, shown=shown)
 
 
-def _permission(cluster: Cluster, step: Step) -> str | None:
+def _permission(desk: Desk, step: Step) -> str | None:
     verb = "delete" if step.action is Action.DELETE_POD else "patch"
+    everywhere = (verb, step.ref.kind, step.ref.namespace)
     try:
-        return cluster.why_not_allowed(verb, step.ref)
+        with desk.asking:
+            if everywhere in desk.granted:
+                return None
+            # A right to all objects of the namespace answers for the whole batch.
+            if desk.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
+                desk.granted.add(everywhere)
+                return None
+        return desk.cluster.why_not_allowed(verb, step.ref)
     except ApiError as error:
         return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
 
@@ -253,7 +287,11 @@ def _release(
         if report.status.startswith(("conflict", "denied")):
             result = Result.CONFLICT if report.status.startswith("conflict") else Result.DENIED
             return replace(outcome, result=result, reason=report.status)
-        outcome, step = _next(desk, plan, request, outcome, interrupted)
+        try:
+            outcome, step = _next(desk, plan, request, outcome, interrupted)
+        except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
+            reason = f"unexpected {type(bug).__name__}: {bug}"
+            return replace(outcome, result=Result.UNKNOWN, reason=reason)
     return outcome
 
 
@@ -280,7 +318,7 @@ def _send(cluster: Cluster, step: Step) -> StepReport:
             # Such an answer can come after the change was stored.
             return StepReport(step, f"unknown: {error}", changed=True)
         return StepReport(step, f"denied: {_with_cure(error)}", changed=False)
-    except UnreachableError as error:
+    except StuckError as error:
         return StepReport(step, f"unknown: {error}", changed=True)
     return StepReport(step, "done", changed=True)
 

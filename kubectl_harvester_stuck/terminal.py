@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -30,19 +31,22 @@ class Terminal:
         self._started = time.monotonic()
         self._last = 0.0
         self._drawn = False
+        self._lock = threading.Lock()
 
     def tell(self, text: str) -> None:
         """Say what is being waited for, once it takes longer than two seconds."""
         now = time.monotonic()
         if now - self._started < QUIET:
             return
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{people.safe(text)}")
-            self._drawn = True
-        elif now - self._last >= EVERY or not self._last:
-            sys.stderr.write(f"{people.safe(text)}\n")
-            self._last = now
-        sys.stderr.flush()
+        with self._lock:
+            if sys.stderr.isatty():
+                room = shutil.get_terminal_size().columns - 1
+                sys.stderr.write(f"\r\x1b[K{people.safe(text)[:room]}")
+                self._drawn = True
+            elif now - self._last >= EVERY or not self._last:
+                sys.stderr.write(f"{people.safe(text)}\n")
+                self._last = now
+            sys.stderr.flush()
 
     def clear(self) -> None:
         """Take the line of progress away again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kubectl_harvester_stuck.durations import human
@@ -20,6 +21,7 @@ from kubectl_harvester_stuck.model import (
     Missing,
     Outcome,
     Plan,
+    Ref,
     Result,
     Step,
     Target,
@@ -27,6 +29,9 @@ from kubectl_harvester_stuck.model import (
 from kubectl_harvester_stuck.render.invocation import Invocation
 
 WIDTH = 80
+
+IN_FULL = 3
+"""Up to so many plans are shown with every patch, more as a table."""
 
 
 def safe(text: str) -> str:
@@ -59,10 +64,9 @@ def listing(found: Listing, *, wide: bool, headers: bool) -> str:
 
 
 def _row(target: Target, found: Listing) -> list[str]:
-    kind = "VM" if target.ref.kind is VM else "VMI"
     return [
         target.ref.namespace,
-        kind,
+        _short(target.ref),
         target.ref.name,
         target.state.value,
         human(found.taken_at - target.since),
@@ -114,9 +118,44 @@ def missing(items: Sequence[Missing]) -> str:
 def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:
     """Everything that the operator agrees to: where, what, in which order, exactly."""
     parts = [_where(where)]
-    for plan in plans:
-        parts.append(_refusal(plan, where) if plan.refusals else _plan(plan))
+    if len(plans) > IN_FULL:
+        parts.append(_plans(plans))
+    else:
+        parts += [_refusal(plan, where) if plan.refusals else _plan(plan) for plan in plans]
     return "\n".join([*parts, f"Digest {digest}\n"])
+
+
+def _plans(plans: Sequence[Plan]) -> str:
+    """Many plans: a row each, and how many there are of either kind."""
+    rows = [
+        [
+            plan.ref.namespace,
+            plan.ref.name,
+            plan.state.value if plan.state else "<none>",
+            plan.node or "<unknown>",
+            _in_short(plan),
+        ]
+        for plan in plans
+    ]
+    refused = sum(bool(plan.refusals) for plan in plans)
+    lines = [f"{len(plans) - refused} to release, {refused} refused\n"]
+    nodes = sorted({node for plan in plans for node in plan.powered_off})
+    lines += [f"by your word alone: node {safe(node)} has no power\n" for node in nodes]
+    behind = sum(bool(plan.leaves_behind) for plan in plans if not plan.refusals)
+    if behind:
+        lines.append(f"{behind} of them leave work behind; --dry-run=client names it\n")
+    return table(["NAMESPACE", "NAME", "STATE", "NODE", "PLAN"], rows) + "\n" + "".join(lines)
+
+
+def _in_short(plan: Plan) -> str:
+    if plan.refusals:
+        return f"refused: {', '.join(guard.guard for guard in plan.refusals)}"
+    acts = ("pod" if step.action is Action.DELETE_POD else _short(step.ref) for step in plan.steps)
+    return ", ".join(acts)
+
+
+def _short(ref: Ref) -> str:
+    return "VM" if ref.kind is VM else "VMI"
 
 
 def run(done: Run, where: Invocation) -> str:
@@ -124,7 +163,17 @@ def run(done: Run, where: Invocation) -> str:
     parts = [_outcome(outcome, where) for outcome in done.outcomes]
     if any(outcome.result is Result.PLANNED for outcome in done.outcomes):
         parts = [_where(where), *parts, f"Digest {done.digest}\n"]
+    elif len(parts) > 1:
+        parts.append(_summary(done))
     return "\n".join(parts)
+
+
+def _summary(done: Run) -> str:
+    counts = Counter(outcome.result.value for outcome in done.outcomes)
+    if done.failures:
+        counts["error"] = len(done.failures)
+    total = len(done.outcomes) + len(done.failures)
+    return f"{total} targets: {', '.join(f'{n} {result}' for result, n in counts.items())}\n"
 
 
 def names(done: Run) -> str:

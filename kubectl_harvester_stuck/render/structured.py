@@ -9,7 +9,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.flow import Run
-from kubectl_harvester_stuck.model import Listing, Outcome, Plan, Ref, Step, Target
+from kubectl_harvester_stuck.model import Listing, Missing, Outcome, Plan, Ref, Step, Target
 from kubectl_harvester_stuck.render.invocation import Invocation
 
 SCHEMAS = {"list": "harvester-stuck/list/v1", "unstick": "harvester-stuck/unstick/v1"}
@@ -35,15 +35,7 @@ def listing(found: Listing, where: Invocation) -> Document:
         "server": where.server,
         "takenAt": _time(found.taken_at),
         "items": [_target(row, found.taken_at) for row in found.targets],
-        "incomplete": [
-            {
-                "resource": item.resource,
-                "namespace": item.namespace,
-                "reason": item.reason,
-                "message": item.message,
-            }
-            for item in found.missing
-        ],
+        "incomplete": [_missing(item) for item in found.missing],
     }
 
 
@@ -59,6 +51,7 @@ def run(done: Run, where: Invocation) -> Document:
             {"target": _ref(failure.ref), "message": str(failure.error)}
             for failure in done.failures
         ],
+        "incomplete": [_missing(item) for item in done.missing],
     }
 
 
@@ -68,6 +61,15 @@ def failure(command: str, error: StuckError) -> Document:
         "schema": SCHEMAS.get(command, f"harvester-stuck/{command}/v1"),
         "items": [],
         "error": {"message": str(error), "exitStatus": int(error.status)},
+    }
+
+
+def _missing(item: Missing) -> Document:
+    return {
+        "resource": item.resource,
+        "namespace": item.namespace,
+        "reason": item.reason,
+        "message": item.message,
     }
 
 

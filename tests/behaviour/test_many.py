@@ -1,0 +1,181 @@
+"""Many at once: the VMs of one dead node, while those of live nodes keep every finalizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
+from tests.builders import VM_FINALIZER, VMI_FINALIZERS, Body
+from tests.world import QUICK, World, is_dry_run
+
+
+@dataclass(frozen=True)
+class Site:
+    """Deleted VMs on a dead node in two namespaces, and VMs on a live node."""
+
+    world: World
+    dead: list[Body]
+    live: list[Body]
+
+
+def _populate(world: World, dead: int, live: int) -> Site:
+    """One in five of the VMs on the live node was deleted, too."""
+    world.dead_node()
+    world.live_node()
+    here, there = world.namespace, f"{world.namespace}-b"
+    site = Site(
+        world,
+        [
+            _guest(world, there if number % 2 else here, f"web-{number}", world.dead)
+            for number in range(dead)
+        ],
+        [
+            _guest(world, here, f"db-{number}", world.live, delete=number % 5 == 0)
+            for number in range(live)
+        ],
+    )
+    world.api.forget()
+    return site
+
+
+@pytest.fixture
+def site(world: World) -> Iterator[Site]:
+    """Six VMs of a dead node and two of a live one."""
+    yield _populate(world, 6, 2)
+    world.api.wipe(f"{world.namespace}-b")
+
+
+@pytest.fixture
+def large_site(world: World) -> Iterator[Site]:
+    """Thirty VMs of a dead node and ten of live ones."""
+    yield _populate(world, 30, 10)
+    world.api.wipe(f"{world.namespace}-b")
+
+
+def _guest(world: World, namespace: str, name: str, node: str, *, delete: bool = True) -> Body:
+    machine = world.create(builders.vm(namespace, name, labels={"app": name.partition("-")[0]}))
+    instance = world.create(builders.vmi(namespace, name, node, owner=machine))
+    pod = world.create(builders.pod(namespace, f"virt-launcher-{name}-x", node, instance))
+    if delete:
+        world.delete(pod, gracePeriodSeconds=1)
+        world.delete(instance)
+        machine = world.delete(machine)
+    return machine
+
+
+def test_one_command_releases_the_dead_nodes_vms_and_no_other(
+    large_site: Site,
+) -> None:
+    world, dead, live = large_site.world, large_site.dead, large_site.live
+    before = {item["metadata"]["name"]: world.version(item) for item in live}
+    run = world.run(
+        *("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead),
+        *(*QUICK, "--max", "50", "-o", "json"),
+        stdin="30 test\n",
+    )
+    assert run.status is ExitStatus.OK, run.out[-2000:] + run.err
+    assert Counter(item["outcome"] for item in run.json["items"]) == {"gone": 30}
+    assert [world.now(item) for item in dead] == [None] * 30
+    assert {item["metadata"]["name"]: world.version(item) for item in live} == before
+    for item in live:
+        assert world.finalizers(item) == [VM_FINALIZER]
+    assert len(world.sent()) == 90
+    assert "30 to release, 0 refused" in run.err
+    assert "type 30 test" in run.err
+
+
+def test_the_plan_of_a_batch_is_one_read_of_the_cluster(
+    large_site: Site,
+) -> None:
+    world = large_site.world
+    words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
+    run = world.run(*words, *QUICK, "--max", "50", "--dry-run=client", "-o", "json")
+    assert run.status is ExitStatus.OK
+    asked = Counter(
+        "review" if "reviews" in item.path else item.path.partition("?")[0].split("/")[-1]
+        for item in world.api.recorded()
+    )
+    # One list of each kind in each of the two namespaces, whatever the number of targets.
+    assert asked["virtualmachineinstancemigrations"] == 2
+    assert asked["review"] == 6
+    assert not any(is_dry_run(item) for item in world.api.recorded())
+
+
+def test_a_batch_over_max_is_refused_as_a_whole(
+    site: Site,
+) -> None:
+    world, dead = site.world, site.dead
+    words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
+    run = world.run(*words, *QUICK, "--max", "5", "--yes", "-o", "json")
+    assert run.status is ExitStatus.REFUSED
+    assert world.changes() == []
+    assert {item["refusals"][-1]["guard"] for item in run.json["items"]} == {"within-max"}
+    assert all(world.finalizers(item) == [VM_FINALIZER] for item in dead)
+
+
+def test_one_that_is_refused_does_not_stop_the_others(
+    site: Site,
+) -> None:
+    world, live = site.world, site.live
+    words = ("unstick", "vm", "--all", "--node-powered-off", world.dead, "-A")
+    run = world.run(*words, *QUICK, "--yes", "-o", "json")
+    # The guest of the deleted VM on the live node still runs.
+    assert run.status is ExitStatus.REFUSED
+    assert Counter(item["outcome"] for item in run.json["items"]) == {"gone": 6, "refused": 1}
+    assert all(world.finalizers(item) == [VM_FINALIZER] for item in live)
+
+
+def test_labels_choose_among_what_is_stuck(site: Site) -> None:
+    world = site.world
+    words = ("unstick", "vm", "-l", "app=db", "--dry-run=client", "-o", "json")
+    run = world.run(*words, *QUICK)
+    assert {item["target"]["name"] for item in run.json["items"]} == {"db-0"}
+
+
+def test_anything_but_the_count_and_the_context_confirms_nothing(
+    site: Site,
+) -> None:
+    world = site.world
+    words = ("unstick", "vm", "--all", "--node-powered-off", world.dead, *QUICK)
+    for answer in ("yes\n", "3\n", "4 test\n", "3 prod\n"):
+        run = world.run(*words, stdin=answer)
+        assert run.status is ExitStatus.REFUSED
+        assert world.changes() == []
+
+
+def test_nothing_stuck_is_success_and_says_so(world: World) -> None:
+    world.vm()
+    run = world.run("unstick", "vm", "--all", "--yes")
+    assert (run.status, run.out) == (ExitStatus.OK, "")
+    assert run.err == f"Nothing is stuck in {world.namespace} namespace.\n"
+    document = world.run("unstick", "vm", "--all", "--yes", "-o", "json").json
+    assert document["schema"] == "harvester-stuck/unstick/v1"
+    assert document["items"] == []
+
+
+def test_what_could_not_be_searched_is_no_success(world: World) -> None:
+    run = world.run("unstick", "vm", "--all", "--yes", user="alice")
+    assert run.status is ExitStatus.ERROR
+    assert "Nothing is stuck" not in run.err
+
+
+@pytest.mark.parametrize("words", [(), ("web", "--all"), ("web", "-A"), ("web", "-l", "a=b")])
+def test_targets_are_named_or_searched_for(world: World, words: tuple[str, ...]) -> None:
+    assert world.run("unstick", "vm", *words).status is ExitStatus.USAGE
+
+
+def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:
+    world.live_node()
+    instances = [
+        world.delete(world.vmi(None, name, world.live, phase="Failed", finalizers=VMI_FINALIZERS))
+        for name in ("a", "b", "c", "d")
+    ]
+    run = world.run("unstick", "vmi", "--all", *QUICK, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert "4 targets: 4 gone" in run.out
+    assert [world.now(item) for item in instances] == [None] * 4
