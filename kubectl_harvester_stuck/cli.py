@@ -281,6 +281,34 @@ def unstick(
     ctx.exit(done.status)
 
 
+@cli.command("finalizers", cls=Command)
+@click.argument("name", required=False)
+@output(*FORMATS)
+@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+def finalizers_(name: str | None, output: str, no_headers: bool) -> None:
+    """Show the catalogue: who owns a finalizer, and what it guards.
+
+    \b
+    Examples:
+      kubectl harvester-stuck finalizers
+      kubectl harvester-stuck finalizers foregroundDeletion
+    """
+    from kubectl_harvester_stuck import render
+    from kubectl_harvester_stuck.errors import NotFoundError
+    from kubectl_harvester_stuck.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.render import people
+
+    entries = [entry for entry in CATALOGUE if name in (None, entry.name)]
+    if not entries:
+        raise NotFoundError(
+            f"{name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
+        )
+    if name is not None and output in ("table", "wide"):
+        _answer("\n".join(people.entry(entry) for entry in entries))
+        return
+    _answer(render.catalogue(entries, output, headers=not no_headers))
+
+
 @cli.command()
 def version() -> None:
     """Show the version of this program and of the Kubernetes client."""

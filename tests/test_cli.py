@@ -15,6 +15,7 @@ import pytest
 
 from kubectl_harvester_stuck import cli, render
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
+from kubectl_harvester_stuck.finalizers import CATALOGUE
 from kubectl_harvester_stuck.kinds import TARGET_KINDS, VM, VMI
 from kubectl_harvester_stuck.render.structured import SCHEMAS
 from tests.simulator import Simulator
@@ -214,3 +215,28 @@ def test_version_names_program_and_client(world: World) -> None:
 def test_documents_are_valid_json_whatever_is_in_them(world: World) -> None:
     assert json.loads(world.run("list", "-o", "json").out)["items"] == []
     assert isinstance(cli.cli, click.Group)
+
+
+def test_the_catalogue_is_a_table_that_fits(world: World) -> None:
+    run = world.run("finalizers")
+    header, *lines = run.out.splitlines()
+    assert header.split() == ["NAME", "ON"]
+    assert len(lines) == len(CATALOGUE)
+    assert all(len(line) <= 80 for line in run.out.splitlines())
+    document = world.run("finalizers", "-o", "json").json
+    assert [item["name"] for item in document["items"]] == [entry.name for entry in CATALOGUE]
+    assert all(all(item.values()) for item in document["items"])
+
+
+def test_a_finalizer_is_shown_in_full(world: World) -> None:
+    name = "kubevirt.io/virtualMachineControllerFinalize"
+    out = world.run("finalizers", name).out
+    assert out.count(name) == 2
+    assert "deploy/virt-controller" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_an_unknown_finalizer_is_an_error_that_says_what_to_do(world: World) -> None:
+    run = world.run("finalizers", "example.com/x")
+    assert run.status is ExitStatus.ERROR
+    assert "finalizers -o name" in run.err

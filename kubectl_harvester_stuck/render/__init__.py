@@ -5,6 +5,9 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.model import Listing
 from kubectl_harvester_stuck.render import people, structured
@@ -21,6 +24,15 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
     return people.listing(found, wide=output == "wide", headers=headers)
+
+
+def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True) -> str:
+    """The answer of `finalizers`."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.catalogue(entries), output)
+    if output == "name":
+        return "".join(f"{name}\n" for name in dict.fromkeys(entry.name for entry in entries))
+    return people.catalogue(entries, wide=output == "wide", headers=headers)
 
 
 def run(done: Run, output: str, where: Invocation) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kubectl_harvester_stuck.durations import human
+from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
@@ -100,6 +101,39 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     finally:
         tabulate.MIN_PADDING = before
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True) -> str:
+    """The table of finalizers."""
+    names = ["NAME", "ON"]
+    rows = [[entry.name, _kinds(entry)] for entry in entries]
+    if wide:
+        names += ["OWNER", "VERSIONS", "RELEASED WHEN", "LEAVES BEHIND"]
+        rows = [
+            [*row, entry.owner, entry.versions, entry.released_when, entry.leaves_behind]
+            for row, entry in zip(rows, entries, strict=True)
+        ]
+    return table(names if headers else [], rows)
+
+
+def entry(item: Finalizer) -> str:
+    """One finalizer in full."""
+    fields = (
+        ("On", ", ".join(kind.kind for kind in item.kinds)),
+        ("Owner", f"{item.owner} ({item.workload})"),
+        ("Versions", item.versions),
+        ("Released", f"when {item.released_when}"),
+        ("Removed by hand, it leaves behind", item.leaves_behind),
+        ("Source", item.source),
+    )
+    lines = [item.name]
+    for title, text in fields:
+        lines += _wrap(f"{title}: {text}", "  ")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _kinds(entry: Finalizer) -> str:
+    return ", ".join("VM" if kind is VM else "VMI" for kind in entry.kinds)
 
 
 def missing(items: Sequence[Missing]) -> str:

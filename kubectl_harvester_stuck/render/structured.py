@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.model import Listing, Missing, Outcome, Plan, Ref, Step, Target
 from kubectl_harvester_stuck.render.invocation import Invocation
 
-SCHEMAS = {"list": "harvester-stuck/list/v1", "unstick": "harvester-stuck/unstick/v1"}
+SCHEMAS = {name: f"harvester-stuck/{name}/v1" for name in ("list", "unstick", "finalizers")}
 
 Document = dict[str, Any]
 
@@ -52,6 +53,26 @@ def run(done: Run, where: Invocation) -> Document:
             for failure in done.failures
         ],
         "incomplete": [_missing(item) for item in done.missing],
+    }
+
+
+def catalogue(entries: Sequence[Finalizer]) -> Document:
+    """`finalizers`."""
+    return {
+        "schema": SCHEMAS["finalizers"],
+        "items": [
+            {
+                "name": entry.name,
+                "kinds": [kind.kind for kind in entry.kinds],
+                "owner": entry.owner,
+                "workload": entry.workload,
+                "versions": entry.versions,
+                "releasedWhen": entry.released_when,
+                "leavesBehind": entry.leaves_behind,
+                "source": entry.source,
+            }
+            for entry in entries
+        ],
     }
 
 
