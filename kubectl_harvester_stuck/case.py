@@ -158,6 +158,17 @@ class Case:
         )
 
 
+def claims_of(vm: Object) -> tuple[str, ...]:
+    """Names of the PVCs that the VM's spec lists, directly or through a DataVolume."""
+    names = []
+    for volume in vm.mappings("spec", "template", "spec", "volumes"):
+        for field, key in (("persistentVolumeClaim", "claimName"), ("dataVolume", "name")):
+            source = volume.get(field)
+            if isinstance(source, Mapping) and source.get(key):
+                names.append(str(source[key]))
+    return tuple(dict.fromkeys(names))
+
+
 def belongs_to(pod: Object, vmi: Object) -> bool:
     """Whether the pod was made for this very incarnation of the VMI."""
     return pod.is_owned_by(vmi) or pod.labels.get("kubevirt.io/created-by") == vmi.uid

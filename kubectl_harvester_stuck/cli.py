@@ -129,6 +129,103 @@ def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     return values
 
 
+class _DiagnoseCommand(Command):
+    """`diagnose vm web-1` and `diagnose vm/web-1`, as kubectl takes both."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split KIND/NAME where it is the first word."""
+        for index, word in enumerate(args):
+            if word.startswith("-"):
+                break
+            kind, slash, name = word.partition("/")
+            if slash:
+                rest = [other.removeprefix(f"{kind}/") for other in args[index + 1 :]]
+                args = [*args[:index], kind, name, *rest]
+            break
+        return super().parse_args(ctx, args)
+
+
+@cli.command("diagnose", cls=_DiagnoseCommand)
+@click.argument("kind", type=TargetKind(), metavar="vm|vmi", required=False)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@connection
+@output(*FORMATS, "mermaid")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
+@click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
+@click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
+@click.pass_context
+def diagnose(
+    ctx: click.Context,
+    kind: Kind | None,
+    names: tuple[str, ...],
+    output: str,
+    all_namespaces: bool,
+    selector: str | None,
+    older_than: timedelta,
+    exit_code: bool,
+) -> None:
+    """Say why it is stuck, what holds each finalizer, and what to do next.
+
+    Without a name: everything that is stuck in scope. Nothing is changed; the
+    release that unstick would do is only tried as a dry run.
+
+    \b
+    Examples:
+      kubectl harvester-stuck diagnose vm web-1 -n shop
+      kubectl harvester-stuck diagnose vm/web-1 -o mermaid
+      kubectl harvester-stuck diagnose -A --older-than 10m
+    """
+    from kubectl_harvester_stuck import find, flow, render
+    from kubectl_harvester_stuck.kinds import VM, VMI
+    from kubectl_harvester_stuck.model import Ref, Request
+    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.terminal import Terminal, draws_boxes, reading
+
+    if names and (all_namespaces or selector):
+        raise click.UsageError("-A and -l go without a name")
+    cluster, namespace, where = _connect(ctx.obj)
+    terminal = Terminal(where)
+    missing: tuple[Missing, ...] = ()
+    targets = [Ref(namespace, name, kind) for name in dict.fromkeys(names) if kind]
+    if not names:
+        with reading(terminal.tell, "looking for what is stuck"):
+            found = find.stuck(
+                cluster,
+                kinds=frozenset({kind} if kind else {VM, VMI}),
+                namespace=None if all_namespaces else namespace,
+                labels=selector,
+                older_than=older_than,
+            )
+        missing = found.missing
+        # A VM's diagnosis tells of its VMI as well.
+        vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
+        targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
+    with reading(terminal.tell, "reading the cluster"):
+        done = flow.examine(cluster, targets, Request())
+    terminal.clear()
+    missing += done.missing
+    if targets or output in render.DOCUMENTS:
+        _answer(
+            render.diagnoses(
+                done.diagnoses, missing, output, where, done.taken_at, plain=not draws_boxes()
+            )
+        )
+        click.echo(people.missing(missing), nl=False, err=True)
+    else:
+        _nothing("" if all_namespaces else f" in {namespace} namespace", missing)
+    for failure in done.failures:
+        _say_error(failure.error)
+    stuck = any(item.plan.state for item in done.diagnoses)
+    ctx.exit(
+        gravest(
+            ExitStatus.STUCK if stuck and exit_code else ExitStatus.OK,
+            *(failure.error.status for failure in done.failures),
+            *(ExitStatus.INCOMPLETE for _ in missing[:1]),
+        )
+    )
+
+
 class _UnstickCommand(Command):
     """`unstick`, whose help lists the guards from their registry."""
 
@@ -259,6 +356,7 @@ def unstick(
     directory = backup_dir or state_directory(os.environ, Path.home()) / "backups"
     desk = flow.Desk(
         cluster=cluster,
+        rights=flow.Rights(cluster),
         server=where.server,
         operator=terminal,
         archive=Backups(
@@ -443,4 +541,5 @@ def _fail(arguments: list[str], error: StuckError) -> None:
     from kubectl_harvester_stuck.render import structured
 
     command = next((word for word in arguments if word in cli.commands), "")
+    command = "diagnosis" if command == "diagnose" else command
     _answer(structured.dump(structured.failure(command, error), asked))

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from kubectl_harvester_stuck import denials, finalizers, read
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.diagnose import diagnose
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
@@ -30,6 +31,7 @@ from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import VMI, Kind
 from kubectl_harvester_stuck.model import (
     Action,
+    Diagnosis,
     GuardResult,
     Missing,
     Object,
@@ -43,6 +45,7 @@ from kubectl_harvester_stuck.model import (
     StepReport,
     Verdict,
 )
+from kubectl_harvester_stuck.snapshot import Scope
 
 POLL = timedelta(seconds=0.5)
 
@@ -119,20 +122,42 @@ def status_of(outcome: Outcome) -> ExitStatus:
     return ExitStatus.REFUSED
 
 
+class Rights:
+    """What the API server says that this user may do; asked once for each namespace."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._granted: set[tuple[str, Kind, str]] = set()
+        self._asking = threading.Lock()
+
+    def why_not(self, step: Step) -> str | None:
+        """None when this user may perform the step, otherwise the missing right."""
+        verb = "delete" if step.action is Action.DELETE_POD else "patch"
+        everywhere = (verb, step.ref.kind, step.ref.namespace)
+        try:
+            with self._asking:
+                if everywhere in self._granted:
+                    return None
+                # A right to all objects of the namespace answers for the whole batch.
+                if self.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
+                    self._granted.add(everywhere)
+                    return None
+            return self.cluster.why_not_allowed(verb, step.ref)
+        except ApiError as error:
+            return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
+
+
 @dataclass(frozen=True)
 class Desk:
     """What a run works with."""
 
     cluster: Cluster
+    rights: Rights
     server: str
     operator: Operator
     archive: Archive
     clock: Clock
     waits: Waits = field(default_factory=Waits)
-    granted: set[tuple[str, Kind, str]] = field(default_factory=set)
-    """Rights to a verb on a kind in a namespace that the API server has confirmed."""
-    asking: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the API server is asked for a right, so that it is asked once."""
 
 
 def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhooks: bool) -> Run:
@@ -151,6 +176,45 @@ def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhook
         for plan in plans
     )
     return Run(planning.digest(desk.server, plans), outcomes, failures)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that one `diagnose` came to."""
+
+    diagnoses: tuple[Diagnosis, ...]
+    failures: tuple[Failure, ...]
+    missing: tuple[Missing, ...]
+    taken_at: datetime
+
+
+def examine(cluster: Cluster, targets: Sequence[Ref], request: Request) -> Examination:
+    """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only."""
+    rights = Rights(cluster)
+    snapshot = read.around(cluster, targets, in_depth=True)
+
+    def look(ref: Ref) -> Diagnosis | Failure:
+        case = Case(ref, snapshot)
+        try:
+            return diagnose(case, _plan(rights, case, request, dry_run=True))
+        except StuckError as error:
+            return Failure(ref, error)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        ends = list(pool.map(look, targets))
+    return Examination(
+        tuple(end for end in ends if isinstance(end, Diagnosis)),
+        tuple(end for end in ends if isinstance(end, Failure)),
+        tuple(_gap(what, why) for what, why in snapshot.unreadable.items()),
+        snapshot.taken_at,
+    )
+
+
+def _gap(what: Scope | Ref, why: str) -> Missing:
+    if isinstance(what, Ref):
+        return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
+    kind, namespace = what
+    return Missing(kind.resource, namespace or None, "Unreadable", why)
 
 
 def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
@@ -201,7 +265,7 @@ def _plan_all(
 
     def plan(ref: Ref) -> Plan | Failure:
         try:
-            return _plan(desk, Case(ref, snapshot), request, dry_run=dry_run)
+            return _plan(desk.rights, Case(ref, snapshot), request, dry_run=dry_run)
         except StuckError as error:
             return Failure(ref, error)
 
@@ -214,7 +278,7 @@ def _plan_all(
 
 
 def _plan(
-    desk: Desk,
+    rights: Rights,
     case: Case,
     request: Request,
     *,
@@ -225,29 +289,13 @@ def _plan(
     draft = planning.build(case, request, shown=shown)
     if draft.refusals:
         return draft
-    permissions = {step.ref: _permission(desk, step) for step in draft.steps}
+    permissions = {step.ref: rights.why_not(step) for step in draft.steps}
     answers = Answers(permissions)
     if dry_run and all(answer is None for answer in permissions.values()):
         answers = Answers(
-            permissions, {step.ref: _admission(desk.cluster, step) for step in draft.steps}
+            permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
         )
     return planning.build(case, request, answers=answers, shown=shown)
-
-
-def _permission(desk: Desk, step: Step) -> str | None:
-    verb = "delete" if step.action is Action.DELETE_POD else "patch"
-    everywhere = (verb, step.ref.kind, step.ref.namespace)
-    try:
-        with desk.asking:
-            if everywhere in desk.granted:
-                return None
-            # A right to all objects of the namespace answers for the whole batch.
-            if desk.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
-                desk.granted.add(everywhere)
-                return None
-        return desk.cluster.why_not_allowed(verb, step.ref)
-    except ApiError as error:
-        return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
 
 
 def _admission(cluster: Cluster, step: Step) -> str | None:
@@ -272,7 +320,7 @@ def _release(
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
     snapshot = read.around(desk.cluster, [plan.ref])
     case = Case(plan.ref, snapshot)
-    again = _plan(desk, case, request, dry_run=True, shown=plan.steps)
+    again = _plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
     saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
@@ -336,7 +384,7 @@ def _next(
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
         case = Case(plan.ref, read.around(desk.cluster, [plan.ref]))
-        again = _plan(desk, case, request, dry_run=True)
+        again = _plan(desk.rights, case, request, dry_run=True)
         refusals = again.refusals or tuple(
             GuardResult("unchanged", Verdict.REFUSE, stray)
             for step in again.steps

@@ -75,6 +75,28 @@ LOAD_BALANCER = Kind(
     "LoadBalancer", "loadbalancer.harvesterhci.io", "v1beta1", "loadbalancers", optional=True
 )
 
+PV = Kind("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
+EVENT = Kind("Event", "", "v1", "events")
+DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
+DAEMON_SET = Kind("DaemonSet", "apps", "v1", "daemonsets")
+VOLUME_ATTACHMENT = Kind(
+    "VolumeAttachment", "storage.k8s.io", "v1", "volumeattachments", namespaced=False
+)
+LONGHORN_VOLUME = Kind("Volume", "longhorn.io", "v1beta2", "volumes", optional=True)
+LONGHORN_ATTACHMENT = Kind(
+    "VolumeAttachment", "longhorn.io", "v1beta2", "volumeattachments", optional=True
+)
+VOLUME_SNAPSHOT = Kind(
+    "VolumeSnapshot",
+    "snapshot.storage.k8s.io",
+    "v1",
+    "volumesnapshots",
+    metadata_only=True,
+    optional=True,
+)
+UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=True)
+SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
+
 # What a user may type for the two kinds that can be stuck, as kubectl accepts it.
 TARGET_KINDS = {
     spelling + suffix: kind
@@ -85,6 +107,9 @@ TARGET_KINDS = {
     for spelling in spellings
     for suffix in ("", ".kubevirt.io", ".v1.kubevirt.io")
 }
+
+LONGHORN_NAMESPACE = "longhorn-system"
+"""Where Longhorn keeps its objects."""
 
 HARVESTER_NAMESPACE = "harvester-system"
 """Where Harvester runs KubeVirt and its own controllers."""

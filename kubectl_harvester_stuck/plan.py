@@ -75,7 +75,7 @@ def build(
         guards=results,
         judgments=judgments,
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
-        silent_nodes=_silent_nodes(case, request),
+        silent_nodes=_silent_nodes(case, request) if state is not None else (),
     )
 
 

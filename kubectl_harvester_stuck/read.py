@@ -14,15 +14,32 @@ from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster, Selection
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
+from kubectl_harvester_stuck.findings import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
+    CONTROLLER_REVISION,
+    DAEMON_SET,
+    DATA_VOLUME,
+    DEPLOYMENT,
+    EVENT,
     HARVESTER_NAMESPACE,
+    JOB,
     LEASE,
     LEASE_NAMESPACE,
+    LOAD_BALANCER,
+    LONGHORN_ATTACHMENT,
+    LONGHORN_NAMESPACE,
+    LONGHORN_VOLUME,
     MIGRATION,
     NODE,
     POD,
+    PV,
+    PVC,
+    UPGRADE,
     VM,
+    VM_BACKUP,
     VMI,
+    VOLUME_ATTACHMENT,
+    VOLUME_SNAPSHOT,
     Kind,
 )
 from kubectl_harvester_stuck.model import Object, Ref
@@ -32,8 +49,8 @@ WORKERS = 8
 VIRT_HANDLERS = "kubevirt.io=virt-handler"
 
 
-def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
-    """Everything that a plan for these targets depends on.
+def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) -> ClusterSnapshot:
+    """Everything that a plan for these targets depends on, or `in_depth` a diagnosis.
 
     The number of requests depends on the kinds, namespaces and nodes involved, apart from the
     VM and the VMI of each target. Raises UnreachableError when the API server is.
@@ -57,13 +74,41 @@ def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
             pool,
             {Ref("", name, NODE) for name in nodes}
             | {Ref(LEASE_NAMESPACE, name, LEASE) for name in nodes},
-            [
+            _depth(namespaces)
+            if in_depth
+            else [
                 Selection(kind, namespace, metadata_only=kind.metadata_only)
                 for namespace in namespaces
                 for kind in sorted(finalizers.kinds_needed(subjects), key=lambda kind: kind.plural)
             ],
         )
+        if in_depth:
+            reader.read(pool, {FORCE_RESET}, ())
     return reader.snapshot()
+
+
+def _depth(namespaces: list[str]) -> list[Selection]:
+    """What a diagnosis reads besides: the same lists, however many targets there are."""
+    return [
+        *(
+            Selection(kind, namespace)
+            for namespace in namespaces
+            for kind in (VM, PVC, VM_BACKUP, JOB, LOAD_BALANCER, EVENT)
+        ),
+        *(
+            Selection(kind, namespace, metadata_only=True)
+            for namespace in namespaces
+            for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT)
+        ),
+        Selection(VM_BACKUP),
+        Selection(PV),
+        Selection(VOLUME_ATTACHMENT),
+        Selection(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
+        Selection(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
+        Selection(DEPLOYMENT, HARVESTER_NAMESPACE),
+        Selection(DAEMON_SET, HARVESTER_NAMESPACE),
+        Selection(UPGRADE, HARVESTER_NAMESPACE),
+    ]
 
 
 def _nodes(case: Case) -> tuple[str, ...]:

@@ -87,6 +87,15 @@ class Terminal:
             )
 
 
+def draws_boxes() -> bool:
+    """Whether stdout can show box characters."""
+    try:
+        "├└│─".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 @contextmanager
 def reading(tell: Callable[[str], None], what: str) -> Iterator[None]:
     """Say `what` after two seconds, for as long as the body runs."""

@@ -14,19 +14,30 @@ from typing import Any
 
 from kubectl_harvester_stuck.kinds import (
     CONTROLLER_REVISION,
+    DAEMON_SET,
     DATA_VOLUME,
+    DEPLOYMENT,
+    EVENT,
     HARVESTER_NAMESPACE,
     JOB,
     LEASE,
     LEASE_NAMESPACE,
     LOAD_BALANCER,
+    LONGHORN_ATTACHMENT,
+    LONGHORN_NAMESPACE,
+    LONGHORN_VOLUME,
     MIGRATION,
     NODE,
     POD,
+    PV,
     PVC,
+    SETTING,
+    UPGRADE,
     VM,
     VM_BACKUP,
     VMI,
+    VOLUME_ATTACHMENT,
+    VOLUME_SNAPSHOT,
     Kind,
 )
 from kubectl_harvester_stuck.model import Object, Ref
@@ -42,11 +53,14 @@ VMI_FINALIZERS = (VM_FINALIZER, "kubevirt.io/foregroundDeleteVirtualMachine")
 LEGACY_FINALIZER = "harvesterhci.io/VMController.UnsetOwnerOfPVCs"
 CLEANUP_FINALIZER = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 
-KINDS = {
-    kind.kind: kind
-    for kind in (VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, CONTROLLER_REVISION, JOB, DATA_VOLUME,
-                 VM_BACKUP, LOAD_BALANCER)
-}  # fmt: skip
+_KINDS = (
+    *(VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, PV, EVENT, JOB, CONTROLLER_REVISION, DATA_VOLUME),
+    *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
+    *(UPGRADE, SETTING),
+)
+KINDS = {kind.kind: kind for kind in _KINDS}
+
+LONGHORN = (LONGHORN_VOLUME, LONGHORN_ATTACHMENT)
 
 _counter = itertools.count(1)
 
@@ -220,6 +234,23 @@ def virt_handler(on: str, *, ready: bool) -> Body:
     }
 
 
+def deployment(name: str, available: int = 2) -> Body:
+    """One of the controllers in Harvester's namespace."""
+    labels = {"app": name}
+    container = {"name": name, "image": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": HARVESTER_NAMESPACE, "name": name},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+        "status": {"replicas": 2, "availableReplicas": available, "readyReplicas": available},
+    }
+
+
 def migration(namespace: str, name: str, of: str, phase: str = "Running") -> Body:
     """A VirtualMachineInstanceMigration."""
     return {
@@ -303,15 +334,22 @@ def snapshot(
     unread: dict[tuple[Kind, str] | Ref, str] = {}
     for kind in KINDS.values():
         scopes = {
-            NODE: ("",),
             LEASE: (LEASE_NAMESPACE,),
             POD: (namespace, HARVESTER_NAMESPACE),
-        }.get(kind, (namespace,))
+            DEPLOYMENT: (HARVESTER_NAMESPACE,),
+            DAEMON_SET: (HARVESTER_NAMESPACE,),
+            UPGRADE: (HARVESTER_NAMESPACE,),
+            VM_BACKUP: (namespace, ""),
+        }.get(kind, (namespace if kind.namespaced else "",))
         for scope in scopes:
             if kind in blind:
                 unread[kind, scope] = blind[kind]
             else:
                 listed[kind, scope] = tuple(
-                    item for item in objects if (item.ref.kind, item.ref.namespace) == (kind, scope)
+                    item
+                    for item in objects
+                    if item.ref.kind is kind and scope in ("", item.ref.namespace)
                 )
+    for kind in LONGHORN:
+        listed[kind, LONGHORN_NAMESPACE] = ()
     return ClusterSnapshot(NOW, listed, {}, unread)

@@ -44,6 +44,8 @@ def populate(api: Simulator) -> None:
         api.seed(builders.node(name, "True", heartbeat=ago(seconds=20)))
         api.seed(builders.lease(name, ago(seconds=4)))
         api.seed(builders.virt_handler(name, ready=True))
+    for name in ("virt-controller", "virt-api", "harvester", "harvester-webhook"):
+        api.seed(builders.deployment(name))
     api.seed(builders.node(DEAD, "Unknown", heartbeat=ago(minutes=20)))
     api.seed(builders.lease(DEAD, ago(minutes=20)))
     api.seed(builders.virt_handler(DEAD, ready=False))

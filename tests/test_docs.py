@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kubectl_harvester_stuck.finalizers import CATALOGUE
+from kubectl_harvester_stuck.findings import FINDINGS, id_of
 from kubectl_harvester_stuck.guards import GUARDS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -47,7 +48,24 @@ def guards_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"finalizers.md": finalizers_page, "guards.md": guards_page}
+def findings_page() -> str:
+    """The situations that `diagnose` knows, as a page."""
+    lines = [
+        "# Findings",
+        "",
+        "Every situation that `diagnose` looks for. This page is made from the program; do not",
+        "edit it.",
+        "",
+        "| finding | what it is |",
+        "|---|---|",
+    ]
+    for look in FINDINGS:
+        words = " ".join((look.__doc__ or "").split())
+        lines.append(f"| `{id_of(look)}` | {words} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"findings.md": findings_page, "finalizers.md": finalizers_page, "guards.md": guards_page}
 
 
 def test_the_pages_are_current() -> None:

@@ -6,10 +6,11 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.flow import Run
-from kubectl_harvester_stuck.model import Listing
+from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
 from kubectl_harvester_stuck.render import people, structured
 from kubectl_harvester_stuck.render.invocation import Invocation
 
@@ -24,6 +25,26 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
     return people.listing(found, wide=output == "wide", headers=headers)
+
+
+def diagnoses(
+    items: Sequence[Diagnosis],
+    missing: Sequence[Missing],
+    output: str,
+    where: Invocation,
+    taken_at: datetime,
+    *,
+    plain: bool = False,
+) -> str:
+    """The answer of `diagnose`."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.diagnoses(items, missing, where, taken_at), output)
+    if output == "name":
+        refs = [item.plan.ref for item in items]
+        return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
+    if output == "mermaid":
+        return people.mermaid(items)
+    return people.diagnoses(items, where, plain=plain)
 
 
 def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True) -> str:

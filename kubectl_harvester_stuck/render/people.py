@@ -18,6 +18,9 @@ from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
     Action,
+    Advice,
+    Diagnosis,
+    Link,
     Listing,
     Missing,
     Outcome,
@@ -101,6 +104,95 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     finally:
         tabulate.MIN_PADDING = before
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def diagnoses(items: Sequence[Diagnosis], where: Invocation, *, plain: bool = False) -> str:
+    """Why each target hangs; `plain` draws the chain without box characters."""
+    return "\n".join(_diagnosis(item, where, plain=plain) for item in items)
+
+
+def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
+    plan = item.plan
+    state = plan.state.value if plan.state else "not stuck"
+    lines = [f"{plan.ref}: {state}{f' on node {plan.node}' if plan.node else ''}"]
+    lines += _wrap(f"{item.advice.value}: {item.because}", "")
+    lines += ["", *_tree(item.chain, plain=plain)]
+    lines += _section("Findings", [f"{one.id}: {one.summary}" for one in item.findings])
+    lines += _section(
+        "Finalizers",
+        [
+            f"{one.name} on {_short(one.ref)}, of {one.owner}: {one.state.value}, {one.reason};"
+            f" removed by hand, it leaves behind: {one.leaves_behind}"
+            for one in item.finalizers
+        ],
+    )
+    lines += _section(
+        "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
+    )
+    lines += _section("Events", item.events)
+    lines += _section("Could not be looked for", item.blind)
+    steps = next_steps(item, where)
+    if steps:
+        lines += ["", "Next steps", *(f"  {step}" for step in steps)]
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
+    """What to do, as commands that work when pasted, the least destructive first."""
+    plan, steps = item.plan, list(item.steps)
+    if plan.state is None:
+        return steps
+    if plan.silent_nodes:
+        vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
+        steps.append("# only once it is known to have no power:")
+        steps.append(where.unstick(plan.ref, *vouched))
+    elif not plan.refusals:
+        steps.append(where.unstick(plan.ref, "--dry-run=server"))
+        steps.append(where.unstick(plan.ref))
+    elif item.advice is Advice.REPAIR:
+        steps.append("# then, if it does not go by itself:")
+        steps.append(where.unstick(plan.ref))
+    return steps or [where.unstick(plan.ref, "--dry-run=client")]
+
+
+def _section(title: str, texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    return ["", title, *(line for text in texts for line in _wrap(safe(text), "  "))]
+
+
+def _tree(link: Link, *, plain: bool, width: int = WIDTH) -> list[str]:
+    mark = "  <== here" if link.blocking else ""
+    lines = _wrap(f"{safe(link.label)}: {safe(link.state)}{mark}", "", width)
+    tee, corner, bar = ("|- ", "`- ", "|  ") if plain else ("├─ ", "└─ ", "│  ")
+    for number, child in enumerate(link.links, start=1):
+        last = number == len(link.links)
+        head, *rest = _tree(child, plain=plain, width=width - len(tee))
+        lines.append(f"{corner if last else tee}{head}")
+        lines += [f"{'   ' if last else bar}{line}" for line in rest]
+    return lines
+
+
+def mermaid(items: Sequence[Diagnosis]) -> str:
+    """The chains as a flow chart for a ticket; the blocking links are red."""
+    lines = ["flowchart TD"]
+    blocking: list[str] = []
+
+    def draw(link: Link, name: str) -> None:
+        label = safe(f"{link.label}: {link.state}").replace('"', "#quot;")
+        lines.append(f'  {name}["{label}"]')
+        if link.blocking:
+            blocking.append(name)
+        for number, child in enumerate(link.links):
+            draw(child, f"{name}_{number}")
+            lines.append(f"  {name} --> {name}_{number}")
+
+    for number, item in enumerate(items):
+        draw(item.chain, f"t{number}")
+    if blocking:
+        lines.append("  classDef blocking stroke:#c00,stroke-width:3px")
+        lines.append(f"  class {','.join(blocking)} blocking")
+    return "\n".join([*lines, ""])
 
 
 def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True) -> str:
@@ -305,10 +397,10 @@ def _outcome(outcome: Outcome, where: Invocation) -> str:
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _wrap(text: str, indent: str) -> list[str]:
+def _wrap(text: str, indent: str, width: int = WIDTH) -> list[str]:
     return textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent=indent + "  ",
         break_long_words=False,

@@ -10,10 +10,25 @@ from typing import Any
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.flow import Run
-from kubectl_harvester_stuck.model import Listing, Missing, Outcome, Plan, Ref, Step, Target
+from kubectl_harvester_stuck.model import (
+    Diagnosis,
+    GuardResult,
+    Judgment,
+    Link,
+    Listing,
+    Missing,
+    Outcome,
+    Plan,
+    Ref,
+    Step,
+    Target,
+)
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.render.people import next_steps
 
-SCHEMAS = {name: f"harvester-stuck/{name}/v1" for name in ("list", "unstick", "finalizers")}
+SCHEMAS = {
+    name: f"harvester-stuck/{name}/v1" for name in ("list", "diagnosis", "unstick", "finalizers")
+}
 
 Document = dict[str, Any]
 
@@ -85,6 +100,69 @@ def failure(command: str, error: StuckError) -> Document:
     }
 
 
+def diagnoses(
+    items: Sequence[Diagnosis], missing: Sequence[Missing], where: Invocation, taken_at: datetime
+) -> Document:
+    """`diagnose`."""
+    return {
+        "schema": SCHEMAS["diagnosis"],
+        "context": where.context,
+        "server": where.server,
+        "takenAt": _time(taken_at),
+        "items": [
+            {
+                "target": _planned(item.plan),
+                "verdict": item.advice.value,
+                "reason": item.because,
+                "findings": [
+                    {
+                        "id": one.id,
+                        "summary": one.summary,
+                        "evidence": [
+                            {"object": seen.object, "field": seen.field, "value": seen.value}
+                            for seen in one.evidence
+                        ],
+                    }
+                    for one in item.findings
+                ],
+                "finalizers": [_judgment(one) for one in item.finalizers],
+                "guards": [_guard(one) for one in item.plan.guards],
+                "plan": [_step(step, "not sent") for step in item.plan.steps],
+                "chain": _link(item.chain),
+                "events": list(item.events),
+                "notLookedFor": list(item.blind),
+                "nextSteps": next_steps(item, where),
+            }
+            for item in items
+        ],
+        "incomplete": [_missing(item) for item in missing],
+    }
+
+
+def _link(link: Link) -> Document:
+    return {
+        "object": link.label,
+        "state": link.state,
+        "blocking": link.blocking,
+        "links": [_link(child) for child in link.links],
+    }
+
+
+def _judgment(item: Judgment) -> Document:
+    return {
+        "name": item.name,
+        "object": str(item.ref),
+        "owner": item.owner,
+        "state": item.state.value,
+        "reason": item.reason,
+        "leavesBehind": item.leaves_behind,
+    }
+
+
+def _guard(item: GuardResult) -> Document:
+    return {"id": item.guard, "result": item.verdict.value, "reason": item.reason}
+
+
 def _missing(item: Missing) -> Document:
     return {
         "resource": item.resource,
@@ -103,21 +181,8 @@ def _outcome(outcome: Outcome) -> Document:
         "reason": outcome.reason,
         "steps": [_step(step, sent.get(step.ref, "not sent")) for step in plan.steps],
         "refusals": [{"guard": guard.guard, "reason": guard.reason} for guard in outcome.refusals],
-        "guards": [
-            {"id": guard.guard, "result": guard.verdict.value, "reason": guard.reason}
-            for guard in plan.guards
-        ],
-        "finalizers": [
-            {
-                "name": item.name,
-                "object": str(item.ref),
-                "owner": item.owner,
-                "state": item.state.value,
-                "reason": item.reason,
-                "leavesBehind": item.leaves_behind,
-            }
-            for item in plan.judgments
-        ],
+        "guards": [_guard(guard) for guard in plan.guards],
+        "finalizers": [_judgment(item) for item in plan.judgments],
         "backup": outcome.backup,
         "leftovers": list(outcome.leftovers),
     }

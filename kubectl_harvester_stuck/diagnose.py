@@ -1,0 +1,92 @@
+"""Why a target hangs: its findings, its chain, its events, and what they come to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from kubectl_harvester_stuck import chain, finalizers, findings
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.durations import human
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.findings import Examined
+from kubectl_harvester_stuck.kinds import EVENT, VM
+from kubectl_harvester_stuck.model import (
+    Advice,
+    Diagnosis,
+    Finding,
+    Judgment,
+    Object,
+    Plan,
+    parse_time,
+)
+
+EVENTS = 8
+"""How many events of a target are shown."""
+
+# What to do first: mend a cause, then wait, then release; refuse where nothing else is left.
+_ORDER = (Advice.REPAIR, Advice.WAIT, Advice.RELEASE, Advice.REFUSE)
+
+
+def diagnose(case: Case, plan: Plan) -> Diagnosis:
+    """The diagnosis of a target for which `unstick` would have `plan`."""
+    found, blind = findings.run(Examined(case, plan))
+    advice, because = _advice(found, plan)
+    events: tuple[str, ...] = ()
+    try:
+        events = _events(case)
+    except UnreadableError as error:
+        blind = (*blind, f"events: {error}")
+    return Diagnosis(plan, advice, because, found, _finalizers(case), chain.of(case), events, blind)
+
+
+def _finalizers(case: Case) -> tuple[Judgment, ...]:
+    """The finalizers of the target, and of its VMI where the target is the VM."""
+    subjects = [case.target]
+    with suppress(UnreadableError):
+        subjects += [case.vmi] if case.ref.kind is VM else []
+    return tuple(
+        finalizers.judge(name, subject, case)
+        for subject in subjects
+        if subject is not None
+        for name in subject.finalizers
+    )
+
+
+def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Advice, str]:
+    """What the findings come to. Without any, only a guard can still be the reason."""
+    for advice in _ORDER:
+        speaking = [item for item in found if item.advice is advice]
+        if speaking:
+            return advice, speaking[0].summary
+    if plan.refusals:
+        return Advice.REFUSE, plan.refusals[0].reason
+    return Advice.RELEASE, "every guard passes"
+
+
+def _events(case: Case) -> tuple[str, ...]:
+    """The newest events of the VM, the VMI and its pods, newest last."""
+    subjects = {item.uid for item in (case.vm, case.vmi, *case.pods) if item is not None}
+    ours = [
+        (_when(event), event)
+        for event in case.snapshot.all(EVENT, case.ref.namespace)
+        if event.text("involvedObject", "uid") in subjects
+    ]
+    ours.sort(key=lambda pair: pair[0])
+    return tuple(_line(case, when, event) for when, event in ours[-EVENTS:])
+
+
+def _when(event: Object) -> str:
+    return (
+        event.text("lastTimestamp")
+        or event.text("eventTime")
+        or event.text("metadata", "creationTimestamp")
+    )
+
+
+def _line(case: Case, when: str, event: Object) -> str:
+    try:
+        age = human(case.snapshot.taken_at - parse_time(when))
+    except ValueError:
+        age = "?"
+    about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
+    return f"{age} {event.text('type')} {event.text('reason')} {about}: {event.text('message')}"

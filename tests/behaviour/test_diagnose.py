@@ -1,0 +1,150 @@
+"""`diagnose`, on the simulated and on the real API server: it explains, and changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
+from tests.behaviour.test_unstick import _grant
+from tests.builders import VM_FINALIZER
+from tests.world import World, is_dry_run
+
+
+def ids(item: object) -> set[str]:
+    return {finding["id"] for finding in item["findings"]}  # type: ignore[index]
+
+
+def test_a_power_cut_is_explained_down_to_the_node(world: World) -> None:
+    machine, _, launcher = world.power_cut()
+    run = world.run("diagnose", "vm", "web", "-o", "json")
+    assert run.status is ExitStatus.OK, run.err
+    document = run.json
+    assert document["schema"] == "harvester-stuck/diagnosis/v1"
+    item = run.item
+    assert item["target"]["uid"] == machine["metadata"]["uid"]
+    assert "node-silent" in ids(item)
+    (vmi,) = [link for link in item["chain"]["links"] if "Instance " in link["object"]]
+    (pod,) = vmi["links"]
+    assert pod["object"] == f"Pod {world.namespace}/{launcher['metadata']['name']}"
+    assert pod["blocking"]
+    assert pod["links"][0]["object"] == f"Node {world.dead}"
+    assert {entry["state"] for entry in item["finalizers"]} == {"pending"}
+    assert world.sent() == []
+
+
+def test_its_next_step_releases_when_pasted(world: World) -> None:
+    machine, _, _ = world.power_cut()
+    steps = world.run("diagnose", "vm/web", "-o", "json").item["nextSteps"]
+    (command,) = [step for step in steps if step.startswith("kubectl harvester-stuck unstick")]
+    words = command.split()[2:]
+    run = world.run(*words, "--older-than=0", "--settle=0", "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert world.now(machine) is None
+
+
+def test_a_vm_that_may_be_released_says_so_and_by_what(world: World) -> None:
+    world.create(builders.deployment("virt-controller"))
+    world.delete(world.vm())
+    item = world.run("diagnose", "vm", "web", "-o", "json").item
+    # Younger than five minutes: its controllers get their time first.
+    assert item["verdict"] == "wait"
+    assert item["plan"][0]["patch"]["metadata"]["finalizers"] == []
+
+
+def test_a_veto_is_found_by_the_dry_run(world: World) -> None:
+    world.delete(world.vm())
+    words = "PVC x/y is already used by other VM, please use a shareable RWX volume."
+    denial = world.api.deny_updates("virtualmachines", words, namespace=world.namespace)
+    try:
+        # The dry run is only sent for what every other guard lets pass.
+        young = world.run("diagnose", "vm", "web", "-o", "json").item
+        assert "webhook-denies" not in ids(young)
+        run = world.run("unstick", "vm", "web", "--older-than=0", "--dry-run=server", "-o", "json")
+    finally:
+        denial.remove()
+    assert words in run.item["refusals"][0]["reason"]
+
+
+def test_without_a_name_everything_stuck_is_diagnosed_once(world: World) -> None:
+    world.power_cut()
+    lone = world.delete(world.vmi(None, "lone", node=world.dead, phase="Failed"))
+    run = world.run("diagnose", "-o", "json")
+    targets = {(item["target"]["kind"], item["target"]["name"]) for item in run.json["items"]}
+    assert targets == {("VirtualMachineInstance", "lone"), ("VirtualMachine", "web")}
+    assert len(run.json["items"]) == 2
+    assert world.run("diagnose", "--exit-code").status is ExitStatus.STUCK
+    assert world.now(lone)
+
+
+def test_requests_depend_on_the_kinds_and_not_on_the_targets(world: World) -> None:
+    world.dead_node()
+
+    def asked() -> Counter[str]:
+        world.api.forget()
+        assert world.run("diagnose", "-o", "json").status is ExitStatus.OK
+        return Counter(
+            item.path.partition("?")[0].rpartition("/")[2] for item in world.api.recorded()
+        )
+
+    for number in range(2):
+        world.delete(world.vm(f"vm-{number}"))
+    few = asked()
+    for number in range(2, 12):
+        world.delete(world.vm(f"vm-{number}"))
+    many = asked()
+    lists = [path for path in few if not path.startswith("vm-")]
+    assert {path: few[path] for path in lists} == {path: many[path] for path in lists}
+
+
+def test_the_screen_fits_a_terminal(world: World) -> None:
+    world.power_cut()
+    screen = world.run("diagnose", "vm", "web").out
+    assert "<== here" in screen
+    assert "Next steps" in screen
+    for line in screen.partition("Next steps")[0].splitlines():
+        assert len(line) <= 80 or " " not in line.strip()
+
+
+def test_a_chart_for_a_ticket(world: World) -> None:
+    world.power_cut()
+    chart = world.run("diagnose", "vm", "web", "-o", "mermaid").out
+    assert chart.startswith("flowchart TD\n")
+    assert "-->" in chart
+    assert "class t0_0_0 blocking" in chart
+
+
+def test_a_vm_that_is_not_stuck_is_told_so(world: World) -> None:
+    world.vm()
+    run = world.run("diagnose", "vm", "web", "-o", "json")
+    assert run.item["verdict"] == "refuse"
+    assert ids(run.item) == {"not-stuck"}
+
+
+def test_a_vm_that_does_not_exist_is_an_error(world: World) -> None:
+    run = world.run("diagnose", "vm", "nobody", "-o", "json")
+    assert run.status is ExitStatus.ERROR
+    assert "not found" in run.err
+
+
+def test_what_may_not_be_read_is_named(world: World) -> None:
+    world.delete(world.vm())
+    _grant(world, "bob", (["kubevirt.io"], ["*"], ["get", "list"]), ([""], ["pods"], ["list"]))
+    run = world.run("diagnose", "vm", "web", "-o", "json", user="bob")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "persistentvolumes" in {item["resource"] for item in run.json["incomplete"]}
+    assert run.item["notLookedFor"]
+
+
+@pytest.mark.parametrize("words", [("vm", "web"), ("-A",)])
+def test_nothing_but_reads_reviews_and_dry_runs_is_sent(
+    world: World, words: tuple[str, ...]
+) -> None:
+    machine = world.delete(world.vm())
+    world.api.forget()
+    world.run("diagnose", *words)
+    for item in world.api.recorded():
+        assert item.method == "GET" or "reviews" in item.path or is_dry_run(item)
+    assert world.finalizers(machine) == [VM_FINALIZER]

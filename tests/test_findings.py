@@ -1,0 +1,345 @@
+"""Findings, from objects: each situation is seen, is not seen elsewhere, and is told when blind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kubectl_harvester_stuck import diagnose, findings, plan
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.findings import FINDINGS, id_of
+from kubectl_harvester_stuck.guards import Answers
+from kubectl_harvester_stuck.kinds import (
+    DEPLOYMENT,
+    HARVESTER_NAMESPACE,
+    MIGRATION,
+    POD,
+    SETTING,
+    UPGRADE,
+    VM,
+    VM_BACKUP,
+    VMI,
+    VOLUME_SNAPSHOT,
+    Kind,
+)
+from kubectl_harvester_stuck.model import Advice, Diagnosis, Ref, Request
+from tests import builders
+from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
+from tests.test_guards import (
+    TARGET,
+    deleted_pod,
+    deleted_vm,
+    deleted_vmi,
+    live_node,
+    powered_off_scene,
+)
+
+BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
+CONTROLLERS = ("virt-controller", "harvester", "harvester-load-balancer")
+
+
+@dataclass(frozen=True)
+class Story:
+    """Objects, what cannot be read, and what a webhook says of the release."""
+
+    bodies: list[Body]
+    unreadable: Mapping[Kind, str] = field(default_factory=dict)
+    deny: str | None = None
+    ref: Ref = TARGET
+    request: Request = field(default_factory=Request)
+    controllers: tuple[str, ...] = CONTROLLERS
+
+    def diagnosis(self) -> Diagnosis:
+        workloads = [stored(builders.deployment(name)) for name in self.controllers]
+        case = Case(self.ref, snapshot(*self.bodies, *workloads, unreadable=self.unreadable))
+        draft = plan.build(case, self.request)
+        refs = [step.ref for step in draft.steps]
+        answers = Answers(dict.fromkeys(refs), dict.fromkeys(refs, self.deny))
+        return diagnose.diagnose(case, plan.build(case, self.request, answers=answers))
+
+
+def disk(name: str) -> dict[str, Any]:
+    volume = {"name": "disk-0", "persistentVolumeClaim": {"claimName": name}}
+    return {"template": {"spec": {"volumes": [volume]}}}
+
+
+def snapshot_backup(*, vm: str = "web", namespace: str = "shop", ready: bool = True) -> Body:
+    body = builders.vm_backup(namespace, "nightly", vm)
+    volume = {"name": "nightly-disk", "persistentVolumeClaim": {"metadata": {"name": "disk-0"}}}
+    return stored({**body, "status": {"readyToUse": ready, "volumeBackups": [volume]}})
+
+
+def with_cleanup(*more: Body) -> list[Body]:
+    return [deleted_vm(finalizers=[CLEANUP_FINALIZER]), *more]
+
+
+def setting(value: str) -> Body:
+    return stored(
+        {"apiVersion": SETTING.api_version, "kind": SETTING.kind, "value": value,
+         "metadata": {"name": "vm-force-reset-policy"}}
+    )  # fmt: skip
+
+
+def upgrade(state: str | None) -> Body:
+    body = bare(UPGRADE, HARVESTER_NAMESPACE, "hvst-upgrade")
+    labels = {"harvesterhci.io/upgradeState": state} if state else {}
+    return stored({**body, "metadata": {**body["metadata"], "labels": labels}})
+
+
+def on_live_node(*, terminated: bool = False) -> list[Body]:
+    instance = deleted_vmi()
+    return [deleted_vm(), instance, deleted_pod(instance, terminated=terminated), *live_node()]
+
+
+# finding, what it comes to, story in which it is seen, story in which it is not
+SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
+    "not-stuck": (
+        Advice.REFUSE,
+        lambda: Story([stored(builders.vm("shop", "web"))]),
+        lambda: Story([deleted_vm()]),
+    ),
+    "node-silent": (
+        Advice.REFUSE,
+        lambda: Story(powered_off_scene()),
+        lambda: Story(powered_off_scene(heartbeat=ago(minutes=1))),
+    ),
+    "node-contradicts": (
+        Advice.REPAIR,
+        lambda: Story(powered_off_scene(heartbeat=ago(minutes=1))),
+        lambda: Story(powered_off_scene()),
+    ),
+    "guest-runs": (
+        Advice.REPAIR,
+        lambda: Story(on_live_node()),
+        lambda: Story(on_live_node(terminated=True)),
+    ),
+    "pod-not-cleaned-up": (
+        Advice.RELEASE,
+        lambda: Story(on_live_node(terminated=True)),
+        lambda: Story(on_live_node()),
+    ),
+    "settling": (
+        Advice.WAIT,
+        lambda: Story([deleted_vm(deleted=ago(minutes=1))]),
+        lambda: Story([deleted_vm()]),
+    ),
+    "webhook-denies": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm()], deny='admission webhook "w" denied the request: quota'),
+        lambda: Story([deleted_vm()]),
+    ),
+    "veto-keeps-vmi": (
+        Advice.RELEASE,
+        lambda: Story(
+            [deleted_vm(), deleted_vmi(finalizers=[VM_FINALIZER], phase="Failed"), *live_node()]
+        ),
+        lambda: Story([deleted_vm(), deleted_vmi(phase="Failed"), *live_node()]),
+    ),
+    "disk-of-another-vm": (
+        Advice.REPAIR,
+        lambda: Story(
+            [
+                deleted_vm(spec=disk("disk-0")),
+                stored(builders.vm("shop", "db", spec=disk("disk-0"))),
+            ],
+            deny='admission webhook "w" denied the request: is already used by other VM',
+        ),
+        lambda: Story(
+            [
+                deleted_vm(spec=disk("disk-0")),
+                stored(builders.vm("shop", "db", spec=disk("disk-1"))),
+            ]
+        ),
+    ),
+    "snapshot-content-missing": (
+        Advice.REPAIR,
+        lambda: Story(with_cleanup(snapshot_backup())),
+        lambda: Story(
+            with_cleanup(
+                snapshot_backup(),
+                stored(bare(VOLUME_SNAPSHOT, "shop", "nightly-disk")),
+                stored(builders.pvc("shop", "disk-0")),
+            )
+        ),
+    ),
+    "same-name-elsewhere": (
+        Advice.RELEASE,
+        lambda: Story(with_cleanup(snapshot_backup(namespace="lab"))),
+        lambda: Story(with_cleanup(snapshot_backup(namespace="lab", vm="db"))),
+    ),
+    "migration-in-flight": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web"))]),
+        lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web", "Failed"))]),
+    ),
+    "backup-in-progress": (
+        Advice.WAIT,
+        lambda: Story([deleted_vm(), snapshot_backup(ready=False)]),
+        lambda: Story([deleted_vm(), snapshot_backup()]),
+    ),
+    "finalizer-pending": (
+        Advice.REFUSE,
+        lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
+        lambda: Story([deleted_vm()]),
+    ),
+    "finalizer-ownerless": (
+        Advice.RELEASE,
+        lambda: Story([deleted_vm(finalizers=[builders.LEGACY_FINALIZER])]),
+        lambda: Story([deleted_vm()]),
+    ),
+    "vm-released-before-vmi": (
+        Advice.RELEASE,
+        lambda: Story(
+            [deleted_vmi(finalizers=[BACKFILL], phase="Failed"), *live_node()],
+            ref=Ref("shop", "web", VMI),
+        ),
+        lambda: Story([deleted_vm(), deleted_vmi(finalizers=[BACKFILL], phase="Failed"),
+                       *live_node()]),
+    ),
+    "owner-unavailable": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm()], controllers=("harvester",)),
+        lambda: Story([deleted_vm()]),
+    ),
+    "force-reset-off": (
+        Advice.REFUSE,
+        lambda: Story([*powered_off_scene(), setting('{"enable":false}')]),
+        lambda: Story([*powered_off_scene(), setting('{"enable":true}'), upgrade("Succeeded")]),
+    ),
+    "state-change-left": (
+        Advice.RELEASE,
+        lambda: Story([deleted_vm(status={"stateChangeRequests": [{"action": "Stop"}]})]),
+        lambda: Story([deleted_vm()]),
+    ),
+    "waits-for-dependents": (
+        Advice.REFUSE,
+        lambda: Story(
+            [
+                machine := deleted_vm(finalizers=["foregroundDeletion"]),
+                stored(builders.pvc("shop", "tpm", owner=machine)),
+            ]
+        ),
+        lambda: Story([deleted_vm(finalizers=["foregroundDeletion"])]),
+    ),
+    "never-scheduled": (
+        Advice.RELEASE,
+        lambda: Story([deleted_vm(), deleted_vmi(node=None, phase="Scheduling")]),
+        lambda: Story([deleted_vm(), deleted_vmi(phase="Failed"), *live_node()]),
+    ),
+    "ready-to-release": (
+        Advice.RELEASE,
+        lambda: Story([deleted_vm()]),
+        lambda: Story(powered_off_scene()),
+    ),
+}  # fmt: skip
+
+
+def ids(diagnosis: Diagnosis) -> set[str]:
+    return {item.id for item in diagnosis.findings}
+
+
+@pytest.mark.parametrize("look", FINDINGS, ids=id_of)
+def test_a_situation_is_seen_where_it_is_and_nowhere_else(look: findings.Look) -> None:
+    advice, seen, unseen = SEEN[id_of(look)]
+    diagnosis = seen().diagnosis()
+    assert id_of(look) in ids(diagnosis)
+    assert diagnosis.advice is advice
+    assert diagnosis.because
+    assert id_of(look) not in ids(unseen().diagnosis())
+    for item in diagnosis.findings:
+        assert item.summary
+        assert all(one.object and one.field for one in item.evidence)
+        assert item.evidence
+    assert (look.__doc__ or "").strip()
+
+
+def test_every_story_belongs_to_a_situation() -> None:
+    assert set(SEEN) == {id_of(look) for look in FINDINGS}
+
+
+BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {
+    "guest-runs": (POD, on_live_node),
+    "node-contradicts": (POD, on_live_node),
+    "pod-not-cleaned-up": (POD, on_live_node),
+    "disk-of-another-vm": (VM, lambda: [deleted_vm(spec=disk("d"))]),
+    "snapshot-content-missing": (VOLUME_SNAPSHOT, lambda: with_cleanup(snapshot_backup())),
+    "same-name-elsewhere": (VM_BACKUP, with_cleanup),
+    "migration-in-flight": (MIGRATION, lambda: [deleted_vm()]),
+    "backup-in-progress": (VM_BACKUP, lambda: [deleted_vm()]),
+    "owner-unavailable": (DEPLOYMENT, lambda: [deleted_vm()]),
+    "force-reset-off": (UPGRADE, powered_off_scene),
+    "veto-keeps-vmi": (VMI, lambda: [deleted_vm()]),
+    "never-scheduled": (VMI, lambda: [deleted_vm()]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BLIND))
+def test_a_situation_that_cannot_be_looked_for_is_told(name: str) -> None:
+    kind, bodies = BLIND[name]
+    # The target itself is found on its own, as when only the list is forbidden.
+    made = bodies()
+    story = Story(made, unreadable={kind: "Forbidden"})
+    case_of = snapshot(*made, unreadable={kind: "Forbidden"})
+    if kind is VM:
+        target = builders.parsed(made[0])
+        case_of = type(case_of)(
+            case_of.taken_at, case_of.listed, {target.ref: target}, case_of.unreadable
+        )
+        case = Case(story.ref, case_of)
+        found = diagnose.diagnose(case, plan.build(case, story.request))
+    else:
+        found = story.diagnosis()
+    assert name not in ids(found)
+    assert [text for text in found.blind if text.startswith(f"{name}: ") and "Forbidden" in text]
+
+
+@pytest.mark.parametrize("state", [None, "Upgrading"])
+def test_an_upgrade_that_is_not_finished_holds_the_policy_back(state: str | None) -> None:
+    diagnosis = Story([*powered_off_scene(), setting(""), upgrade(state)]).diagnosis()
+    assert "force-reset-off" in ids(diagnosis)
+
+
+def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
+    failed = builders.vmi("shop", "web", "node-2", phase="Failed")
+    diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
+    assert diagnosis.advice is Advice.REPAIR
+    assert "H#4033" in diagnosis.because
+    assert diagnosis.steps == ("virtctl restart web -n shop",)
+
+
+def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
+    instance = deleted_vmi(
+        finalizers=["wrangler.cattle.io/virtual-machine-deletion"], phase="Failed"
+    )
+    diagnosis = Story([deleted_vm(), instance, *live_node()]).diagnosis()
+    assert "ds/pcidevices-controller is not there" in diagnosis.because
+
+
+def test_finalizers_are_told_as_they_stand_now_and_planned_as_they_will_be() -> None:
+    diagnosis = Story(
+        powered_off_scene(), request=Request(powered_off=frozenset({"node-2"}))
+    ).diagnosis()
+    assert {item.state.value for item in diagnosis.finalizers} == {"pending"}
+    assert {item.state.value for item in diagnosis.plan.judgments} == {"done"}
+    assert diagnosis.advice is Advice.RELEASE
+
+
+def test_the_chain_marks_the_pod_that_holds_everything_up() -> None:
+    chain = Story(powered_off_scene()).diagnosis().chain
+    assert not chain.blocking
+    (instance,) = [link for link in chain.links if "VirtualMachineInstance" in link.label]
+    assert not instance.blocking
+    (pod,) = instance.links
+    assert pod.blocking
+    assert "containers not ended" in pod.state
+    assert [link.label for link in pod.links] == ["Node node-2"]
+
+
+def test_a_gap_in_the_chain_is_told_as_one() -> None:
+    chain = Story([deleted_vm()], unreadable={MIGRATION: "Forbidden"}).diagnosis().chain
+    assert ("migrations", "could not be read: Forbidden") in [
+        (link.label, link.state) for link in chain.links
+    ]
