@@ -60,6 +60,17 @@ class Case:
         )
 
     @property
+    def attachment_pods(self) -> tuple[Object, ...]:
+        """Pods that hold hotplugged volumes for this guest: owned by one of its pods."""
+        vmi, owners = self.vmi, self.pods
+        return tuple(
+            pod
+            for pod in self.snapshot.all(POD, self.ref.namespace)
+            if any(pod.is_owned_by(owner) for owner in owners)
+            or (vmi is not None and pod.annotations.get("kubevirt.io/owner-vmi-uid") == vmi.uid)
+        )
+
+    @property
     def stuck_pods(self) -> tuple[Object, ...]:
         """Pods of the guest's present incarnation that are past their grace period in deletion."""
         vmi, now = self.vmi, self.snapshot.taken_at

@@ -83,6 +83,11 @@ def _pods(case: Case) -> list[Link]:
         stranger = "" if vmi is None or belongs_to(pod, vmi) else ", of an earlier VMI"
         name = pod.text("spec", "nodeName")
         node = [Link(f"Node {name}", describe(read_node(case, name)))] if name else []
+        node += [
+            Link(f"{held.ref} (hotplugged volume)", _state(held, case))
+            for held in case.attachment_pods
+            if held.is_owned_by(pod)
+        ]
         links.append(
             Link(
                 str(pod.ref),

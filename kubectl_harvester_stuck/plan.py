@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from kubectl_harvester_stuck import finalizers, guards
-from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.case import Case, is_stopped
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.guards import Answers, Draft
 from kubectl_harvester_stuck.kinds import VM
@@ -136,6 +136,7 @@ def _steps(
 ) -> tuple[tuple[Step, ...], tuple[Judgment, ...], tuple[str, ...]]:
     """Steps in their order, every finalizer judged, and why the ones that stay have to."""
     pods = case.stuck_pods if state is State.NOT_READY else case.pods
+    pods = (*pods, *_dead_attachments(case, request))
     steps = [_delete(pod) for pod in pods]
     judgments: list[Judgment] = []
     kept: list[str] = []
@@ -168,6 +169,16 @@ def _steps(
         if not keeps:
             later = later.without(subject.ref)
     return tuple(steps), tuple(judgments), tuple(kept)
+
+
+def _dead_attachments(case: Case, request: Request) -> tuple[Object, ...]:
+    """Pods of hotplugged volumes that hang as well: they run no guest, but hold its disks."""
+    return tuple(
+        pod
+        for pod in case.attachment_pods
+        if pod.deletion_timestamp is not None
+        and (is_stopped(pod) or pod.text("spec", "nodeName") in request.powered_off)
+    )
 
 
 def _to_patch(case: Case, state: State) -> tuple[Object, ...]:

@@ -130,7 +130,7 @@ def _is_of_kubevirt(pod: Any) -> bool:
     meta = pod.get("metadata") if isinstance(pod, Mapping) else None
     if not isinstance(meta, Mapping):
         return True
-    text = f"{meta.get('labels')} {meta.get('ownerReferences')}"
+    text = f"{meta.get('labels')} {meta.get('annotations')} {meta.get('ownerReferences')}"
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
 

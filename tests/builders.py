@@ -169,6 +169,22 @@ def pod(
     }
 
 
+def attachment_pod(
+    namespace: str, name: str, node: str, owner: Mapping[str, Any], of: Mapping[str, Any]
+) -> Body:
+    """The pod that holds a hotplugged volume for the stored virt-launcher pod `owner` of a VMI."""
+    body = pod(namespace, name, node, owner)
+    meta = {
+        **body["metadata"],
+        "labels": {"kubevirt.io": "hotplug-disk"},
+        "annotations": {
+            "kubevirt.io/owner-vmi-name": of["metadata"]["name"],
+            "kubevirt.io/owner-vmi-uid": of["metadata"]["uid"],
+        },
+    }
+    return {**body, "metadata": meta}
+
+
 def _status(name: str, state: Body) -> Body:
     return {
         "name": name,

@@ -155,7 +155,8 @@ def test_every_flag_of_the_contract_is_there() -> None:
         " --exit-code",
         "diagnose": "-o --output -A --all-namespaces -l --selector --older-than --exit-code",
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
-        " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout --backup-dir",
+        " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
+        " --backup-dir",
     }
     for name, flags in own.items():
         known = {flag for param in cli.cli.commands[name].params for flag in param.opts}

@@ -417,6 +417,25 @@ def _until_past_grace(world: World) -> None:
     raise AssertionError("the pod never came past its grace period")
 
 
+def test_the_pod_of_a_hotplugged_volume_goes_with_the_guest(world: World) -> None:
+    _, instance, launcher = world.power_cut()
+
+    def hold(name: str) -> builders.Body:
+        pod = builders.attachment_pod(world.namespace, name, world.dead, launcher, instance)
+        return world.create(pod)
+
+    world.delete(hold("hp-volume-abcde"), gracePeriodSeconds=1)
+    other = hold("hp-volume-fghij")
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert [path for method, path in world.changes() if method == "DELETE"] == [
+        f"pods/{launcher['metadata']['name']}",
+        "pods/hp-volume-abcde",
+    ]
+    # The other one is not being deleted, so it is left to the garbage collector.
+    assert world.now(other) is not None
+
+
 def test_a_vmi_alone_is_released(world: World) -> None:
     world.live_node()
     instance = world.delete(world.vmi(None, node=world.live, phase="Failed"))
