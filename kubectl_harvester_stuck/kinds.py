@@ -94,6 +94,32 @@ VOLUME_SNAPSHOT = Kind(
     metadata_only=True,
     optional=True,
 )
+RESOURCE_QUOTA = Kind("ResourceQuota", "", "v1", "resourcequotas")
+NETWORK = Kind(
+    "NetworkAttachmentDefinition",
+    "k8s.cni.cncf.io",
+    "v1",
+    "network-attachment-definitions",
+    metadata_only=True,
+    optional=True,
+)
+PCI_DEVICE = Kind(
+    "PCIDevice",
+    "devices.harvesterhci.io",
+    "v1beta1",
+    "pcidevices",
+    namespaced=False,
+    optional=True,
+)
+USB_DEVICE = Kind(
+    "USBDevice",
+    "devices.harvesterhci.io",
+    "v1beta1",
+    "usbdevices",
+    namespaced=False,
+    optional=True,
+)
+API_SERVICE = Kind("APIService", "apiregistration.k8s.io", "v1", "apiservices", namespaced=False)
 UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=True)
 SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
 

@@ -16,6 +16,7 @@ from kubectl_harvester_stuck.cluster import Cluster, Selection
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.findings import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
+    API_SERVICE,
     CONTROLLER_REVISION,
     DAEMON_SET,
     DATA_VOLUME,
@@ -30,11 +31,15 @@ from kubectl_harvester_stuck.kinds import (
     LONGHORN_NAMESPACE,
     LONGHORN_VOLUME,
     MIGRATION,
+    NETWORK,
     NODE,
+    PCI_DEVICE,
     POD,
     PV,
     PVC,
+    RESOURCE_QUOTA,
     UPGRADE,
+    USB_DEVICE,
     VM,
     VM_BACKUP,
     VMI,
@@ -93,7 +98,7 @@ def _depth(namespaces: list[str]) -> list[Selection]:
         *(
             Selection(kind, namespace)
             for namespace in namespaces
-            for kind in (VM, PVC, VM_BACKUP, JOB, LOAD_BALANCER, EVENT)
+            for kind in (VM, PVC, VM_BACKUP, JOB, LOAD_BALANCER, EVENT, RESOURCE_QUOTA)
         ),
         *(
             Selection(kind, namespace, metadata_only=True)
@@ -101,6 +106,10 @@ def _depth(namespaces: list[str]) -> list[Selection]:
             for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT)
         ),
         Selection(VM_BACKUP),
+        Selection(NETWORK, metadata_only=True),
+        Selection(PCI_DEVICE),
+        Selection(USB_DEVICE),
+        Selection(API_SERVICE),
         Selection(PV),
         Selection(VOLUME_ATTACHMENT),
         Selection(LONGHORN_VOLUME, LONGHORN_NAMESPACE),

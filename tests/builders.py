@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from kubectl_harvester_stuck.kinds import (
+    API_SERVICE,
     CONTROLLER_REVISION,
     DAEMON_SET,
     DATA_VOLUME,
@@ -27,12 +28,16 @@ from kubectl_harvester_stuck.kinds import (
     LONGHORN_NAMESPACE,
     LONGHORN_VOLUME,
     MIGRATION,
+    NETWORK,
     NODE,
+    PCI_DEVICE,
     POD,
     PV,
     PVC,
+    RESOURCE_QUOTA,
     SETTING,
     UPGRADE,
+    USB_DEVICE,
     VM,
     VM_BACKUP,
     VMI,
@@ -56,7 +61,7 @@ CLEANUP_FINALIZER = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 _KINDS = (
     *(VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, PV, EVENT, JOB, CONTROLLER_REVISION, DATA_VOLUME),
     *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
-    *(UPGRADE, SETTING),
+    *(UPGRADE, SETTING, RESOURCE_QUOTA, NETWORK, PCI_DEVICE, USB_DEVICE, API_SERVICE),
 )
 KINDS = {kind.kind: kind for kind in _KINDS}
 
@@ -356,6 +361,7 @@ def snapshot(
             DAEMON_SET: (HARVESTER_NAMESPACE,),
             UPGRADE: (HARVESTER_NAMESPACE,),
             VM_BACKUP: (namespace, ""),
+            NETWORK: ("",),
         }.get(kind, (namespace if kind.namespaced else "",))
         for scope in scopes:
             if kind in blind:

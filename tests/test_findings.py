@@ -13,10 +13,14 @@ from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.findings import FINDINGS, id_of
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import (
+    API_SERVICE,
     DEPLOYMENT,
     HARVESTER_NAMESPACE,
     MIGRATION,
+    NETWORK,
+    PCI_DEVICE,
     POD,
+    RESOURCE_QUOTA,
     SETTING,
     UPGRADE,
     VM,
@@ -89,6 +93,39 @@ def upgrade(state: str | None) -> Body:
     return stored({**body, "metadata": {**body["metadata"], "labels": labels}})
 
 
+DENIED = 'admission webhook "validator.harvesterhci.io" denied the request: no'
+
+
+def on_network(name: str) -> dict[str, Any]:
+    networks = [{"name": "default", "pod": {}}, {"name": "nic-1", "multus": {"networkName": name}}]
+    return {"template": {"spec": {"networks": networks}}}
+
+
+def with_device(name: str) -> dict[str, Any]:
+    devices = {"hostDevices": [{"name": "gpu", "deviceName": name}]}
+    return {"template": {"spec": {"domain": {"devices": devices}}}}
+
+
+def device(resource: str) -> Body:
+    return stored(
+        {"apiVersion": PCI_DEVICE.api_version, "kind": PCI_DEVICE.kind,
+         "metadata": {"name": "node1-000008000"}, "status": {"resourceName": resource}}
+    )  # fmt: skip
+
+
+def quota() -> Body:
+    return stored(bare(RESOURCE_QUOTA, "shop", "default", spec={"hard": {"limits.cpu": "4"}}))
+
+
+def api_service(available: str) -> Body:
+    condition = {"type": "Available", "status": available, "reason": "MissingEndpoints",
+                 "message": "no endpoints"}  # fmt: skip
+    return stored(
+        {"apiVersion": API_SERVICE.api_version, "kind": API_SERVICE.kind,
+         "metadata": {"name": "v1.subresources.kubevirt.io"}, "status": {"conditions": [condition]}}
+    )  # fmt: skip
+
+
 def on_live_node(*, terminated: bool = False) -> list[Body]:
     instance = deleted_vmi()
     return [deleted_vm(), instance, deleted_pod(instance, terminated=terminated), *live_node()]
@@ -153,6 +190,38 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
                 stored(builders.vm("shop", "db", spec=disk("disk-1"))),
             ]
         ),
+    ),
+    "broken-template-annotation": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(annotations={findings.VOLUME_CLAIM_TEMPLATES: "[{"})]),
+        lambda: Story([deleted_vm(annotations={findings.VOLUME_CLAIM_TEMPLATES: "[]"})]),
+    ),
+    "network-missing": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(spec=on_network("lab/vlan7"))], deny=DENIED),
+        lambda: Story(
+            [deleted_vm(spec=on_network("lab/vlan7")), stored(bare(NETWORK, "lab", "vlan7"))]
+        ),
+    ),
+    "host-device-missing": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(spec=with_device("nvidia.com/T4"))], deny=DENIED),
+        lambda: Story([deleted_vm(spec=with_device("nvidia.com/T4")), device("nvidia.com/T4")]),
+    ),
+    "quota-without-pod": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(), quota()], deny=DENIED),
+        lambda: Story([deleted_vm(spec={"runStrategy": "Halted"}), quota()]),
+    ),
+    "webhook-unavailable": (
+        Advice.REPAIR,
+        lambda: Story([deleted_vm(), stored(builders.deployment("virt-api", 0))]),
+        lambda: Story([deleted_vm(), stored(builders.deployment("virt-api"))]),
+    ),
+    "aggregated-api-down": (
+        Advice.RELEASE,
+        lambda: Story([deleted_vm(), api_service("False")]),
+        lambda: Story([deleted_vm(), api_service("True")]),
     ),
     "snapshot-content-missing": (
         Advice.REPAIR,
@@ -269,6 +338,11 @@ BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {
     "same-name-elsewhere": (VM_BACKUP, with_cleanup),
     "migration-in-flight": (MIGRATION, lambda: [deleted_vm()]),
     "backup-in-progress": (VM_BACKUP, lambda: [deleted_vm()]),
+    "network-missing": (NETWORK, lambda: [deleted_vm(spec=on_network("lab/vlan7"))]),
+    "host-device-missing": (PCI_DEVICE, lambda: [deleted_vm(spec=with_device("x"))]),
+    "quota-without-pod": (RESOURCE_QUOTA, lambda: [deleted_vm()]),
+    "webhook-unavailable": (DEPLOYMENT, lambda: [deleted_vm()]),
+    "aggregated-api-down": (API_SERVICE, lambda: [deleted_vm()]),
     "owner-unavailable": (DEPLOYMENT, lambda: [deleted_vm()]),
     "force-reset-off": (UPGRADE, powered_off_scene),
     "veto-keeps-vmi": (VMI, lambda: [deleted_vm()]),
