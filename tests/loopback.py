@@ -22,6 +22,7 @@ from kubectl_harvester_stuck.kubeconfig import Connection
 from kubectl_harvester_stuck.transport import Transport
 
 CLIENT_NAME = "jane"
+OTHER_CLIENT = "john"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def running(
 
 @dataclass
 class Pki:
-    """An authority, a server certificate for 127.0.0.1 and cluster.example, a client's."""
+    """An authority, a certificate for 127.0.0.1 and cluster.example, those of two clients."""
 
     directory: Path
     authority: trustme.CA = field(default_factory=trustme.CA)
@@ -153,11 +154,14 @@ class Pki:
         names = ("127.0.0.1", "localhost", "cluster.example")
         self._server = self.authority.issue_cert(*names)
         client = self.authority.issue_cert(CLIENT_NAME, common_name=CLIENT_NAME)
+        other = self.authority.issue_cert(OTHER_CLIENT, common_name=OTHER_CLIENT)
         for name, blob in (
             ("ca.crt", self.authority.cert_pem),
             ("other-ca.crt", trustme.CA().cert_pem),
             ("client.crt", client.cert_chain_pems[0]),
             ("client.key", client.private_key_pem),
+            ("other.crt", other.cert_chain_pems[0]),
+            ("other.key", other.private_key_pem),
         ):
             blob.write_to_path(str(self.directory / name))
 

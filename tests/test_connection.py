@@ -183,6 +183,17 @@ def test_unknown_names_are_refused_as_by_kubectl(flags: Flags, words: str, tmp_p
     assert refusal(flags, write(tmp_path, CLUSTER, USER)).startswith(words)
 
 
+def test_a_context_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    environ = write(tmp_path, {"server": "http://one"}, USER, {"user": "gone"})
+    assert refusal(Flags(), environ) == 'user "gone" was not found for context "c"'
+    text = (tmp_path / "config").read_text()
+    (tmp_path / "config").write_text(
+        text.replace('"current-context": "c"', '"current-context": "d"')
+    )
+    said = refusal(Flags(), environ)
+    assert said.startswith("context was not found for specified context: d (the current-context)")
+
+
 @pytest.mark.parametrize(
     ("cluster", "user", "words"),
     [
@@ -302,6 +313,10 @@ def test_a_pod_without_all_of_it_is_no_pod(tmp_path: Path, service_account: Path
     for environ in ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}):
         said = refusal(Flags(), environ, home=tmp_path, service_account=service_account)
         assert said.startswith(REFUSED)
+    gone = Flags(kubeconfig=str(tmp_path / "gone"))
+    assert refusal(gone, POD, home=tmp_path, service_account=service_account) == (
+        f"stat {tmp_path}/gone: no such file or directory"
+    )
     (service_account / "token").unlink()
     said = refusal(Flags(), POD, home=tmp_path, service_account=service_account)
     assert said.startswith(REFUSED)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import diagnose, findings, plan
+from kubectl_harvester_stuck import diagnose, plan
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.findings import FINDINGS, id_of
+from kubectl_harvester_stuck.findings import FINDINGS, admission, guest, id_of, owners
+from kubectl_harvester_stuck.findings.found import Look
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
@@ -193,8 +194,8 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "broken-template-annotation": (
         Advice.REPAIR,
-        lambda: Story([deleted_vm(annotations={findings.VOLUME_CLAIM_TEMPLATES: "[{"})]),
-        lambda: Story([deleted_vm(annotations={findings.VOLUME_CLAIM_TEMPLATES: "[]"})]),
+        lambda: Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: "[{"})]),
+        lambda: Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: "[]"})]),
     ),
     "network-missing": (
         Advice.REPAIR,
@@ -311,7 +312,7 @@ def ids(diagnosis: Diagnosis) -> set[str]:
 
 
 @pytest.mark.parametrize("look", FINDINGS, ids=id_of)
-def test_a_situation_is_seen_where_it_is_and_nowhere_else(look: findings.Look) -> None:
+def test_a_situation_is_seen_where_it_is_and_nowhere_else(look: Look) -> None:
     advice, seen, unseen = SEEN[id_of(look)]
     diagnosis = seen().diagnosis()
     assert id_of(look) in ids(diagnosis)
@@ -323,6 +324,16 @@ def test_a_situation_is_seen_where_it_is_and_nowhere_else(look: findings.Look) -
         assert all(one.object and one.field for one in item.evidence)
         assert item.evidence
     assert (look.__doc__ or "").strip()
+
+
+def test_no_situation_is_forgotten() -> None:
+    public = {
+        value
+        for module in (guest, admission, owners)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    }
+    assert public == set(FINDINGS)
 
 
 def test_every_story_belongs_to_a_situation() -> None:

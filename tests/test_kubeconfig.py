@@ -86,7 +86,11 @@ CASES = {
     "the first entry wins whole": Case(
         {
             "a": config({"server": "https://first"}, {"username": "u", "password": "p"}),
-            "b": config({"server": "https://second", "tls-server-name": "x"}, {"as": "boss"}),
+            "b": config(
+                {"server": "https://second", "tls-server-name": "x"},
+                {"as": "boss"},
+                context={"cluster": "one", "user": "one", "namespace": "vms"},
+            ),
         },
         "a:b",
     ),

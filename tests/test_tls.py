@@ -17,7 +17,16 @@ import pytest
 from kubectl_harvester_stuck.credentials import Credential
 from kubectl_harvester_stuck.errors import KubeconfigError
 from kubectl_harvester_stuck.tls import tls_context
-from tests.loopback import CLIENT_NAME, Handler, Pki, Server, failure, running, transport
+from tests.loopback import (
+    CLIENT_NAME,
+    OTHER_CLIENT,
+    Handler,
+    Pki,
+    Server,
+    failure,
+    running,
+    transport,
+)
 
 V1 = "client.authentication.k8s.io/v1"
 TOKEN = {"token": "s3cret"}
@@ -252,6 +261,24 @@ def test_after_401_a_plugin_is_asked_again_exactly_once(
     https.respond = only("none")
     assert [made.request("GET", "/x").status for _ in range(3)] == [401] * 3
     assert (tmp_path / "calls").read_text() == "xx"
+
+
+def test_a_plugin_may_change_the_certificate(https: Server, pki: Pki, tmp_path: Path) -> None:
+    user = plugin_user(tmp_path)
+    script = Path(user["exec"]["args"][0])
+    script.write_text(
+        "import json, pathlib\n"
+        f"here, pki = pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(pki.directory)!r})\n"
+        "name = 'other' if (here / 'asked').exists() else 'client'\n"
+        "(here / 'asked').touch()\n"
+        "status = {'clientCertificateData': (pki / f'{name}.crt').read_text(),\n"
+        "          'clientKeyData': (pki / f'{name}.key').read_text()}\n"
+        f"print(json.dumps({{'kind': 'ExecCredential', 'apiVersion': {V1!r}, 'status': status}}))\n"
+    )
+    https.respond = lambda handler: handler.answer(401 if len(https.seen) == 1 else 200)
+    made = transport(https.url, user, certificate_authority=pki.path("ca.crt"))
+    assert [made.request("GET", "/x").status for _ in range(2)] == [200, 200]
+    assert [seen.client for seen in https.seen] == [CLIENT_NAME, OTHER_CLIENT, OTHER_CLIENT]
 
 
 def test_401_is_an_answer_when_there_is_no_plugin(https: Server, pki: Pki) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import socket
@@ -135,6 +136,7 @@ def test_less_than_a_whole_answer_is_unreachable(http: Server, content: bytes, m
     said = failure(transport(http.url), method)
     assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port}: ")
     assert ("it is not known whether the PATCH was carried out" in said) == (method == "PATCH")
+    assert len(http.seen) == 1
 
 
 def stall(head: bytes, pause: threading.Event, piece: bytes = b"") -> Callable[[Handler], None]:
@@ -154,7 +156,7 @@ def stall(head: bytes, pause: threading.Event, piece: bytes = b"") -> Callable[[
     [
         (b"", b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b" "),
     ],
     ids=["no answer", "no more of the body", "the body a byte at a time"],
 )
@@ -228,12 +230,20 @@ def test_a_server_that_is_not_there() -> None:
         f"The connection to the server {host} was refused - did you specify the right host or "
         'port? Check the server of cluster "k", or use --server.'
     )
-    said = failure(transport("http://255.255.255.255:1"))
-    assert said.startswith("Unable to connect to the server 255.255.255.255:1: ")
-    assert said.endswith(": check the network")
     said = failure(transport("https://no-such-host.invalid", {"token": "t"}))
     assert said.startswith("Unable to connect to the server no-such-host.invalid: no such host")
     assert "a..b" in failure(transport("https://a..b", {"token": "t"}))
+
+
+def test_a_network_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", unreachable)
+    said = failure(transport("http://127.0.0.1:1"))
+    assert said == "Unable to connect to the server 127.0.0.1:1: Network is unreachable: " + (
+        "check the network"
+    )
 
 
 def test_a_server_that_does_not_accept() -> None:
