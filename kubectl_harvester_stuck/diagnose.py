@@ -8,7 +8,7 @@ from kubectl_harvester_stuck import chain, finalizers, findings
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.findings import Examined
+from kubectl_harvester_stuck.findings.found import Examined
 from kubectl_harvester_stuck.kinds import EVENT, VM
 from kubectl_harvester_stuck.model import (
     Advice,

@@ -14,7 +14,7 @@ from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster, Selection
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.findings import FORCE_RESET
+from kubectl_harvester_stuck.findings.guest import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
     CONTROLLER_REVISION,

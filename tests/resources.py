@@ -56,6 +56,9 @@ RESOURCES: dict[str, Resource] = {
         _resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims", status=True),
         _resource("v1", "PersistentVolume", "persistentvolumes", cluster=True, status=True),
         _resource("v1", "ResourceQuota", "resourcequotas", status=True),
+        _resource(
+            "apiregistration.k8s.io/v1", "APIService", "apiservices", cluster=True, status=True
+        ),
         _resource("coordination.k8s.io/v1", "Lease", "leases"),
         _resource(
             "storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", cluster=True, status=True

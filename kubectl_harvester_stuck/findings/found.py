@@ -1,0 +1,44 @@
+"""What a situation is asked about, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.model import Advice, Evidence, Object, Plan
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A target, and the plan that `unstick` would have for it."""
+
+    case: Case
+    plan: Plan
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the target hangs at all."""
+        return self.plan.state is not None
+
+    def refusal(self, guard: str) -> str | None:
+        """Why that guard does not pass, or None."""
+        return next((item.reason for item in self.plan.refusals if item.guard == guard), None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a situation's function yields; the id is added from its name."""
+
+    summary: str
+    evidence: tuple[Evidence, ...]
+    advice: Advice | None = None
+    steps: tuple[str, ...] = ()
+
+
+Look = Callable[[Examined], Iterator[Found]]
+
+
+def saw(subject: Object, field: str, value: object) -> Evidence:
+    """What was seen in a field of an object."""
+    return Evidence(str(subject.ref), field, str(value))
