@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from kubectl_harvester_stuck import chain, finalizers, findings
+from kubectl_harvester_stuck import chain, finalizers, findings, leftovers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
@@ -17,6 +17,7 @@ from kubectl_harvester_stuck.model import (
     Judgment,
     Object,
     Plan,
+    State,
     parse_time,
 )
 
@@ -36,7 +37,28 @@ def diagnose(case: Case, plan: Plan) -> Diagnosis:
         events = _events(case)
     except UnreadableError as error:
         blind = (*blind, f"events: {error}")
-    return Diagnosis(plan, advice, because, found, _finalizers(case), chain.of(case), events, blind)
+    return Diagnosis(
+        plan=plan,
+        advice=advice,
+        because=because,
+        findings=found,
+        finalizers=_finalizers(case),
+        chain=chain.of(case),
+        events=events,
+        leftovers=_leftovers(case, plan),
+        blind=blind,
+    )
+
+
+def _leftovers(case: Case, plan: Plan) -> tuple[str, ...]:
+    """What the release of a deleted VM would leave; its pods and its VMI go with it."""
+    target = case.target
+    if target is None or case.ref.kind is not VM or plan.state is not State.TERMINATING:
+        return ()
+    going = case
+    with suppress(UnreadableError):
+        going = case.without(*(pod.ref for pod in case.pods))
+    return leftovers.of(going, target)
 
 
 def _finalizers(case: Case) -> tuple[Judgment, ...]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from kubectl_harvester_stuck import denials, finalizers, read
+from kubectl_harvester_stuck import denials, finalizers, leftovers, read
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
@@ -28,7 +28,7 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.guards import Answers
-from kubectl_harvester_stuck.kinds import VMI, Kind
+from kubectl_harvester_stuck.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.model import (
     Action,
     Diagnosis,
@@ -45,7 +45,7 @@ from kubectl_harvester_stuck.model import (
     StepReport,
     Verdict,
 )
-from kubectl_harvester_stuck.snapshot import Scope
+from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
 
 POLL = timedelta(seconds=0.5)
 
@@ -166,7 +166,7 @@ def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhook
     `ask_webhooks` sends every step with `dryRun=All`, so that admission answers; nothing else
     than reads and access reviews is sent otherwise.
     """
-    plans, failures = _plan_all(desk, targets, request, dry_run=ask_webhooks)
+    plans, failures, _ = _plan_all(desk, targets, request, dry_run=ask_webhooks)
     outcomes = tuple(
         _refused(plan)
         if plan.refusals
@@ -223,7 +223,8 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
     Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
     before anything was changed; never after that.
     """
-    plans, failures = _plan_all(desk, targets, request, dry_run=True)
+    plans, failures, before = _plan_all(desk, targets, request, dry_run=True)
+    machines = {ref: vm for ref in targets if (vm := before.found.get(ref)) is not None}
     digest = planning.digest(desk.server, plans)
     if all(plan.refusals for plan in plans):
         return Run(digest, tuple(map(_refused, plans)), failures)
@@ -244,9 +245,10 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         ends = list(pool.map(release, plans))
+    outcomes = tuple(end for end in ends if isinstance(end, Outcome))
     return Run(
         digest,
-        tuple(end for end in ends if isinstance(end, Outcome)),
+        _with_leftovers(desk, outcomes, machines),
         failures + tuple(end for end in ends if isinstance(end, Failure)),
     )
 
@@ -259,7 +261,7 @@ def _refused(plan: Plan) -> Outcome:
 
 def _plan_all(
     desk: Desk, targets: Sequence[Ref], request: Request, *, dry_run: bool
-) -> tuple[tuple[Plan, ...], tuple[Failure, ...]]:
+) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster."""
     snapshot = read.around(desk.cluster, targets)
 
@@ -274,6 +276,7 @@ def _plan_all(
     return (
         tuple(end for end in ends if isinstance(end, Plan)),
         tuple(end for end in ends if isinstance(end, Failure)),
+        snapshot,
     )
 
 
@@ -341,6 +344,31 @@ def _release(
             reason = f"unexpected {type(bug).__name__}: {bug}"
             return replace(outcome, result=Result.UNKNOWN, reason=reason)
     return outcome
+
+
+def _with_leftovers(
+    desk: Desk, outcomes: tuple[Outcome, ...], machines: Mapping[Ref, Object]
+) -> tuple[Outcome, ...]:
+    """One look for the whole batch at what the deleted VMs have left; it never fails a run."""
+    gone = [
+        outcome.plan.ref
+        for outcome in outcomes
+        if outcome.result is Result.GONE and outcome.plan.ref.kind is VM
+    ]
+    if not gone:
+        return outcomes
+    try:
+        after = read.around(desk.cluster, gone, in_depth=True)
+        found = {ref: leftovers.of(Case(ref, after), machines[ref]) for ref in gone}
+    except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
+        found = dict.fromkeys(gone, (f"not looked for: {error}",))
+    return tuple(
+        replace(
+            outcome,
+            leftovers=(*outcome.leftovers, *found.get(outcome.plan.ref, ())),
+        )
+        for outcome in outcomes
+    )
 
 
 def _leftovers(plan: Plan, reports: Sequence[StepReport]) -> tuple[str, ...]:

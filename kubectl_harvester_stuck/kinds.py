@@ -94,6 +94,17 @@ VOLUME_SNAPSHOT = Kind(
     metadata_only=True,
     optional=True,
 )
+VM_RESTORE = Kind(
+    "VirtualMachineRestore", "harvesterhci.io", "v1beta1", "virtualmachinerestores", optional=True
+)
+NETWORK_CONFIG = Kind(
+    "VirtualMachineNetworkConfig",
+    "network.harvesterhci.io",
+    "v1alpha1",
+    "virtualmachinenetworkconfigs",
+    metadata_only=True,
+    optional=True,
+)
 RESOURCE_QUOTA = Kind("ResourceQuota", "", "v1", "resourcequotas")
 NETWORK = Kind(
     "NetworkAttachmentDefinition",

@@ -403,6 +403,8 @@ class Diagnosis:
     """Every finalizer as it stands now, while `plan` judges them as they will be in their turn."""
     chain: Link
     events: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    """What would be there of the VM after its release."""
     blind: tuple[str, ...]
     """Findings that could not be looked for, each with what could not be read."""
 

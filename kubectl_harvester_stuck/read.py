@@ -32,6 +32,7 @@ from kubectl_harvester_stuck.kinds import (
     LONGHORN_VOLUME,
     MIGRATION,
     NETWORK,
+    NETWORK_CONFIG,
     NODE,
     PCI_DEVICE,
     POD,
@@ -42,6 +43,7 @@ from kubectl_harvester_stuck.kinds import (
     USB_DEVICE,
     VM,
     VM_BACKUP,
+    VM_RESTORE,
     VMI,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
@@ -72,23 +74,21 @@ def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) 
             selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
-        cases = [Case(ref, snapshot) for ref in wanted]
-        nodes = {name for case in cases for name in _nodes(case)}
+        if in_depth:
+            reader.read(pool, {FORCE_RESET}, _depth(namespaces))
+            return reader.snapshot()
+        nodes = {name for ref in wanted for name in _nodes(Case(ref, snapshot))}
         subjects = tuple(item for item in snapshot.found.values() if item is not None)
         reader.read(
             pool,
             {Ref("", name, NODE) for name in nodes}
             | {Ref(LEASE_NAMESPACE, name, LEASE) for name in nodes},
-            _depth(namespaces)
-            if in_depth
-            else [
+            [
                 Selection(kind, namespace, metadata_only=kind.metadata_only)
                 for namespace in namespaces
                 for kind in sorted(finalizers.kinds_needed(subjects), key=lambda kind: kind.plural)
             ],
         )
-        if in_depth:
-            reader.read(pool, {FORCE_RESET}, ())
     return reader.snapshot()
 
 
@@ -98,13 +98,15 @@ def _depth(namespaces: list[str]) -> list[Selection]:
         *(
             Selection(kind, namespace)
             for namespace in namespaces
-            for kind in (VM, PVC, VM_BACKUP, JOB, LOAD_BALANCER, EVENT, RESOURCE_QUOTA)
+            for kind in (VM, PVC, VM_BACKUP, VM_RESTORE, JOB, LOAD_BALANCER, EVENT, RESOURCE_QUOTA)
         ),
         *(
             Selection(kind, namespace, metadata_only=True)
             for namespace in namespaces
-            for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT)
+            for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT, NETWORK_CONFIG)
         ),
+        Selection(NODE),
+        Selection(LEASE, LEASE_NAMESPACE),
         Selection(VM_BACKUP),
         Selection(NETWORK, metadata_only=True),
         Selection(PCI_DEVICE),

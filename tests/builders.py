@@ -29,6 +29,7 @@ from kubectl_harvester_stuck.kinds import (
     LONGHORN_VOLUME,
     MIGRATION,
     NETWORK,
+    NETWORK_CONFIG,
     NODE,
     PCI_DEVICE,
     POD,
@@ -40,6 +41,7 @@ from kubectl_harvester_stuck.kinds import (
     USB_DEVICE,
     VM,
     VM_BACKUP,
+    VM_RESTORE,
     VMI,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
@@ -62,6 +64,7 @@ _KINDS = (
     *(VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, PV, EVENT, JOB, CONTROLLER_REVISION, DATA_VOLUME),
     *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
     *(UPGRADE, SETTING, RESOURCE_QUOTA, NETWORK, PCI_DEVICE, USB_DEVICE, API_SERVICE),
+    *(VM_RESTORE, NETWORK_CONFIG),
 )
 KINDS = {kind.kind: kind for kind in _KINDS}
 

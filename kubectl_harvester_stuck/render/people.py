@@ -129,6 +129,7 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     lines += _section(
         "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
     )
+    lines += _section("A release would leave", item.leftovers)
     lines += _section("Events", item.events)
     lines += _section("Could not be looked for", item.blind)
     steps = next_steps(item, where)

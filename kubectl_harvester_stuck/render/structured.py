@@ -130,6 +130,7 @@ def diagnoses(
                 "plan": [_step(step, "not sent") for step in item.plan.steps],
                 "chain": _link(item.chain),
                 "events": list(item.events),
+                "leftovers": list(item.leftovers),
                 "notLookedFor": list(item.blind),
                 "nextSteps": next_steps(item, where),
             }

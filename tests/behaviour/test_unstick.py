@@ -377,9 +377,26 @@ def test_disks_that_were_to_be_deleted_keep_the_finalizer_pending(world: World) 
     released = world.unstick("--yes", "--leave-behind", CLEANUP_FINALIZER)
     assert released.status is ExitStatus.OK
     assert world.now(machine) is None
-    (leftover,) = released.item["leftovers"]
-    assert "disk-0" in leftover
-    assert "disk-gone" not in leftover
+    leftovers = released.item["leftovers"]
+    assert any("CleanupPVCAndSnapshot" in line and "disk-0" in line for line in leftovers)
+    assert any(f"kubectl delete pvc disk-0 -n {world.namespace}" in line for line in leftovers)
+    assert not any("disk-gone" in line for line in leftovers)
+
+
+def test_a_disk_that_was_not_ticked_is_kept_and_no_command_deletes_it(world: World) -> None:
+    volume = {"name": "root", "persistentVolumeClaim": {"claimName": "disk-root"}}
+    spec = {"template": {"spec": {"domain": {"devices": {}}, "volumes": [volume]}}}
+    machine = world.vm("web", VM_FINALIZER, spec=spec)
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    world.create(builders.vm_backup(world.namespace, "before-upgrade", "web"))
+    world.delete(machine)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK
+    leftovers = run.item["leftovers"]
+    (disk,) = [line for line in leftovers if "disk-root" in line]
+    assert "is kept, with its data" in disk
+    assert "delete" not in disk.partition("deletion")[0]
+    assert any("before-upgrade" in line for line in leftovers)
 
 
 def test_a_stopping_vm_is_freed_and_never_patched(world: World) -> None:

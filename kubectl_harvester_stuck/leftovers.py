@@ -1,0 +1,130 @@
+"""What a released VM leaves: disks, attachments, snapshots, addresses, with what to do about it.
+
+Only what nobody will take away any more comes with a command that removes it. Disks that the user
+did not tick for deletion are kept on purpose; they are named, and no command deletes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kubectl_harvester_stuck.case import Case, claims_of
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.kinds import (
+    LONGHORN_ATTACHMENT,
+    LONGHORN_NAMESPACE,
+    NETWORK_CONFIG,
+    PVC,
+    VM_BACKUP,
+    VM_RESTORE,
+    VOLUME_ATTACHMENT,
+    Kind,
+)
+from kubectl_harvester_stuck.model import Object
+from kubectl_harvester_stuck.nodes import read_node
+
+Look = Callable[[Case, Object], Iterator[str]]
+
+
+def of(case: Case, vm: Object) -> tuple[str, ...]:
+    """What is there of `vm` besides itself, one line each; what could not be read is said.
+
+    `vm` is the VM as it was before its release, `case` the cluster as it is now.
+    """
+    lines: list[str] = []
+    for look in (_disks, _attachments, _longhorn, _backups, _restores, _addresses, _pods):
+        try:
+            lines += look(case, vm)
+        except UnreadableError as error:
+            lines.append(f"not looked for: {error}")
+    return tuple(lines)
+
+
+def _ticked(vm: Object) -> frozenset[str]:
+    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
+    return frozenset(name.strip() for name in names) - {""}
+
+
+def _claims(case: Case, vm: Object) -> Iterator[Object]:
+    wanted = {*claims_of(vm), *_ticked(vm)}
+    for claim in case.snapshot.all(PVC, vm.ref.namespace):
+        if claim.ref.name in wanted and claim.deletion_timestamp is None:
+            yield claim
+
+
+def _disks(case: Case, vm: Object) -> Iterator[str]:
+    ticked = _ticked(vm)
+    for claim in _claims(case, vm):
+        if claim.ref.name in ticked:
+            yield (
+                f"{claim.ref} was ticked for deletion and is still there; if its data is"
+                f" really not wanted: kubectl delete pvc {claim.ref.name} -n {claim.ref.namespace}"
+            )
+        else:
+            yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
+
+
+def _attachments(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(VOLUME_ATTACHMENT):
+        if item.text("spec", "source", "persistentVolumeName") not in volumes:
+            continue
+        node = item.text("spec", "nodeName")
+        line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
+        if read_node(case, node).answers:
+            yield f"{line}, which answers: its attacher takes it off"
+        else:
+            yield (
+                f"{line}, which does not answer; once that node has no power:"
+                f" kubectl delete {VOLUME_ATTACHMENT.full_name} {item.ref.name}"
+            )
+
+
+def _longhorn(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
+        tickets = item.mapping("spec", "attachmentTickets")
+        if item.ref.name in volumes and tickets:
+            yield (
+                f"{item.ref} (longhorn.io) still holds {len(tickets)} ticket"
+                f"{'s' if len(tickets) > 1 else ''}; look before anything else: kubectl get"
+                f" {LONGHORN_ATTACHMENT.full_name} {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+            )
+
+
+def _delete(kind: Kind, item: Object) -> str:
+    return f"kubectl delete {kind.full_name} {item.ref.name} -n {item.ref.namespace}"
+
+
+def _backups(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
+        of_this = item.text("spec", "source", "name") == vm.ref.name
+        if of_this and item.text("spec", "type") != "backup":
+            yield (
+                f"{item.ref} is a snapshot of this VM, which is normally deleted with it; if it"
+                f" is not wanted: {_delete(VM_BACKUP, item)}"
+            )
+
+
+def _restores(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
+        if item.text("spec", "target", "name") == vm.ref.name:
+            yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"
+
+
+def _addresses(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
+        if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
+            yield (
+                f"{item.ref} holds addresses of an IP pool for this VM:"
+                f" {_delete(NETWORK_CONFIG, item)}"
+            )
+
+
+def _pods(case: Case, vm: Object) -> Iterator[str]:
+    for pod in case.pods:
+        yield (
+            f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
+            f" {vm.ref.name} is made again"
+        )
