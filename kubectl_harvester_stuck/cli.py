@@ -338,6 +338,10 @@ def unstick(
             )
         missing = found.missing
         targets = [row.ref for row in found.targets if host is None or row.node == host]
+        homeless = sum(row.node is None for row in found.targets) if host else 0
+        if homeless:
+            which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
+            click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
         if not targets:
             if output in render.DOCUMENTS:
                 _answer(render.run(flow.Run("", missing=missing), output, where))

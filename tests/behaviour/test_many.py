@@ -11,7 +11,7 @@ import pytest
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
 from tests.builders import VM_FINALIZER, VMI_FINALIZERS, Body
-from tests.world import QUICK, World, is_dry_run
+from tests.world import QUICK, World, acting_before, is_dry_run
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,16 @@ def test_targets_are_named_or_searched_for(world: World, words: tuple[str, ...])
     assert world.run("unstick", "vm", *words).status is ExitStatus.USAGE
 
 
+def test_a_vm_whose_node_is_not_known_is_not_chosen_by_node_and_that_is_said(
+    world: World,
+) -> None:
+    machine = world.delete(world.vm())
+    run = world.run("unstick", "vm", "--node", world.dead, "--yes")
+    assert run.status is ExitStatus.OK
+    assert "1 stuck VM names no node and was left out" in run.err
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
 def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:
     world.live_node()
     instances = [
@@ -179,3 +189,31 @@ def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:
     assert run.status is ExitStatus.OK, run.out + run.err
     assert "4 targets: 4 gone" in run.out
     assert [world.now(item) for item in instances] == [None] * 4
+
+
+def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_later(
+    site: Site,
+) -> None:
+    world, dead = site.world, site.dead
+    words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
+    environ = world.environ()
+    with acting_before("virtualmachineinstances/web-0", world.api.stop_apiserver):
+        run = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
+    world.api.start_apiserver()
+    assert run.status is ExitStatus.UNVERIFIED
+    outcomes = {item["target"]["name"]: item["outcome"] for item in run.json["items"]}
+    failed = {item["target"]["name"] for item in run.json["errors"]}
+    assert set(outcomes) | failed == {item["metadata"]["name"] for item in dead}
+    assert outcomes["web-0"] == "unknown"
+    for item in dead:
+        name = item["metadata"]["name"]
+        # Whoever was told to be gone is gone; whoever is there was not told to be.
+        assert (world.now(item) is None) or outcomes.get(name) != "gone"
+        if name in failed:
+            assert world.finalizers(item) == [VM_FINALIZER]
+
+    # A VM that has lost its VMI no longer says where it ran: --node cannot find it.
+    words = ("unstick", "vm", "-A", "-l", "app=web", "--node-powered-off", world.dead)
+    again = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
+    assert again.status is ExitStatus.OK, again.out + again.err
+    assert [world.now(item) for item in dead] == [None] * len(dead)
