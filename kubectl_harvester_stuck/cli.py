@@ -79,6 +79,7 @@ def list_(
     from kubectl_harvester_stuck.render import people
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
+    ctx.ensure_object(dict)
     cluster, namespace, where = _connect(ctx.obj)
     terminal = Terminal(where)
     with reading(terminal.tell, "reading the cluster"):
@@ -90,7 +91,7 @@ def list_(
             older_than=older_than,
         )
     terminal.clear()
-    _answer(render.listing(found, output, where, headers=not no_headers))
+    _show(ctx, output, render.listing(found, output, where, headers=not no_headers))
     if found.targets or output in render.DOCUMENTS:
         click.echo(people.missing(found.missing), nl=False, err=True)
     else:
@@ -184,6 +185,7 @@ def diagnose(
 
     if names and (all_namespaces or selector):
         raise click.UsageError("-A and -l go without a name")
+    ctx.ensure_object(dict)
     cluster, namespace, where = _connect(ctx.obj)
     terminal = Terminal(where)
     missing: tuple[Missing, ...] = ()
@@ -206,11 +208,9 @@ def diagnose(
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:
-        _answer(
-            render.diagnoses(
-                done.diagnoses, missing, output, where, done.taken_at, plain=not draws_boxes()
-            )
-        )
+        plain = not draws_boxes()
+        text = render.diagnoses(done.diagnoses, missing, output, where, done.taken_at, plain=plain)
+        _show(ctx, output, text)
         click.echo(people.missing(missing), nl=False, err=True)
     else:
         _nothing("" if all_namespaces else f" in {namespace} namespace", missing)
@@ -324,6 +324,7 @@ def unstick(
         raise click.UsageError("name the targets, or say --all, -l or --node")
     if all_namespaces and not by_search:
         raise click.UsageError("-A goes with --all, -l or --node; a name needs its namespace: -n")
+    ctx.ensure_object(dict)
     cluster, namespace, where = _connect(ctx.obj, _repeat(ctx))
     terminal = Terminal(where, yes=yes, confirmed=confirm)
     missing: tuple[Missing, ...] = ()
@@ -376,7 +377,7 @@ def unstick(
             done = flow.preview(desk, targets, request, ask_webhooks=dry_run == "server")
     done = replace(done, missing=missing)
     terminal.clear()
-    _answer(render.run(done, output, where))
+    _show(ctx, output, render.run(done, output, where))
     for failure in done.failures:
         _say_error(failure.error)
     click.echo(people.missing(missing), nl=False, err=True)
@@ -432,6 +433,7 @@ def _connect(
     flags = dict(given)
     timeout: timedelta | None = flags.pop("request_timeout", None)
     verbosity = flags.pop("verbosity", 0)
+    flags.pop("color", None)
     found = kubeconfig.load(kubeconfig.Flags(**flags), os.environ)
     for notice in found.notices:
         click.echo(notice, err=True)
@@ -451,7 +453,7 @@ def _connection_words(given: dict[str, Any]) -> tuple[str, ...]:
     words: list[str] = []
     params = {param.name: param for param in cli.params if isinstance(param, click.Option)}
     for name, value in given.items():
-        if name in SECRET_FLAGS or name in ("namespace", "verbosity"):
+        if name in SECRET_FLAGS or name in ("namespace", "verbosity", "color"):
             continue
         words += _words(params[name], value)
     return tuple(words)
@@ -482,6 +484,17 @@ def _words(option: click.Option, value: Any) -> list[str]:
         for item in values
     ]
     return [word for text in texts for word in (flag, text)]
+
+
+def _show(ctx: click.Context, output: str, text: str) -> None:
+    """The answer, coloured where it is for people who want that."""
+    from kubectl_harvester_stuck.render import colour
+
+    when = ctx.obj.get("color", "auto")
+    for_people = output in ("table", "wide")
+    if for_people and colour.wanted(when, os.environ, is_terminal=sys.stdout.isatty()):
+        text = colour.paint(text)
+    _answer(text)
 
 
 def _answer(text: str) -> None:

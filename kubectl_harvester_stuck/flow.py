@@ -69,6 +69,9 @@ class Operator(Protocol):
     def tell(self, text: str) -> None:
         """Say what is being waited for."""
 
+    def note(self, text: str) -> None:
+        """Say what has just been done; it stays to be seen."""
+
 
 class Archive(Protocol):
     """Where objects are saved before they are changed."""
@@ -333,6 +336,8 @@ def _release(
     step: Step | None = again.steps[0]
     while step is not None:
         report = _send(desk.cluster, step)
+        verb = "delete" if step.action is Action.DELETE_POD else "patch"
+        desk.operator.note(f"{verb} {step.ref}: {report.status}")
         reports = (*outcome.reports, report)
         outcome = replace(outcome, reports=reports, leftovers=_leftovers(plan, reports))
         if report.status.startswith(("conflict", "denied")):
@@ -479,7 +484,8 @@ def _wait_until_gone(
             if blind is not None:
                 raise blind
             return not left
-        desk.operator.tell(f"waiting for {left[0][0]} to go ({int(waited)}s)")
+        of = int(limit.total_seconds())
+        desk.operator.tell(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
         desk.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
 
 

@@ -101,6 +101,11 @@ _CONNECTION = (
     _option("--tls-server-name", metavar="NAME", help="Name to check the certificate against."),
     _option("--request-timeout", type=Duration(), help="Longest wait for one answer (default 1m)."),
     _option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's)."),
+    _option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        help="Colour for people (default auto; NO_COLOR is respected).",
+    ),
     _option("-v", "--v", "verbosity", type=int, metavar="LEVEL", help="6 and more: requests."),
 )
 

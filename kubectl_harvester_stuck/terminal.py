@@ -48,6 +48,14 @@ class Terminal:
                 self._last = now
             sys.stderr.flush()
 
+    def note(self, text: str) -> None:
+        """Say what has just been done, on a line of its own."""
+        with self._lock:
+            start = "\r\x1b[K" if self._drawn else ""
+            self._drawn = False
+            sys.stderr.write(f"{start}{people.safe(text)}\n")
+            sys.stderr.flush()
+
     def clear(self) -> None:
         """Take the line of progress away again."""
         if self._drawn:

@@ -17,6 +17,7 @@ from kubectl_harvester_stuck import cli, render
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
 from kubectl_harvester_stuck.finalizers import CATALOGUE
 from kubectl_harvester_stuck.kinds import TARGET_KINDS, VM, VMI
+from kubectl_harvester_stuck.render import colour
 from kubectl_harvester_stuck.render.structured import SCHEMAS
 from tests.simulator import Simulator
 from tests.world import World
@@ -242,3 +243,29 @@ def test_an_unknown_finalizer_is_an_error_that_says_what_to_do(world: World) -> 
     run = world.run("finalizers", "example.com/x")
     assert run.status is ExitStatus.ERROR
     assert "finalizers -o name" in run.err
+
+
+def test_colour_is_only_for_people_at_a_terminal() -> None:
+    for when, terminal, environ, coloured in (
+        ("auto", True, {"TERM": "xterm"}, True),
+        ("auto", False, {"TERM": "xterm"}, False),
+        ("auto", True, {"TERM": "dumb"}, False),
+        ("auto", True, {"NO_COLOR": ""}, False),
+        ("always", False, {"NO_COLOR": "1"}, True),
+        ("never", True, {}, False),
+    ):
+        assert colour.wanted(when, environ, is_terminal=terminal) is coloured
+
+
+def test_colour_changes_no_character_but_its_own(world: World) -> None:
+    machine = world.delete(world.vm())
+    for words in (("list",), ("diagnose",), ("unstick", "vm", "web", "--dry-run=client")):
+        plain = world.run(*words, "--color=never")
+        painted = world.run(*words, "--color=always")
+        assert "\x1b[" not in plain.out
+        assert "\x1b[" in painted.out
+        ages = re.compile(r"\d+s\b")
+        stripped = re.sub(r"\x1b\[[\d;]*m", "", painted.out)
+        assert ages.sub("", stripped).split() == ages.sub("", plain.out).split()
+        assert "\x1b[" not in world.run(*words, "--color=always", "-o", "json").out
+    world.api.wipe(machine["metadata"]["namespace"])

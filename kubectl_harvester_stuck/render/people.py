@@ -239,7 +239,8 @@ def missing(items: Sequence[Missing]) -> str:
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
         lines.append("name a namespace that you may read: -n NAMESPACE")
-    return "".join(f"{safe(line)}\n" for line in lines)
+    wrapped = (piece for line in lines for piece in _wrap(safe(line), ""))
+    return "".join(f"{line}\n" for line in wrapped)
 
 
 def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:
@@ -403,7 +404,7 @@ def _wrap(text: str, indent: str, width: int = WIDTH) -> list[str]:
         text,
         width,
         initial_indent=indent,
-        subsequent_indent=indent + "  ",
+        subsequent_indent=f"{indent}  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
