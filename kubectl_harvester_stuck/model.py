@@ -12,15 +12,14 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum, unique
 from typing import Any
 
-from dateutil.parser import isoparse
-
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import Kind
 
 
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time as Kubernetes writes it, in UTC. Raises ValueError."""
-    parsed = isoparse(text)
+    # Python 3.10 does not know the Z.
+    parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if parsed.tzinfo is None:
         return parsed.replace(tzinfo=timezone.utc)
     return parsed.astimezone(timezone.utc)

@@ -6,13 +6,17 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from kubectl_harvester_stuck.finalizers import Finalizer
-from kubectl_harvester_stuck.flow import Run
-from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
 from kubectl_harvester_stuck.render import people, structured
-from kubectl_harvester_stuck.render.invocation import Invocation
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
+    from kubectl_harvester_stuck.render.invocation import Invocation
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 DOCUMENTS = ("json", "yaml")

@@ -11,10 +11,9 @@ import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.durations import human
-from kubectl_harvester_stuck.finalizers import Finalizer
-from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
     Action,
@@ -31,6 +30,10 @@ from kubectl_harvester_stuck.model import (
     Target,
 )
 from kubectl_harvester_stuck.render.invocation import Invocation
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.flow import Run
 
 WIDTH = 80
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.finalizers import Finalizer
-from kubectl_harvester_stuck.flow import Run
 from kubectl_harvester_stuck.model import (
     Diagnosis,
     GuardResult,
@@ -25,6 +23,10 @@ from kubectl_harvester_stuck.model import (
 )
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.people import next_steps
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.flow import Run
 
 SCHEMAS = {
     name: f"harvester-stuck/{name}/v1" for name in ("list", "diagnosis", "unstick", "finalizers")
