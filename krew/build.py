@@ -1,0 +1,209 @@
+"""Build the archive that Krew installs, for the machine that this runs on.
+
+    python krew/build.py [--output dist]
+
+writes kubectl-harvester-stuck_v<version>_<os>_<arch>.tar.gz (.zip on Windows) and, beside it, its
+checksum in a file .sha256. The same sources, pins and Python give the same bytes: the time in the
+archive is SOURCE_DATE_EPOCH, or else that of the last commit that changed what goes into it (for
+which git needs the history: no shallow clone).
+
+What goes into it is pinned in requirements.txt and installed once for each set of pins, outside
+the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs where glibc is at
+least that of this Python: build releases where it is old.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "krew" / "requirements.txt"
+SPEC = ROOT / "krew" / "plugin.spec"
+NAME = "kubectl-harvester-stuck"
+PROGRAM = "kubectl-harvester_stuck"
+# What decides, together with Python, what is in the archive.
+SOURCES = ("kubectl_harvester_stuck", "krew", "LICENSE")
+NO_COMMIT = 1767225600  # 2026-01-01, for sources that are not in git
+
+
+class BuildError(Exception):
+    """The archive cannot be built; the message says why."""
+
+
+def version() -> str:
+    """The program's version as Krew spells it: ``v0.1.0``. Raises BuildError."""
+    text = (ROOT / "kubectl_harvester_stuck" / "__init__.py").read_text()
+    found = re.search(r'^__version__ = "(.+)"$', text, re.M)
+    if not found:
+        raise BuildError("kubectl_harvester_stuck/__init__.py has no __version__")
+    return f"v{found[1]}"
+
+
+def machine() -> tuple[str, str]:
+    """Operating system and architecture of this machine, as Go names them."""
+    architecture = platform.machine().lower()
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    return platform.system().lower(), names.get(architecture, architecture)
+
+
+def build(output: Path) -> Path:
+    """Write the archive and its checksum into `output`; the archive. Raises BuildError."""
+    system, architecture = machine()
+    if system != "windows" and not shutil.which("strip"):
+        raise BuildError("there is no strip on PATH; on Debian: apt install binutils")
+    epoch = _epoch()
+    environment = _environment()
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch, "tree")
+        _freeze(environment, tree, Path(scratch, "work"), epoch)
+        shutil.copy(ROOT / "LICENSE", tree)
+        _copy_licences(environment, tree / "licenses")
+        output.mkdir(parents=True, exist_ok=True)
+        stem = f"{NAME}_{version()}_{system}_{architecture}"
+        if system == "windows":
+            archive = output / f"{stem}.zip"
+            _write_zip(archive, tree, epoch)
+        else:
+            archive = output / f"{stem}.tar.gz"
+            _write_tar(archive, tree, epoch)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
+    return archive
+
+
+def _epoch() -> int:
+    """The time of everything in the archive, in seconds since 1970."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    try:
+        found = _run("git", "-C", str(ROOT), "log", "-1", "--format=%ct", "--", *SOURCES)
+    except BuildError:
+        return NO_COMMIT
+    return int(found or NO_COMMIT)
+
+
+def _environment() -> Path:
+    """A virtual environment with the pinned packages and nothing else."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", NAME, "krew-packages")
+    pins = REQUIREMENTS.read_bytes()
+    key = hashlib.sha256(f"{sys.base_prefix}\0{sys.version}\0".encode() + pins).hexdigest()[:16]
+    environment = cache / key
+    if environment.is_dir():
+        return environment
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
+        new = Path(scratch, key)
+        _run(sys.executable, "-m", "venv", str(new))
+        pip = [str(_python(new)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        _run(*pip, "--no-deps", "--no-compile", "--requirement", str(REQUIREMENTS))
+        try:
+            new.rename(environment)
+        except OSError:
+            if not environment.is_dir():  # else another build was faster
+                raise
+    return environment
+
+
+def _python(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _freeze(environment: Path, tree: Path, work: Path, epoch: int) -> None:
+    """Let PyInstaller write the program, and everything that it needs, into `tree`."""
+    options = [f"--distpath={tree}", f"--workpath={work}", "--log-level=ERROR"]
+    _run(
+        *(str(_python(environment)), "-m", "PyInstaller", *options, str(SPEC)),
+        PYINSTALLER_CONFIG_DIR=str(work),
+        PYTHONHASHSEED="1",
+        PYTHONPATH="",
+        SOURCE_DATE_EPOCH=str(epoch),
+    )
+
+
+def _copy_licences(environment: Path, directory: Path) -> None:
+    """Copy the licences of everything that the archive is made from."""
+    (packages,) = environment.glob("[Ll]ib/**/site-packages")
+    licences = {
+        f"{package.name}-{Path(file).name}": Path(str(package.locate_file(file)))
+        for package in distributions(path=[str(packages)])
+        for file in package.files or ()
+        if ".dist-info" in str(file) and re.match(r"licen[cs]e|copying|notice", file.name, re.I)
+    }
+    python = Path(os.__file__).with_name("LICENSE.txt")
+    if python.is_file():
+        licences["Python-LICENSE.txt"] = python
+    directory.mkdir()
+    for name, licence in licences.items():
+        shutil.copy(licence, directory / name)
+
+
+def _files(tree: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Path, content and mode of every file in `tree`, sorted; links are followed."""
+    found = (
+        Path(directory, name)
+        for directory, _, names in os.walk(tree, followlinks=True)
+        for name in names
+    )
+    for file in sorted(found):
+        mode = 0o755 if file.stem == PROGRAM else 0o644
+        yield file.relative_to(tree).as_posix(), file.read_bytes(), mode
+
+
+def _write_tar(archive: Path, tree: Path, epoch: int) -> None:
+    with (
+        archive.open("wb") as out,
+        gzip.GzipFile("", "wb", 9, out, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for path, content, mode in _files(tree):
+            entry = tarfile.TarInfo(path)  # owned by 0:0, which have no name
+            entry.size, entry.mode, entry.mtime = len(content), mode, epoch
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def _write_zip(archive: Path, tree: Path, epoch: int) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for path, content, mode in _files(tree):
+            entry = zipfile.ZipInfo(path, time.gmtime(epoch)[:6])
+            entry.external_attr = mode << 16
+            packed.writestr(entry, content, zipfile.ZIP_DEFLATED)
+
+
+def _run(*command: str, **environ: str) -> str:
+    """Run `command`; its standard output. Raises BuildError with its last words."""
+    try:
+        done = subprocess.run(  # noqa: S603 - commands of this file
+            command, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error}") from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()
+        raise BuildError(f"{command[0]} failed ({done.returncode}):\n{words[-2000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Build the archive that Krew installs.")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        sys.stdout.write(f"{build(arguments.output)}\n")
+    except (BuildError, OSError, ValueError) as failure:
+        sys.exit(f"error: {failure}")

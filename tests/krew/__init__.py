@@ -1,0 +1,1 @@
+"""Krew and its manifest validator for the tests, built from pinned Go modules."""

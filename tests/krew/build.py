@@ -1,0 +1,31 @@
+"""Build krew and validate-krew-manifest from the Go modules pinned beside this file.
+
+    python -m tests.krew.build
+
+prints the directory with the two programs. Without a stamped version krew never looks for a newer
+one of itself. To move to another release: ``go get -tool sigs.k8s.io/krew/cmd/...@v0.X.Y``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.goprograms import BuildError, GoPrograms
+
+PROGRAMS = {
+    "krew": "sigs.k8s.io/krew/cmd/krew",
+    "validate-krew-manifest": "sigs.k8s.io/krew/cmd/validate-krew-manifest",
+}
+
+
+def programs() -> Path:
+    """The directory that holds `PROGRAMS`, built first if need be. Raises BuildError."""
+    return GoPrograms(Path(__file__).parent, PROGRAMS).build()
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"{programs()}\n")
+    except BuildError as failure:
+        sys.exit(f"error: {failure}")

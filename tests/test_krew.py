@@ -1,0 +1,452 @@
+"""The archive and the manifest for Krew: built, validated, installed, used, upgraded, removed."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests.controlplane.server import ControlPlane
+from tests.krew import build
+from tests.world import QUICK, World
+
+ROOT = Path(__file__).parent.parent
+VERSION = f"v{__version__}"
+EPOCH = 1700000000
+MEGABYTE = 1_000_000
+NAME = "harvester-stuck"
+
+Done = subprocess.CompletedProcess[str]
+
+
+def call(*command: str | Path, environ: dict[str, str] | None = None) -> Done:
+    """Run `command` without any input."""
+    return subprocess.run(
+        command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def ok(done: Done) -> str:
+    """Its standard output, if it succeeded."""
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def krew_build(tree: Path, output: Path, **environ: str) -> Path:
+    """Build the archive of the sources in `tree`."""
+    command = (sys.executable, tree / "krew" / "build.py", "--output", output)
+    return Path(ok(call(*command, environ={**os.environ, **environ})).strip())
+
+
+def krew_render(tree: Path, dist: Path, output: Path, *more: str) -> Done:
+    """Render the manifest for the archives in `dist`."""
+    command = (sys.executable, tree / "krew" / "render.py", "--dist", dist, "--output", output)
+    return call(*command, *more)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this test run that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "krew"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def archive(shared: Path) -> Path:
+    """The archive of a copy of this tree, built once in a test run. It takes a while."""
+    tree, output = shared / "tree", shared / "served" / VERSION
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.exists():
+            for name in ("kubectl_harvester_stuck", "krew"):
+                shutil.copytree(ROOT / name, tree / name)
+            shutil.copy(ROOT / "LICENSE", tree)
+        if not output.exists():
+            krew_build(tree, output, SOURCE_DATE_EPOCH=str(EPOCH))
+    (found,) = output.glob("*.tar.gz")
+    return found
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing."""
+
+
+@pytest.fixture
+def manifest(archive: Path, shared: Path, tmp_path: Path) -> Iterator[Path]:
+    """The manifest of this tree, with the archive where it says."""
+    handler = functools.partial(_Quiet, directory=str(shared / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        path = tmp_path / f"{NAME}.yaml"
+        url = f"http://127.0.0.1:{server.server_port}"
+        ok(krew_render(shared / "tree", archive.parent, path, "--download", url))
+        yield path
+        server.shutdown()
+
+
+@dataclass(frozen=True)
+class Krew:
+    """kubectl with Krew, which has nothing installed and an index of its own."""
+
+    directory: Path
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root"
+
+    @property
+    def index(self) -> Path:
+        return self.directory / "index"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        path = [self.directory / "bin", self.root / "bin", os.environ["PATH"]]
+        return {
+            "PATH": os.pathsep.join(map(str, path)),
+            "HOME": str(self.directory),
+            "KREW_ROOT": str(self.root),
+            "KREW_DEFAULT_INDEX_URI": self.index.as_uri(),
+            "KREW_NO_UPGRADE_CHECK": "1",
+            # Whatever would leave this machine fails; loopback is reached without a proxy.
+            "HTTP_PROXY": "http://127.0.0.1:1",
+            "HTTPS_PROXY": "http://127.0.0.1:1",
+        }
+
+    def kubectl(self, *words: str | Path, **environ: str) -> Done:
+        """Run kubectl, with its plugins on PATH."""
+        kubectl = self.directory / "bin" / "kubectl"
+        return call(kubectl, *words, environ={**self.environ, **environ})
+
+    def publish(self, manifest: str) -> None:
+        """Commit `manifest` to the index."""
+        plugins = self.index / "plugins"
+        plugins.mkdir(parents=True, exist_ok=True)
+        (plugins / f"{NAME}.yaml").write_text(manifest)
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("add", ".")
+        self.git("commit", "--quiet", "--message=Publish")
+
+    def git(self, *words: str) -> str:
+        """Run git in the index."""
+        who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        return ok(call("git", *who, "-C", str(self.index), *words, environ=self.environ))
+
+    def files(self) -> set[str]:
+        """Everything below the root, but the index."""
+        found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*"))
+        return {path for path in found if not path.startswith("index/")}
+
+
+@pytest.fixture
+def krew(tmp_path: Path, kubectl: Path) -> Krew:
+    """Krew with an empty root."""
+    directory = tmp_path / "krew"
+    programs = directory / "bin"
+    programs.mkdir(parents=True)
+    (programs / "kubectl").symlink_to(kubectl)
+    (programs / "kubectl-krew").symlink_to(build.programs() / "krew")
+    return Krew(directory)
+
+
+@pytest.fixture
+def installed(krew: Krew, manifest: Path, archive: Path) -> Krew:
+    """Krew with the plugin installed from the archive."""
+    ok(krew.kubectl("krew", "install", "--manifest", manifest, "--archive", archive))
+    return krew
+
+
+@pytest.fixture
+def api(control_plane: ControlPlane) -> ControlPlane:
+    """What `world` is in: the real API server only, for the program is the same."""
+    return control_plane
+
+
+# The archive
+
+
+def test_the_same_sources_give_the_same_archive_anywhere(
+    archive: Path, shared: Path, tmp_path: Path
+) -> None:
+    tree = tmp_path / "elsewhere"
+    shutil.copytree(shared / "tree", tree, ignore=shutil.ignore_patterns("__pycache__"))
+    git = ("git", "-C", tree, "-c", "user.name=t", "-c", "user.email=t@localhost")
+    ok(call(*git, "init", "--quiet"))
+    for when in (EPOCH, EPOCH + 1):  # the second commit changes nothing of what is built
+        (tree / "NOTES").write_text(str(when))
+        ok(call(*git, "add", "."))
+        dated = {**os.environ, "GIT_COMMITTER_DATE": f"{when} +0000"}
+        ok(call(*git, "commit", "--quiet", "--message=Change", environ=dated))
+    again = krew_build(tree, tmp_path / "dist", SOURCE_DATE_EPOCH="")
+    assert again.name == archive.name
+    assert again.read_bytes() == archive.read_bytes()
+
+
+def test_the_archive_holds_plain_files_of_one_time_and_no_owner(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        entries = tar.getmembers()
+    assert all(entry.isreg() for entry in entries)
+    assert {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in entries} == {
+        (0, 0, "", "")
+    }
+    assert {entry.mtime for entry in entries} == {EPOCH}
+    names = [entry.name for entry in entries]
+    assert names == sorted(names)
+    assert not [name for name in names if ".." in name]
+    programs = [entry.name for entry in entries if entry.mode == 0o755]
+    assert programs == ["kubectl-harvester_stuck/kubectl-harvester_stuck"]
+    assert {entry.mode for entry in entries} == {0o644, 0o755}
+
+
+def test_the_licences_are_in_the_archive(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        own = tar.extractfile("LICENSE")
+        assert own is not None
+        assert own.read() == (ROOT / "LICENSE").read_bytes()
+        licences = {Path(name).name.split("-")[0] for name in tar.getnames() if "licenses/" in name}
+    assert licences >= {"Python", "PyYAML", "click", "kubernetes", "tabulate", "urllib3"}
+
+
+def test_the_archive_is_small(archive: Path) -> None:
+    assert archive.stat().st_size <= 16 * MEGABYTE
+    with tarfile.open(archive) as tar:
+        assert sum(entry.size for entry in tar) <= 35 * MEGABYTE
+
+
+def test_the_checksum_lies_beside_it(archive: Path) -> None:
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert Path(f"{archive}.sha256").read_text() == f"{digest}  {archive.name}\n"
+
+
+# The manifest
+
+
+def test_the_manifest_is_valid_and_what_it_names_can_be_installed(
+    manifest: Path, krew: Krew
+) -> None:
+    validate = build.programs() / "validate-krew-manifest"
+    done = call(validate, "-manifest", manifest, environ=krew.environ)
+    assert "all 1 spec.platforms installed fine" in ok(done) + done.stderr
+
+
+def test_the_manifest_keeps_to_the_conventions_of_the_index(manifest: Path) -> None:
+    content = yaml.safe_load(manifest.read_text())
+    spec = content["spec"]
+    assert content["metadata"]["name"] == NAME
+    assert spec["version"] == VERSION
+    assert len(spec["shortDescription"]) <= 50
+    assert "kubectl" not in spec["shortDescription"]
+    for text in (spec["description"], spec["caveats"]):
+        assert max(map(len, text.splitlines())) <= 80
+    assert len(spec["caveats"].splitlines()) <= 6
+
+
+def test_plugin_yaml_is_that_of_the_newest_release(tmp_path: Path, krew: Krew) -> None:
+    copy = Path(shutil.copy(ROOT / "plugin.yaml", tmp_path / f"{NAME}.yaml"))
+    validate = build.programs() / "validate-krew-manifest"
+    ok(call(validate, "-skip-install", "-manifest", copy, environ=krew.environ))
+    spec = yaml.safe_load(copy.read_text())["spec"]
+    released = re.findall(r"^## v?(\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert spec["version"] == f"v{released[0] if released else __version__}"
+    for platform in spec["platforms"]:
+        archive = (NAME, spec["version"], *platform["selector"]["matchLabels"].values())
+        assert platform["uri"].startswith(f"{spec['homepage']}/releases/download/{archive[1]}/")
+        assert Path(platform["uri"]).name.startswith(f"kubectl-{'_'.join(archive)}.")
+
+
+def fake(directory: Path, release: str = VERSION, system: str = "linux") -> Path:
+    """Something that looks like an archive, with its checksum."""
+    suffix = "zip" if system == "windows" else "tar.gz"
+    path = directory / f"kubectl-harvester-stuck_{release}_{system}_amd64.{suffix}"
+    path.write_text(system)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    Path(f"{path}.sha256").write_text(f"{digest}  {path.name}\n")
+    return path
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    """An empty directory for archives."""
+    directory = tmp_path / "dist"
+    directory.mkdir()
+    return directory
+
+
+def refusal(dist: Path, tree: Path = ROOT) -> str:
+    """Why no manifest was written."""
+    output = dist.parent / "never.yaml"
+    done = krew_render(tree, dist, output)
+    assert done.returncode == 1
+    assert not output.exists()
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_only_platforms_that_were_built_are_in_the_manifest(dist: Path) -> None:
+    output = dist.parent / f"{NAME}.yaml"
+    archives = [fake(dist, system=system) for system in ("darwin", "windows")]
+    ok(krew_render(ROOT, dist, output))
+    validate = build.programs() / "validate-krew-manifest"
+    ok(call(validate, "-skip-install", "-manifest", output))
+    platforms = yaml.safe_load(output.read_text())["spec"]["platforms"]
+    assert [item["selector"]["matchLabels"]["os"] for item in platforms] == ["darwin", "windows"]
+    assert [Path(item["bin"]).suffix for item in platforms] == ["", ".exe"]
+    for item, path in zip(platforms, archives, strict=True):
+        assert item["uri"].endswith(f"/{VERSION}/{path.name}")
+        assert item["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_no_archive_no_manifest(dist: Path) -> None:
+    assert "there is no archive of" in refusal(dist)
+
+
+def test_a_stale_checksum_is_refused(dist: Path) -> None:
+    fake(dist).write_text("built again")
+    assert "not the checksum of" in refusal(dist)
+
+
+def test_a_missing_checksum_is_refused(dist: Path) -> None:
+    Path(f"{fake(dist)}.sha256").unlink()
+    assert "is missing or not the checksum" in refusal(dist)
+
+
+def test_an_archive_of_another_version_is_refused(dist: Path) -> None:
+    fake(dist)
+    fake(dist, "v0.0.1")
+    assert f"v0.0.1_linux_amd64.tar.gz is not an archive of {VERSION}" in refusal(dist)
+
+
+@pytest.mark.parametrize("placeholder", ["$unknown", "OWNER", "https://example.com", "<version>"])
+def test_a_placeholder_is_refused(dist: Path, placeholder: str) -> None:
+    fake(dist)
+    tree = dist.parent / "tree"
+    shutil.copytree(ROOT / "krew", tree / "krew")
+    shutil.copytree(ROOT / "kubectl_harvester_stuck", tree / "kubectl_harvester_stuck")
+    template = tree / "krew" / "plugin.yaml.in"
+    template.write_text(
+        template.read_text().replace("harvester-stuck\nspec", f"{placeholder}\nspec")
+    )
+    assert "placeholder" in refusal(dist, tree)
+
+
+# The plugin
+
+
+def test_the_installed_plugin_lists_and_releases(installed: Krew, world: World) -> None:
+    machine = world.delete(world.vm())
+    environ = world.environ()
+    del environ["PATH"], environ["HOME"]
+    listed = ok(installed.kubectl(NAME, "list", "-o", "json", **environ))
+    assert [item["name"] for item in json.loads(listed)["items"]] == ["web"]
+    assert "Terminating" in ok(installed.kubectl(NAME, "list", **environ))
+    assert yaml.safe_load(ok(installed.kubectl(NAME, "list", "-o", "yaml", **environ)))["items"]
+    refused = installed.kubectl(NAME, "unstick", "vm", "web", "--yes", **environ)
+    assert refused.returncode == ExitStatus.REFUSED
+    ok(installed.kubectl(NAME, "unstick", "vm", "web", *QUICK, "--yes", **environ))
+    assert world.now(machine) is None
+
+
+def test_what_the_api_server_forbids_is_said_by_the_installed_plugin(
+    installed: Krew, world: World
+) -> None:
+    environ = {"KUBECONFIG": str(world.kubeconfig("alice"))}
+    forbidden = installed.kubectl(NAME, "list", **environ)
+    assert forbidden.returncode == ExitStatus.ERROR
+    assert "alice" in forbidden.stderr
+
+
+def test_the_installed_plugin_says_which_versions_it_has(installed: Krew) -> None:
+    said = ok(installed.kubectl(NAME, "version"))
+    assert said.startswith(f"kubectl-harvester-stuck {__version__}\nkubernetes ")
+    assert ok(installed.kubectl(NAME, "--help")).startswith("Usage: kubectl harvester-stuck ")
+
+
+def test_a_socks_proxy_needs_nothing_that_krew_did_not_install(
+    installed: Krew, tmp_path: Path
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"server": "https://127.0.0.1:1", "proxy-url": "socks5://127.0.0.1:1"}
+    context = {"cluster": "c", "user": "u"}
+    content = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "contexts": [{"name": "c", "context": context}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "current-context": "c",
+    }
+    kubeconfig.write_text(yaml.safe_dump(content))
+    done = installed.kubectl(NAME, "list", KUBECONFIG=str(kubeconfig))
+    assert done.returncode == ExitStatus.ERROR
+    assert "refused" in done.stderr
+    assert "PySocks" not in done.stderr
+
+
+@pytest.mark.parametrize("libraries", [None, "/nowhere/lib"])
+def test_a_credential_plugin_gets_the_libraries_of_the_user(
+    installed: Krew, world: World, libraries: str | None
+) -> None:
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": world.api.kubeconfig()["users"][0]["user"]["token"]},
+    }
+    plugin = world.directory / "plugin"
+    plugin.write_text(
+        f'#!/bin/sh\nprintf %s "${{LD_LIBRARY_PATH-none}}" > "$0.saw"\n'
+        f"echo '{json.dumps(credential)}'\n"
+    )
+    plugin.chmod(0o755)
+    kubeconfig = world.kubeconfig()
+    content = yaml.safe_load(kubeconfig.read_text())
+    content["users"][0]["user"] = {
+        "exec": {
+            "apiVersion": credential["apiVersion"],
+            "command": str(plugin),
+            "interactiveMode": "Never",
+        }
+    }
+    kubeconfig.write_text(yaml.safe_dump(content))
+    environ = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+    ok(installed.kubectl(NAME, "list", KUBECONFIG=str(kubeconfig), **environ))
+    assert Path(f"{plugin}.saw").read_text() == (libraries or "none")
+
+
+def test_an_upgrade_replaces_the_version_and_uninstall_leaves_nothing(
+    krew: Krew, manifest: Path
+) -> None:
+    current = manifest.read_text()
+    krew.publish(current.replace(f"version: {VERSION}", "version: v0.0.1"))
+    ok(krew.kubectl("krew", "update"))
+    before = krew.files()
+    assert NAME in ok(krew.kubectl("krew", "search", NAME))
+    ok(krew.kubectl("krew", "install", NAME))
+    store = krew.root / "store" / NAME
+    assert [path.name for path in store.iterdir()] == ["v0.0.1"]
+    krew.publish(current)
+    ok(krew.kubectl("krew", "upgrade", NAME))
+    assert [path.name for path in store.iterdir()] == [VERSION]
+    assert os.readlink(krew.root / "bin" / "kubectl-harvester_stuck").startswith(
+        str(store / VERSION)
+    )
+    ok(krew.kubectl(NAME, "--help"))
+    ok(krew.kubectl("krew", "uninstall", NAME))
+    assert krew.files() == before
+    assert krew.kubectl(NAME, "--help").returncode == 1
