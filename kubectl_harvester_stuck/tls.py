@@ -11,6 +11,15 @@ from typing import Any
 from kubectl_harvester_stuck.credentials import Credential, pem
 from kubectl_harvester_stuck.errors import KubeconfigError
 
+SYSTEM_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/ca-bundle.pem"),
+    Path("/etc/pki/tls/cacert.pem"),
+    Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),
+    Path("/etc/ssl/cert.pem"),
+)
+
 
 def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLContext:
     """The context for connections to `cluster` as `credential`, ready to use.
@@ -36,7 +45,7 @@ def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLCo
 
 def _trust(context: ssl.SSLContext, authority: Path | bytes | None) -> None:
     if authority is None:
-        context.load_default_certs()
+        _trust_system(context)
         return
     try:
         content = authority.read_bytes() if isinstance(authority, Path) else authority
@@ -46,6 +55,22 @@ def _trust(context: ssl.SSLContext, authority: Path | bytes | None) -> None:
             f"unable to load root certificates: {_where(authority, 'certificate-authority-data')} "
             "is not a readable PEM file of certificates"
         ) from error
+
+
+def _trust_system(context: ssl.SSLContext) -> None:
+    """Trust what the system trusts.
+
+    OpenSSL looks only where it was built to look, and the archive for Krew was built on another
+    system; kubectl knows these places as well (Go: crypto/x509/root_linux.go).
+    """
+    context.load_default_certs()
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is not None or (paths.capath is not None and any(Path(paths.capath).iterdir())):
+        return
+    for bundle in SYSTEM_BUNDLES:
+        if bundle.is_file():
+            context.load_verify_locations(cafile=bundle)
+            return
 
 
 def _identify(context: ssl.SSLContext, certificate: Path | bytes, key: Path | bytes) -> None:

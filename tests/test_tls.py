@@ -322,3 +322,16 @@ def test_eight_threads_share_a_transport(https: Server, pki: Pki, tmp_path: Path
     assert results == [[200] * 20] * 8
     assert (tmp_path / "calls").read_text() == "xx"
     assert len(https.seen) == 8 * 21
+
+
+def test_the_systems_authorities_are_found_where_openssl_does_not_look(
+    https: Server, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = ssl.get_default_verify_paths()._replace(cafile=None, capath=None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
+    bundles = (tmp_path / "none.pem", Path(pki.path("ca.crt")))
+    monkeypatch.setattr("kubectl_harvester_stuck.tls.SYSTEM_BUNDLES", bundles)
+    assert transport(https.url, TOKEN).request("GET", "/x").status == 200
+    monkeypatch.setattr("kubectl_harvester_stuck.tls.SYSTEM_BUNDLES", bundles[:1])
+    assert "failed to verify certificate" in failure(transport(https.url, TOKEN))
