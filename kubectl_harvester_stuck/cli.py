@@ -155,6 +155,7 @@ class _DiagnoseCommand(Command):
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
+@click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")
 @click.pass_context
 def diagnose(
     ctx: click.Context,
@@ -165,6 +166,7 @@ def diagnose(
     selector: str | None,
     older_than: timedelta,
     exit_code: bool,
+    no_logs: bool,
 ) -> None:
     """Say why it is stuck, what holds each finalizer, and what to do next.
 
@@ -204,7 +206,7 @@ def diagnose(
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
     with reading(terminal.tell, "reading the cluster"):
-        done = flow.examine(cluster, targets, Request())
+        done = flow.examine(cluster, targets, Request(), logs=not no_logs)
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:

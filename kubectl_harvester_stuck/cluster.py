@@ -21,6 +21,9 @@ PAGE = 500
 RESTARTS = 3
 """How often a list whose pages expired underneath (410) is started again."""
 
+LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
+"""How much of a controller's log is looked at, and for how long."""
+
 FIELD_MANAGER = "kubectl-harvester-stuck"
 
 _META = "g=meta.k8s.io;v=v1"
@@ -35,6 +38,8 @@ class HttpResponse(Protocol):
     def status(self) -> int: ...
     @property
     def date(self) -> datetime | None: ...
+    @property
+    def body(self) -> bytes: ...
     def json(self) -> Any: ...
 
 
@@ -50,6 +55,7 @@ class HttpTransport(Protocol):
         body: object | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        timeout: float | None = None,
     ) -> HttpResponse: ...
 
 
@@ -154,6 +160,18 @@ class Cluster:
             body=step.body,
             content_type="application/merge-patch+json",
         )
+
+    def log(self, pod: Ref) -> str:
+        """The end of the log of a pod's first container, bounded in lines, bytes and time.
+
+        Raises ApiError and UnreachableError.
+        """
+        path = f"{pod.kind.path(pod.namespace, pod.name)}/log"
+        query = [("tailLines", str(LOG_LINES)), ("limitBytes", str(LOG_BYTES))]
+        response = self._transport.request("GET", path, query=query, timeout=LOG_SECONDS)
+        if response.status >= 400:
+            raise api_error(response, f"GET {path}")
+        return response.body[:LOG_BYTES].decode("utf-8", "replace")
 
     def why_not_allowed(self, verb: str, ref: Ref) -> str | None:
         """None when this user may, otherwise the missing right. Raises ApiError."""

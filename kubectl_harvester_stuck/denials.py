@@ -10,7 +10,8 @@ from __future__ import annotations
 CURES: tuple[tuple[str, str], ...] = (
     (
         "is already used by other VM",
-        "another VM lists the same PVC: remove the volume from that VM's spec, or delete that VM",
+        "another VM lists the same PVC: remove the volume from the spec of the VM that is going,"
+        " which is an update that passes",
     ),
     (
         "volumeClaimTemplates annotaion is invalid",

@@ -8,8 +8,8 @@ from kubectl_harvester_stuck import chain, finalizers, findings, leftovers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.findings.found import Examined
-from kubectl_harvester_stuck.kinds import EVENT, VM
+from kubectl_harvester_stuck.findings.found import Examined, Words
+from kubectl_harvester_stuck.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.model import (
     Advice,
     Diagnosis,
@@ -28,9 +28,12 @@ EVENTS = 8
 _ORDER = (Advice.REPAIR, Advice.WAIT, Advice.RELEASE, Advice.REFUSE)
 
 
-def diagnose(case: Case, plan: Plan) -> Diagnosis:
-    """The diagnosis of a target for which `unstick` would have `plan`."""
-    found, blind = findings.run(Examined(case, plan))
+def diagnose(case: Case, plan: Plan, words: tuple[Words, ...] = ()) -> Diagnosis:
+    """The diagnosis of a target for which `unstick` would have `plan`.
+
+    `words` are what the logs of its finalizers' owners say of it.
+    """
+    found, blind = findings.run(Examined(case, plan, words))
     advice, because = _advice(found, plan)
     events: tuple[str, ...] = ()
     try:
@@ -47,6 +50,30 @@ def diagnose(case: Case, plan: Plan) -> Diagnosis:
         events=events,
         leftovers=_leftovers(case, plan),
         blind=blind,
+    )
+
+
+def owners_pods(case: Case) -> tuple[Object, ...]:
+    """The pods of the workloads that own a finalizer of the target. Raises UnreadableError."""
+    workloads = {
+        entry.workload
+        for item in _finalizers(case)
+        if (entry := finalizers.find(item.name, item.ref.kind)) is not None
+    }
+    return tuple(
+        pod
+        for pod in case.snapshot.all(POD, HARVESTER_NAMESPACE)
+        if any(_runs(pod, workload) for workload in workloads)
+    )
+
+
+def _runs(pod: Object, workload: str) -> bool:
+    kind, _, name = workload.partition("/")
+    if kind == "ds":
+        return any(owner.kind == "DaemonSet" and owner.name == name for owner in pod.owners)
+    # A Deployment's pods belong to a ReplicaSet: its name and a hash.
+    return any(
+        owner.kind == "ReplicaSet" and owner.name.rpartition("-")[0] == name for owner in pod.owners
     )
 
 

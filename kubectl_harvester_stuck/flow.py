@@ -10,23 +10,26 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from kubectl_harvester_stuck import denials, finalizers, leftovers, read
 from kubectl_harvester_stuck import plan as planning
+from kubectl_harvester_stuck import words as told
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.diagnose import diagnose
+from kubectl_harvester_stuck.diagnose import diagnose, owners_pods
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
     StuckError,
     UnreachableError,
+    UnreadableError,
     gravest,
 )
+from kubectl_harvester_stuck.findings.found import Words
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.model import (
@@ -191,26 +194,56 @@ class Examination:
     taken_at: datetime
 
 
-def examine(cluster: Cluster, targets: Sequence[Ref], request: Request) -> Examination:
-    """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only."""
+def examine(
+    cluster: Cluster, targets: Sequence[Ref], request: Request, *, logs: bool
+) -> Examination:
+    """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only.
+
+    With `logs` the owners of the finalizers are listened to as well.
+    """
     rights = Rights(cluster)
     snapshot = read.around(cluster, targets, in_depth=True)
+    cases = [Case(ref, snapshot) for ref in targets]
+    heard = _listen(cluster, cases) if logs else {}
 
-    def look(ref: Ref) -> Diagnosis | Failure:
-        case = Case(ref, snapshot)
+    def look(case: Case) -> Diagnosis | Failure:
+        ref = case.ref
+        words = tuple(
+            Words(pod.name, told.about(ref, said))
+            if isinstance(said, str)
+            else Words(pod.name, why=str(said))
+            for pod, said in heard.items()
+        )
         try:
-            return diagnose(case, _plan(rights, case, request, dry_run=True))
+            return diagnose(case, _plan(rights, case, request, dry_run=True), words)
         except StuckError as error:
             return Failure(ref, error)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        ends = list(pool.map(look, targets))
+        ends = list(pool.map(look, cases))
     return Examination(
         tuple(end for end in ends if isinstance(end, Diagnosis)),
         tuple(end for end in ends if isinstance(end, Failure)),
         tuple(_gap(what, why) for what, why in snapshot.unreadable.items()),
         snapshot.taken_at,
     )
+
+
+def _listen(cluster: Cluster, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
+    """The logs of the owners of all these finalizers, or why they could not be read."""
+    pods: dict[Ref, None] = {}
+    for case in cases:
+        with suppress(UnreadableError):  # the finding that needs them will say so
+            pods.update(dict.fromkeys(pod.ref for pod in owners_pods(case)))
+
+    def listen(pod: Ref) -> str | StuckError:
+        try:
+            return cluster.log(pod)
+        except StuckError as error:
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(pods, pool.map(listen, pods), strict=True))
 
 
 def _gap(what: Scope | Ref, why: str) -> Missing:

@@ -47,7 +47,6 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
-    Kind,
 )
 from kubectl_harvester_stuck.model import Object, Ref
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
@@ -71,7 +70,8 @@ def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) 
             Selection(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
         ]
         if HARVESTER_NAMESPACE not in namespaces:
-            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
+            which = None if in_depth else VIRT_HANDLERS
+            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=which))
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
         if in_depth:
@@ -145,7 +145,9 @@ def _is_of_kubevirt(pod: Any) -> bool:
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
 
-_WANTED: dict[Kind, Callable[[Any], bool]] = {POD: _is_of_kubevirt}
+def _wanted(selection: Selection) -> Callable[[Any], bool]:
+    is_users = selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE
+    return _is_of_kubevirt if is_users else _everything
 
 
 class _Reader:
@@ -162,10 +164,7 @@ class _Reader:
     ) -> None:
         """Get the objects and list the selections, all at once."""
         gets = {ref: pool.submit(self._cluster.get, ref) for ref in refs}
-        lists = {
-            item: pool.submit(self._cluster.items, item, _WANTED.get(item.kind, _everything))
-            for item in selections
-        }
+        lists = {item: pool.submit(self._cluster.items, item, _wanted(item)) for item in selections}
         for ref, one in gets.items():
             try:
                 body = one.result()

@@ -102,8 +102,11 @@ class Transport:
         body: object | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        timeout: float | None = None,
     ) -> Response:
         """The answer to one request, whatever its status; `body` is sent as JSON.
+
+        `timeout`, in seconds, is for this request alone where it is shorter than the usual one.
 
         `path` begins with a slash and is appended to the server's. Redirects are not followed. A
         GET is repeated once if a connection that was kept open turns out to be closed. After a
@@ -120,7 +123,8 @@ class Transport:
         if body is not None:
             headers.append(("Content-Type", content_type))
             content = json.dumps(body, allow_nan=False).encode()
-        request = _Request(method, url, [*headers, *impersonation(self._connection.user)], content)
+        sent = [*headers, *impersonation(self._connection.user)]
+        request = _Request(method, url, sent, content, timeout)
         credential = self._credentials.current()
         response = self._send(request, credential)
         if response.status == 401:
@@ -163,10 +167,12 @@ class Transport:
         import urllib3
 
         limit = self._timeout or None
+        if request.timeout is not None:
+            limit = min(request.timeout, limit or request.timeout)
         deadline = time.monotonic() + limit if limit else None
         timeout = urllib3.Timeout(
             connect=limit or _CONNECT_SECONDS,
-            read=_READ_SECONDS if self._timeout is None else limit,
+            read=_READ_SECONDS if self._timeout is None and limit is None else limit,
         )
         headers = urllib3.HTTPHeaderDict(request.headers)
         if credential.authorization is not None:
@@ -255,6 +261,7 @@ class _Request:
     url: str
     headers: list[tuple[str, str]]
     body: bytes | None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)

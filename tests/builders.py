@@ -275,6 +275,23 @@ def deployment(name: str, available: int = 2) -> Body:
     }
 
 
+def controller_pod(name: str) -> Body:
+    """A pod of one of those controllers, as a Deployment makes it."""
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{name}-6c5f7d9b8",
+             "uid": f"replicaset-{name}", "controller": True}  # fmt: skip
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": HARVESTER_NAMESPACE,
+            "name": f"{name}-6c5f7d9b8-abcde",
+            "ownerReferences": [owner],
+        },
+        "spec": {"containers": [{"name": name, "image": name}]},
+        "status": {"phase": "Running"},
+    }
+
+
 def migration(namespace: str, name: str, of: str, phase: str = "Running") -> Body:
     """A VirtualMachineInstanceMigration."""
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
@@ -304,3 +305,45 @@ def test_the_age_is_told_by_the_api_servers_clock(world: World, server: Simulato
     run = world.run("unstick", "vm", "web", "--yes", "--settle=0", "-o", "json")
     assert run.status is ExitStatus.OK
     assert world.now(machine) is None
+
+
+LOG = (
+    b'{"level":"error","msg":"Updating the VirtualMachine status failed.","name":"web",'
+    b'"namespace":"team","reason":"admission webhook \\"validator.harvesterhci.io\\" denied the'
+    b' request: PVC team/d is already used by other VM"}\n'
+)
+
+
+def test_the_log_of_a_finalizers_owner_is_quoted(world: World, server: Simulator) -> None:
+    world.delete(world.vm())
+    pod = world.create(builders.controller_pod("virt-controller"))
+    world.create(builders.controller_pod("harvester"))
+    server.inject(faults.body(LOG, "text/plain"), path="/log\\?tailLines", times=None)
+    server.clock.advance(3600)
+    world.api.forget()
+    run = world.run("diagnose", "vm", "web", "-o", "json")
+    assert run.item["verdict"] == "repair"
+    (said,) = [item for item in run.item["findings"] if item["id"] == "owner-says"]
+    assert "is already used by other VM" in said["summary"]
+    assert any("drop" in step or "remove the volume" in step for step in run.item["nextSteps"])
+    asked = [item.path for item in world.api.recorded() if "/log?" in item.path]
+    # Only the owner of a finalizer that is there is listened to, and within bounds.
+    assert len(asked) == 1
+    assert pod["metadata"]["name"] in asked[0]
+    assert "limitBytes=" in asked[0]
+    world.api.forget()
+    world.run("diagnose", "vm", "web", "--no-logs")
+    assert not [item for item in world.api.recorded() if "/log?" in item.path]
+
+
+def test_a_log_that_cannot_be_read_is_told(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.LOG_SECONDS", 0.2)
+    world.delete(world.vm())
+    world.create(builders.controller_pod("virt-controller"))
+    for fault in (faults.status(403, "Forbidden", "no logs"), faults.delay(2)):
+        handle = server.inject(fault, path="/log\\?", times=None)
+        run = world.run("diagnose", "vm", "web", "-o", "json")
+        handle.remove()
+        assert [text for text in run.item["notLookedFor"] if text.startswith("owner-says: ")]

@@ -32,6 +32,7 @@ FINDINGS: tuple[Look, ...] = (
     admission.veto_keeps_vmi,
     admission.disk_of_another_vm,
     admission.broken_template_annotation,
+    admission.mac_of_another_vm,
     admission.network_missing,
     admission.host_device_missing,
     admission.quota_without_pod,
@@ -43,6 +44,8 @@ FINDINGS: tuple[Look, ...] = (
     owners.finalizer_ownerless,
     owners.vm_released_before_vmi,
     owners.owner_unavailable,
+    owners.owner_lags,
+    owners.owner_says,
     owners.waits_for_dependents,
     owners.ready_to_release,
 )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from kubectl_harvester_stuck import denials
 from kubectl_harvester_stuck.case import FINAL_PHASES, claims_of
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Found, saw
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
@@ -27,6 +28,8 @@ from kubectl_harvester_stuck.model import (
 )
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
+MAC_ADDRESSES = "harvesterhci.io/mac-address"
+BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
 def webhook_denies(examined: Examined) -> Iterator[Found]:
@@ -99,7 +102,10 @@ def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Advice.REPAIR if denied else None,
-                (f"kubectl edit {VM.full_name} {other.ref.name} -n {other.ref.namespace}",)
+                (
+                    f"# the least harm: drop the volume from {vm.ref.name}, which is going anyway:",
+                    f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",
+                )
                 if denied
                 else (),
             )
@@ -126,6 +132,34 @@ def broken_template_annotation(examined: Examined) -> Iterator[Found]:
                 f" {VOLUME_CLAIM_TEMPLATES}-",
             ),
         )
+
+
+def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
+    """The MAC address that is to be written into the VM is another VM's (H#9788)."""
+    vm, vmi = examined.case.vm, examined.case.vmi
+    written = vm.annotations.get(MAC_ADDRESSES) if vm else None
+    if vm is None or vmi is None or vm.deletion_timestamp is not None or not written:
+        return
+    if BACKFILL not in vmi.finalizers:
+        return
+    try:
+        ours = {str(address).lower() for address in json.loads(written).values()}
+    except (ValueError, AttributeError):
+        raise UnreadableError(str(vm.ref), f"its annotation {MAC_ADDRESSES} is malformed") from None
+    path = ("spec", "template", "spec", "domain", "devices", "interfaces")
+    for other in examined.case.snapshot.all(VM, vm.ref.namespace):
+        theirs = {str(item.get("macAddress")).lower() for item in other.mappings(*path)}
+        for address in sorted(ours & theirs) if other.ref != vm.ref else ():
+            yield Found(
+                f"{other.ref} has the MAC address {address}, which Harvester tries to write into"
+                " this VM and denies itself (H#9788)",
+                (saw(other, ".".join(path), address),),
+                Advice.REPAIR,
+                (
+                    f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
+                    f" {MAC_ADDRESSES}-",
+                ),
+            )
 
 
 def network_missing(examined: Examined) -> Iterator[Found]:

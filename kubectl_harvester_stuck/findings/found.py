@@ -10,11 +10,21 @@ from kubectl_harvester_stuck.model import Advice, Evidence, Object, Plan
 
 
 @dataclass(frozen=True)
+class Words:
+    """What the log of a controller's pod says of the target; `why` if it could not be read."""
+
+    pod: str
+    lines: tuple[str, ...] = ()
+    why: str | None = None
+
+
+@dataclass(frozen=True)
 class Examined:
     """A target, and the plan that `unstick` would have for it."""
 
     case: Case
     plan: Plan
+    words: tuple[Words, ...] = ()
 
     @property
     def stuck(self) -> bool:

@@ -35,6 +35,13 @@ def not_stuck(examined: Examined) -> Iterator[Found]:
         f"{target.ref} is not being deleted (status {status}), so there is nothing to release",
         (saw(target, "metadata.deletionTimestamp", "none"),),
         Advice.REFUSE,
+        ()
+        if status == "Running"
+        else (
+            "# if it should go, and deleting it in the UI does nothing:",
+            f"kubectl delete {target.ref.kind.full_name} {target.ref.name}"
+            f" -n {target.ref.namespace} --wait=false",
+        ),
     )
     if vmi is None or vmi.text("status", "phase") != "Failed":
         return
@@ -76,9 +83,13 @@ def node_silent(examined: Examined) -> Iterator[Found]:
 def node_contradicts(examined: Examined) -> Iterator[Found]:
     """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
     case = examined.case
-    if not examined.stuck or not [pod for pod in case.pods if not is_stopped(pod)]:
+    if not examined.stuck:
         return
     for name in case.nodes:
+        pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == name]
+        if pods and all(map(is_stopped, pods)):
+            continue
+        # A pod that was deleted by force says nothing of the QEMU that it started.
         reading = read_node(case, name)
         alive = reading.saying(Says.ALIVE)
         if alive and not reading.answers:
@@ -129,6 +140,11 @@ def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
                 (
                     saw(pod, "status.containerStatuses", "terminated"),
                     saw(pod, "metadata.deletionTimestamp", pod.deletion_timestamp),
+                ),
+                None,
+                (
+                    f"# on {node}, if more pods hang so: cordon it, and look for stale block maps"
+                    " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices",
                 ),
             )
 
@@ -186,7 +202,7 @@ def force_reset_off(examined: Examined) -> Iterator[Found]:
                 " a dead node by itself",
                 (saw(setting, "value", written),),
                 None,
-                (f"kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+                (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
             )
     for upgrade in examined.case.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
         state = upgrade.labels.get("harvesterhci.io/upgradeState")
@@ -196,5 +212,8 @@ def force_reset_off(examined: Examined) -> Iterator[Found]:
                 " vm-force-reset-policy does nothing",
                 (saw(upgrade, "metadata.labels", state),),
                 None,
-                (f"kubectl get {UPGRADE.full_name} -n {HARVESTER_NAMESPACE} --show-labels",),
+                (
+                    f"# for the next outage: kubectl get {UPGRADE.full_name}"
+                    f" -n {HARVESTER_NAMESPACE} --show-labels",
+                ),
             )

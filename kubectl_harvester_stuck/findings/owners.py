@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck import finalizers
+from kubectl_harvester_stuck import denials, finalizers
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Found, saw
 from kubectl_harvester_stuck.kinds import (
     DAEMON_SET,
@@ -155,6 +156,44 @@ def owner_unavailable(examined: Examined) -> Iterator[Found]:
                     (f"kubectl get {prefix}{name} -n {HARVESTER_NAMESPACE} -o wide",
                      f"kubectl rollout restart {prefix}{name} -n {HARVESTER_NAMESPACE}"),
                 )  # fmt: skip
+
+
+def owner_lags(examined: Examined) -> Iterator[Found]:
+    """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
+    if not examined.stuck or examined.refusal("past-grace") is not None:
+        return
+    for item in examined.plan.judgments:
+        entry = finalizers.find(item.name, item.ref.kind)
+        if entry is None or item.state is not FinalizerState.PENDING:
+            continue
+        if entry.workload.startswith(("deploy/", "ds/")):
+            yield Found(
+                f"{entry.workload} has had its time, and {item.name} is still there:"
+                f" {item.reason}; its log says why",
+                (Evidence(str(item.ref), "metadata.finalizers", item.name),),
+                Advice.REPAIR,
+                (
+                    f"kubectl logs -n {HARVESTER_NAMESPACE} {entry.workload} --tail=5000"
+                    f" | grep {item.ref.name}",
+                ),
+            )
+
+
+def owner_says(examined: Examined) -> Iterator[Found]:
+    """The log of a finalizer's owner names the target, with an error."""
+    for words in examined.words:
+        for line in words.lines:
+            denied = "denied the request" in line or "failed calling webhook" in line
+            failing = "handler" in line and "requeuing" in line
+            yield Found(
+                f"{words.pod} says: {line}",
+                (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
+                Advice.REPAIR if denied or failing else None,
+                (f"# {denials.cure_of(line)}",) if denied else (),
+            )
+    for words in examined.words:
+        if words.why is not None:
+            raise UnreadableError(f"the log of {words.pod}", words.why)
 
 
 def waits_for_dependents(examined: Examined) -> Iterator[Found]:

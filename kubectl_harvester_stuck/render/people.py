@@ -116,8 +116,7 @@ def diagnoses(items: Sequence[Diagnosis], where: Invocation, *, plain: bool = Fa
 
 def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     plan = item.plan
-    state = plan.state.value if plan.state else "not stuck"
-    lines = [f"{plan.ref}: {state}{f' on node {plan.node}' if plan.node else ''}"]
+    lines = _wrap(_headline(plan), "")
     lines += _wrap(f"{item.advice.value}: {item.because}", "")
     lines += ["", *_tree(item.chain, plain=plain)]
     lines += _section("Findings", [f"{one.id}: {one.summary}" for one in item.findings])
@@ -137,7 +136,10 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     lines += _section("Could not be looked for", item.blind)
     steps = next_steps(item, where)
     if steps:
-        lines += ["", "Next steps", *(f"  {step}" for step in steps)]
+        lines += ["", "Next steps"]
+        for step in steps:
+            # A command stays in one piece, so that it can be pasted.
+            lines += _wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
@@ -153,6 +155,9 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     elif not plan.refusals:
         steps.append(where.unstick(plan.ref, "--dry-run=server"))
         steps.append(where.unstick(plan.ref))
+    elif {guard.guard for guard in plan.refusals} == {"not-system"}:
+        steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
+        steps.append(where.unstick(plan.ref, "--override", "not-system"))
     elif item.advice is Advice.REPAIR:
         steps.append("# then, if it does not go by itself:")
         steps.append(where.unstick(plan.ref))
@@ -319,8 +324,7 @@ def _where(where: Invocation) -> str:
 
 
 def _plan(plan: Plan) -> str:
-    on = f" on node {plan.node}" if plan.node else ""
-    lines = [f"{plan.ref}: {plan.state.value if plan.state else 'not stuck'}{on}"]
+    lines = _wrap(_headline(plan), "")
     for number, step in enumerate(plan.steps, start=1):
         lines += _step(number, step, plan)
     for node in plan.powered_off:
@@ -331,6 +335,11 @@ def _plan(plan: Plan) -> str:
     for guard in overridden:
         lines += _wrap(f"{guard.guard} {guard.reason}", "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _headline(plan: Plan) -> str:
+    state = plan.state.value if plan.state else "not stuck"
+    return f"{plan.ref}: {state}{f', on node {plan.node}' if plan.node else ''}"
 
 
 def _step(number: int, step: Step, plan: Plan) -> list[str]:
@@ -402,12 +411,12 @@ def _outcome(outcome: Outcome, where: Invocation) -> str:
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _wrap(text: str, indent: str, width: int = WIDTH) -> list[str]:
+def _wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
         width,
         initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
+        subsequent_indent=f"{indent}  " if after is None else after,
         break_long_words=False,
         break_on_hyphens=False,
     )

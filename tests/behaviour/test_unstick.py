@@ -344,7 +344,7 @@ def test_a_denying_webhook_is_shown_with_its_cure(world: World) -> None:
     (refusal,) = run.item["refusals"]
     assert refusal["guard"] == "webhooks-accept"
     assert words in refusal["reason"]
-    assert "remove the volume from that VM's spec" in refusal["reason"]
+    assert "remove the volume from the spec of the VM that is going" in refusal["reason"]
     assert world.finalizers(machine) == [VM_FINALIZER]
     assert world.changes() == []
 
