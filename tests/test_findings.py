@@ -139,7 +139,8 @@ def api_service(available: str) -> Body:
                  "message": "no endpoints"}  # fmt: skip
     return stored(
         {"apiVersion": API_SERVICE.api_version, "kind": API_SERVICE.kind,
-         "metadata": {"name": "v1.subresources.kubevirt.io"}, "status": {"conditions": [condition]}}
+         "metadata": {"name": "v1.subresources.kubevirt.io"},
+         "status": {"conditions": [condition]}}
     )  # fmt: skip
 
 

@@ -1,0 +1,134 @@
+"""Every finding and every guard once more, with its objects in the simulated and the real server.
+
+The stories are those of tests/test_findings.py and tests/test_guards.py. They are told to a server
+here: created, then deleted as far as they are being deleted, with the uids that the server gives.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from kubectl_harvester_stuck import flow, kubeconfig
+from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.model import Diagnosis, Ref, Request, Verdict
+from kubectl_harvester_stuck.transport import Transport
+from tests import builders
+from tests.builders import NOW, Body
+from tests.test_findings import SEEN
+from tests.test_guards import SCENES, Scene
+from tests.world import World
+
+# What a server cannot be brought to show in this way: reads that fail are tested with rights that
+# are missing, logs with faults; the aggregator writes the status of an APIService itself, and a pod
+# that is unbound or whose phase is final goes at once when it is deleted.
+TOLD = {
+    name: seen
+    for name, (_, seen, _) in SEEN.items()
+    if name not in ("settling", "owner-says", "aggregated-api-down")
+}
+ASKED = {
+    name: (guard, verdict, scene)
+    for name, (guard, verdict, scene) in SCENES.items()
+    if verdict is not Verdict.UNKNOWN
+    and not scene().unreadable
+    and scene().shown is None
+    and guard not in ("permitted", "webhooks-accept", "past-grace")
+    and name
+    not in ("a pod that was never bound to a node",
+        "a pod whose phase is Failed while its container is not terminated", "Harvester's namespace",
+            "Harvester's namespace, overridden")
+}  # fmt: skip
+
+
+def tell(world: World, bodies: list[Body]) -> None:
+    """Bring the objects into the server: `shop` is this world's namespace, `NOW` is now."""
+    shift = datetime.now(timezone.utc) - NOW
+    uids: dict[str, str] = {}
+    waiting = False
+    made: list[tuple[Body, Body]] = []
+    for body in bodies:
+        text = json.dumps(_later(body, shift)).replace('"shop"', f'"{world.namespace}"')
+        text = text.replace('"shop/', f'"{world.namespace}/')
+        for old, new in uids.items():
+            text = text.replace(old, new)
+        wanted = json.loads(text)
+        meta = {
+            key: value
+            for key, value in wanted["metadata"].items()
+            if key not in ("uid", "resourceVersion") and not key.startswith("deletion")
+        }
+        stored = world.create({**wanted, "metadata": meta})
+        uids[body["metadata"]["uid"]] = stored["metadata"]["uid"]
+        made.append((body, stored))
+    for body, stored in made:
+        when = body["metadata"].get("deletionTimestamp")
+        if when is None:
+            continue
+        is_pod = body["kind"] == "Pod"
+        grace = 600 if when > builders.time(NOW) else 1
+        world.delete(stored, **({"gracePeriodSeconds": grace} if is_pod else {}))
+        waiting = waiting or (is_pod and grace == 1)
+    if waiting:
+        time.sleep(1.5)  # until the pods are past their grace period
+
+
+def _later(value: object, shift: timedelta) -> object:
+    """Every time of the story, moved to the present."""
+    if isinstance(value, dict):
+        return {key: _later(item, shift) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_later(item, shift) for item in value]
+    if isinstance(value, str) and value[:4] == f"{NOW:%Y}" and value.endswith("Z"):
+        moved = datetime.fromisoformat(value.replace("Z", "+00:00")) + shift
+        return f"{moved:%Y-%m-%dT%H:%M:%S}{'.000000' if '.' in value else ''}Z"
+    return value
+
+
+def diagnosis(world: World, ref: Ref, request: Request) -> Diagnosis:
+    """What `diagnose` makes of the target, right after its deletion."""
+    path: Path = world.kubeconfig()
+    found = kubeconfig.load(kubeconfig.Flags(kubeconfig=str(path)), {})
+    transport = Transport(
+        found, timeout=10, user_agent="kubectl-harvester-stuck/test", on_warning=lambda _: None
+    )
+    target = Ref(world.namespace, ref.name, ref.kind)
+    done = flow.examine(Cluster(transport), [target], request, logs=False)
+    assert not done.failures
+    return done.diagnoses[0]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_situation_is_found(world: World, name: str) -> None:
+    told = TOLD[name]()
+    workloads = [builders.stored(builders.deployment(name)) for name in told.controllers]
+    tell(world, [*told.bodies, *workloads])
+    denial = None
+    if told.deny:
+        words = told.deny.partition("denied the request: ")[2]
+        denial = world.api.deny_updates("virtualmachines", words, namespace=world.namespace)
+    try:
+        seen = diagnosis(world, told.ref, replace(told.request, older_than=timedelta(0)))
+    finally:
+        if denial is not None:
+            denial.remove()
+    assert name in {item.id for item in seen.findings}
+    assert world.sent() == []
+
+
+@pytest.mark.parametrize(("guard", "verdict", "scene"), ASKED.values(), ids=ASKED.keys())
+def test_a_guard_answers(
+    world: World, guard: str, verdict: Verdict, scene: Callable[[], Scene]
+) -> None:
+    told = scene()
+    tell(world, told.bodies)
+    seen = diagnosis(world, told.ref, replace(told.request, older_than=timedelta(0)))
+    result = {item.guard: item for item in seen.plan.guards}[guard]
+    assert result.verdict is verdict, result.reason
+    assert world.sent() == []
