@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from kubectl_harvester_stuck import chain, finalizers, findings, leftovers
 from kubectl_harvester_stuck.case import Case
@@ -13,6 +14,7 @@ from kubectl_harvester_stuck.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.model import (
     Advice,
     Diagnosis,
+    FinalizerState,
     Finding,
     Judgment,
     Object,
@@ -45,11 +47,24 @@ def diagnose(case: Case, plan: Plan, words: tuple[Words, ...] = ()) -> Diagnosis
         advice=advice,
         because=because,
         findings=found,
-        finalizers=_finalizers(case),
+        finalizers=_as_they_stand(case, plan),
         chain=chain.of(case),
         events=events,
         leftovers=_leftovers(case, plan),
         blind=blind,
+    )
+
+
+def _as_they_stand(case: Case, plan: Plan) -> tuple[Judgment, ...]:
+    """The finalizers now. A guest that may still run keeps those that wait for its end."""
+    why = next((item.reason for item in plan.refusals if item.guard == "guest-stopped"), None)
+    return tuple(
+        replace(item, state=FinalizerState.PENDING, reason=f"the guest may still run: {why}")
+        if why is not None
+        and item.state is FinalizerState.DONE
+        and finalizers.waits_for_the_guest(item)
+        else item
+        for item in _finalizers(case)
     )
 
 

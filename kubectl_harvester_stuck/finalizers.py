@@ -95,6 +95,12 @@ def find(name: str, kind: Kind) -> Finalizer | None:
     return _BY_NAME.get((name, kind))
 
 
+def waits_for_the_guest(judgment: Judgment) -> bool:
+    """Whether the finalizer may only go once the guest has ended."""
+    entry = find(judgment.name, judgment.ref.kind)
+    return entry is not None and entry.judge is _instance_over
+
+
 def kinds_needed(subjects: tuple[Object, ...]) -> frozenset[Kind]:
     """Every kind that has to be read to judge the finalizers of these objects."""
     entries = (find(name, item.ref.kind) for item in subjects for name in item.finalizers)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
+
+import yaml
 
 from kubectl_harvester_stuck.finalizers import CATALOGUE
 from kubectl_harvester_stuck.findings import FINDINGS, id_of
 from kubectl_harvester_stuck.guards import GUARDS
+from tests.test_scenarios import SCENARIOS, scene
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -74,6 +79,31 @@ def test_the_pages_are_current() -> None:
         assert written == page(), f"docs/{name}: run python -m tests.test_docs"
 
 
+README = DOCS.parent / "README.md"
+SCREEN = re.compile(r"<!-- diagnose: (\S+) -->\n(?:\n```console\n.*?\n```\n)?", re.S)
+
+
+def readme(directory: Path) -> str:
+    """The README with the screens of the scenarios that it names."""
+
+    def screen(found: re.Match[str]) -> str:
+        scenario = yaml.safe_load((SCENARIOS / f"{found[1]}.yaml").read_text())
+        with scene(scenario, directory) as world:
+            run = world.run("diagnose", scenario["target"], "-n", scenario["namespace"])
+        command = f"$ kubectl harvester-stuck diagnose {scenario['target']}"
+        where = f" -n {scenario['namespace']}" if scenario["namespace"] != "default" else ""
+        return f"{found[0].splitlines()[0]}\n\n```console\n{command}{where}\n{run.out}```\n"
+
+    return SCREEN.sub(screen, README.read_text())
+
+
+def test_the_screens_in_the_readme_are_the_programs(tmp_path: Path) -> None:
+    assert len(SCREEN.findall(README.read_text())) == 3
+    assert README.read_text() == readme(tmp_path), "README.md: run python -m tests.test_docs"
+
+
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (DOCS / name).write_text(page())
+    with tempfile.TemporaryDirectory() as scratch:
+        README.write_text(readme(Path(scratch)))

@@ -36,6 +36,7 @@ from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_guards import (
     TARGET,
+    dead_node,
     deleted_pod,
     deleted_vm,
     deleted_vmi,
@@ -465,3 +466,12 @@ def test_a_gap_in_the_chain_is_told_as_one() -> None:
     assert ("migrations", "could not be read: Forbidden") in [
         (link.label, link.state) for link in chain.links
     ]
+
+
+def test_a_finalizer_that_waits_for_the_guest_is_not_done_while_it_may_run() -> None:
+    """K#8104: the pod was deleted by force, virt-handler still gives signs of life."""
+    bodies = [deleted_vm(), deleted_vmi(), *dead_node(heartbeat=ago(minutes=1))]
+    diagnosis = Story(bodies).diagnosis()
+    (lock,) = [item for item in diagnosis.finalizers if "foregroundDelete" in item.name]
+    assert lock.state.value == "pending"
+    assert "may still run" in lock.reason

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from tests.recorded import Recorded
 from tests.simulator import Simulator
 from tests.world import Run, World, is_dry_run
 
-FILES = sorted((Path(__file__).parent / "scenarios").glob("*.yaml"))
+SCENARIOS = Path(__file__).parent / "scenarios"
+FILES = sorted(SCENARIOS.glob("*.yaml"))
 
 NEEDED = frozenset(
     {"harvester-8003", "harvester-3539", "harvester-5788", "harvester-4033", "harvester-5515",
@@ -54,19 +56,24 @@ class Told:
         return expect
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
-def told(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Told]:
+@contextmanager
+def scene(scenario: dict[str, Any], directory: Path) -> Iterator[World]:
     """The issue on a cluster of its own, at the issue's own time."""
-    scenario = yaml.safe_load(request.param.read_text())
     with Simulator() as api:
         api.clock.advance((parse_time(scenario["now"]) - api.clock.now()).total_seconds())
         for body in scenario["objects"]:
             api.seed(body)
         _admit(api, scenario)
-        namespace = scenario["namespace"]
-        world = World(api, tmp_path_factory.mktemp("scenario"), namespace, "", "")
+        yield World(api, directory, scenario["namespace"], "", "")
+
+
+@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
+def told(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Told]:
+    """One issue, and what the program says to it."""
+    scenario = yaml.safe_load(request.param.read_text())
+    with scene(scenario, tmp_path_factory.mktemp("scenario")) as world:
         kind, _, name = scenario["target"].partition("/")
         flags = scenario["expect"]["unstick"]["flags"]
         yield Told(
@@ -74,7 +81,7 @@ def told(
             world.run("diagnose", scenario["target"], "-o", "json"),
             world.run("diagnose", scenario["target"]),
             world.run("unstick", kind, name, *flags, "--dry-run=server", "-o", "json"),
-            api.recorded(),
+            world.api.recorded(),
             world.sent(),
         )
 
