@@ -275,6 +275,8 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
             return _release(desk, plan, request, digest, interrupted)
         except StuckError as error:
             return Failure(plan.ref, error)
+        except Exception as bug:  # noqa: BLE001 - it may not hide what became of the others
+            return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
     with (
         _patient_interrupt(desk.operator) as interrupted,
@@ -432,7 +434,7 @@ def _send(cluster: Cluster, step: Step) -> StepReport:
             # Such an answer can come after the change was stored.
             return StepReport(step, f"unknown: {error}", changed=True)
         return StepReport(step, f"denied: {_with_cure(error)}", changed=False)
-    except StuckError as error:
+    except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
         return StepReport(step, f"unknown: {error}", changed=True)
     return StepReport(step, "done", changed=True)
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from kubectl_harvester_stuck.errors import RefusedError
 from kubectl_harvester_stuck.model import Plan
@@ -39,28 +39,28 @@ class Terminal:
         if now - self._started < QUIET:
             return
         with self._lock:
-            if sys.stderr.isatty():
+            if _is_terminal():
                 room = shutil.get_terminal_size().columns - 1
-                sys.stderr.write(f"\r\x1b[K{people.safe(text)[:room]}")
+                _write(f"\r\x1b[K{people.safe(text)[:room]}")
                 self._drawn = True
             elif now - self._last >= EVERY or not self._last:
-                sys.stderr.write(f"{people.safe(text)}\n")
+                _write(f"{people.safe(text)}\n")
                 self._last = now
-            sys.stderr.flush()
 
     def note(self, text: str) -> None:
         """Say what has just been done, on a line of its own."""
         with self._lock:
-            start = "\r\x1b[K" if self._drawn else ""
-            self._drawn = False
-            sys.stderr.write(f"{start}{people.safe(text)}\n")
-            sys.stderr.flush()
+            self._erase()
+            _write(f"{people.safe(text)}\n")
 
     def clear(self) -> None:
         """Take the line of progress away again."""
+        with self._lock:
+            self._erase()
+
+    def _erase(self) -> None:
         if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _write("\r\x1b[K")
             self._drawn = False
 
     def confirm(self, plans: Sequence[Plan], digest: str) -> None:
@@ -93,6 +93,20 @@ class Terminal:
             raise RefusedError(
                 "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
             )
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except ValueError:
+        return False
+
+
+def _write(text: str) -> None:
+    """Write to stderr. A terminal that went away stops neither the work nor its report."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def draws_boxes() -> bool:

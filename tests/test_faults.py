@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -347,3 +349,42 @@ def test_a_log_that_cannot_be_read_is_told(
         run = world.run("diagnose", "vm", "web", "-o", "json")
         handle.remove()
         assert [text for text in run.item["notLookedFor"] if text.startswith("owner-says: ")]
+
+
+class Gone(io.StringIO):
+    """A terminal that went away after the question."""
+
+    def write(self, text: str) -> int:
+        if text.startswith(("delete ", "patch ")):
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
+    machine = world.delete(world.vm())
+    with mock.patch("tests.world.io.StringIO", Gone):
+        run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK
+    assert run.item["outcome"] == "gone"
+    assert world.now(machine) is None
+
+
+def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
+    machine, _, launcher = world.power_cut()
+    with mock.patch("kubectl_harvester_stuck.flow._wait_until_gone", side_effect=KeyError("bug")):
+        run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "unknown"
+    assert "unexpected KeyError" in run.item["reason"]
+    assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert world.now(launcher) is None
+    assert world.finalizers(machine)
+
+
+def test_a_bug_while_saving_changes_nothing_and_is_no_success(world: World) -> None:
+    machine = world.delete(world.vm())
+    with mock.patch("kubectl_harvester_stuck.backup._write", side_effect=TypeError("bug")):
+        run = world.unstick("--yes")
+    assert run.status is ExitStatus.ERROR
+    assert world.finalizers(machine) == [VM_FINALIZER]
+    assert world.changes() == []
