@@ -202,7 +202,7 @@ def examine(
     With `logs` the owners of the finalizers are listened to as well.
     """
     rights = Rights(cluster)
-    snapshot = read.around(cluster, targets, in_depth=True)
+    snapshot = read.in_depth(cluster, targets)
     cases = [Case(ref, snapshot) for ref in targets]
     heard = _listen(cluster, cases) if logs else {}
 
@@ -398,7 +398,7 @@ def _with_leftovers(
     if not gone:
         return outcomes
     try:
-        after = read.around(desk.cluster, gone, in_depth=True)
+        after = read.in_depth(desk.cluster, gone)
         found = {ref: leftovers.of(Case(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
         found = dict.fromkeys(gone, (f"not looked for: {error}",))

@@ -1,4 +1,4 @@
-"""Everything around the named targets, in two rounds of parallel requests.
+"""Everything around the named targets, in one or two rounds of parallel requests.
 
 What fails is recorded as unreadable with its reason, so that the rest can be shown and every
 decision that needs the missing part is blocked.
@@ -55,8 +55,20 @@ WORKERS = 8
 VIRT_HANDLERS = "kubevirt.io=virt-handler"
 
 
-def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) -> ClusterSnapshot:
-    """Everything that a plan for these targets depends on, or `in_depth` a diagnosis.
+def in_depth(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
+    """Everything that a diagnosis of these targets, or a look at their leftovers, depends on.
+
+    The number of requests depends on the kinds and namespaces alone. Raises UnreachableError when
+    the API server is.
+    """
+    reader = _Reader(cluster)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        reader.read(pool, {FORCE_RESET}, _depth(sorted({ref.namespace for ref in targets})))
+    return reader.snapshot()
+
+
+def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
+    """Everything that a plan for these targets depends on.
 
     The number of requests depends on the kinds, namespaces and nodes involved, apart from the
     VM and the VMI of each target. Raises UnreachableError when the API server is.
@@ -70,13 +82,9 @@ def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) 
             Selection(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
         ]
         if HARVESTER_NAMESPACE not in namespaces:
-            which = None if in_depth else VIRT_HANDLERS
-            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=which))
+            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
-        if in_depth:
-            reader.read(pool, {FORCE_RESET}, _depth(namespaces))
-            return reader.snapshot()
         nodes = {name for ref in wanted for name in _nodes(Case(ref, snapshot))}
         subjects = tuple(item for item in snapshot.found.values() if item is not None)
         reader.read(
@@ -93,18 +101,20 @@ def around(cluster: Cluster, targets: Iterable[Ref], *, in_depth: bool = False) 
 
 
 def _depth(namespaces: list[str]) -> list[Selection]:
-    """What a diagnosis reads besides: the same lists, however many targets there are."""
+    """What a diagnosis reads: the same lists, however many targets there are."""
     return [
+        *(Selection(POD, namespace) for namespace in sorted({*namespaces, HARVESTER_NAMESPACE})),
         *(
             Selection(kind, namespace)
             for namespace in namespaces
-            for kind in (VM, PVC, VM_BACKUP, VM_RESTORE, JOB, LOAD_BALANCER, EVENT, RESOURCE_QUOTA)
+            for kind in (VM, VMI, MIGRATION, PVC, VM_BACKUP, VM_RESTORE, JOB, LOAD_BALANCER, EVENT)
         ),
         *(
             Selection(kind, namespace, metadata_only=True)
             for namespace in namespaces
             for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT, NETWORK_CONFIG)
         ),
+        *(Selection(RESOURCE_QUOTA, namespace) for namespace in namespaces),
         Selection(NODE),
         Selection(LEASE, LEASE_NAMESPACE),
         Selection(VM_BACKUP),
