@@ -179,7 +179,7 @@ def diagnose(
       kubectl harvester-stuck diagnose vm/web-1 -o mermaid
       kubectl harvester-stuck diagnose -A --older-than 10m
     """
-    from kubectl_harvester_stuck import find, flow, render
+    from kubectl_harvester_stuck import examine, find, render
     from kubectl_harvester_stuck.kinds import VM, VMI
     from kubectl_harvester_stuck.model import Ref, Request
     from kubectl_harvester_stuck.render import people
@@ -206,7 +206,7 @@ def diagnose(
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
     with reading(terminal.tell, "reading the cluster"):
-        done = flow.examine(cluster, targets, Request(), logs=not no_logs)
+        done = examine.examine(cluster, targets, Request(), logs=not no_logs)
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:
@@ -313,7 +313,7 @@ def unstick(
       kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
       kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
     """
-    from kubectl_harvester_stuck import find, flow, render
+    from kubectl_harvester_stuck import ask, find, flow, render
     from kubectl_harvester_stuck.backup import Backups, state_directory
     from kubectl_harvester_stuck.model import Ref, Request
     from kubectl_harvester_stuck.render import people
@@ -363,7 +363,7 @@ def unstick(
     directory = backup_dir or state_directory(os.environ, Path.home()) / "backups"
     desk = flow.Desk(
         cluster=cluster,
-        rights=flow.Rights(cluster),
+        rights=ask.Rights(cluster),
         server=where.server,
         operator=terminal,
         archive=Backups(

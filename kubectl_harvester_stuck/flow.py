@@ -10,31 +10,26 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
-from kubectl_harvester_stuck import denials, finalizers, leftovers, read
+from kubectl_harvester_stuck import ask, finalizers, leftovers, read
 from kubectl_harvester_stuck import plan as planning
-from kubectl_harvester_stuck import words as told
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.diagnose import diagnose, owners_pods
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
     StuckError,
     UnreachableError,
-    UnreadableError,
     gravest,
 )
-from kubectl_harvester_stuck.findings.found import Words
-from kubectl_harvester_stuck.guards import Answers
-from kubectl_harvester_stuck.kinds import VM, VMI, Kind
+from kubectl_harvester_stuck.kinds import VM, VMI
 from kubectl_harvester_stuck.model import (
     Action,
-    Diagnosis,
+    Failure,
     GuardResult,
     Missing,
     Object,
@@ -48,7 +43,7 @@ from kubectl_harvester_stuck.model import (
     StepReport,
     Verdict,
 )
-from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
+from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 POLL = timedelta(seconds=0.5)
 
@@ -92,14 +87,6 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A target for which there could be no plan."""
-
-    ref: Ref
-    error: StuckError
-
-
-@dataclass(frozen=True)
 class Run:
     """Everything that one `unstick` came to."""
 
@@ -128,37 +115,12 @@ def status_of(outcome: Outcome) -> ExitStatus:
     return ExitStatus.REFUSED
 
 
-class Rights:
-    """What the API server says that this user may do; asked once for each namespace."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self._granted: set[tuple[str, Kind, str]] = set()
-        self._asking = threading.Lock()
-
-    def why_not(self, step: Step) -> str | None:
-        """None when this user may perform the step, otherwise the missing right."""
-        verb = "delete" if step.action is Action.DELETE_POD else "patch"
-        everywhere = (verb, step.ref.kind, step.ref.namespace)
-        try:
-            with self._asking:
-                if everywhere in self._granted:
-                    return None
-                # A right to all objects of the namespace answers for the whole batch.
-                if self.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
-                    self._granted.add(everywhere)
-                    return None
-            return self.cluster.why_not_allowed(verb, step.ref)
-        except ApiError as error:
-            return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
-
-
 @dataclass(frozen=True)
 class Desk:
     """What a run works with."""
 
     cluster: Cluster
-    rights: Rights
+    rights: ask.Rights
     server: str
     operator: Operator
     archive: Archive
@@ -182,75 +144,6 @@ def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhook
         for plan in plans
     )
     return Run(planning.digest(desk.server, plans), outcomes, failures)
-
-
-@dataclass(frozen=True)
-class Examination:
-    """Everything that one `diagnose` came to."""
-
-    diagnoses: tuple[Diagnosis, ...]
-    failures: tuple[Failure, ...]
-    missing: tuple[Missing, ...]
-    taken_at: datetime
-
-
-def examine(
-    cluster: Cluster, targets: Sequence[Ref], request: Request, *, logs: bool
-) -> Examination:
-    """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only.
-
-    With `logs` the owners of the finalizers are listened to as well.
-    """
-    rights = Rights(cluster)
-    snapshot = read.in_depth(cluster, targets)
-    cases = [Case(ref, snapshot) for ref in targets]
-    heard = _listen(cluster, cases) if logs else {}
-
-    def look(case: Case) -> Diagnosis | Failure:
-        ref = case.ref
-        words = tuple(
-            Words(pod.name, told.about(ref, said))
-            if isinstance(said, str)
-            else Words(pod.name, why=str(said))
-            for pod, said in heard.items()
-        )
-        try:
-            return diagnose(case, _plan(rights, case, request, dry_run=True), words)
-        except StuckError as error:
-            return Failure(ref, error)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        ends = list(pool.map(look, cases))
-    return Examination(
-        tuple(end for end in ends if isinstance(end, Diagnosis)),
-        tuple(end for end in ends if isinstance(end, Failure)),
-        tuple(_gap(what, why) for what, why in snapshot.unreadable.items()),
-        snapshot.taken_at,
-    )
-
-
-def _listen(cluster: Cluster, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
-    """The logs of the owners of all these finalizers, or why they could not be read."""
-    pods: dict[Ref, None] = {}
-    for case in cases:
-        with suppress(UnreadableError):  # the finding that needs them will say so
-            pods.update(dict.fromkeys(pod.ref for pod in owners_pods(case)))
-
-    def listen(pod: Ref) -> str | StuckError:
-        try:
-            return cluster.log(pod)
-        except StuckError as error:
-            return error
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(pods, pool.map(listen, pods), strict=True))
-
-
-def _gap(what: Scope | Ref, why: str) -> Missing:
-    if isinstance(what, Ref):
-        return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
-    kind, namespace = what
-    return Missing(kind.resource, namespace or None, "Unreadable", why)
 
 
 def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
@@ -305,7 +198,7 @@ def _plan_all(
 
     def plan(ref: Ref) -> Plan | Failure:
         try:
-            return _plan(desk.rights, Case(ref, snapshot), request, dry_run=dry_run)
+            return ask.plan(desk.rights, Case(ref, snapshot), request, dry_run=dry_run)
         except StuckError as error:
             return Failure(ref, error)
 
@@ -318,39 +211,6 @@ def _plan_all(
     )
 
 
-def _plan(
-    rights: Rights,
-    case: Case,
-    request: Request,
-    *,
-    dry_run: bool,
-    shown: tuple[Step, ...] | None = None,
-) -> Plan:
-    """Draft, and only if every other guard passes, ask the API server about the steps."""
-    draft = planning.build(case, request, shown=shown)
-    if draft.refusals:
-        return draft
-    permissions = {step.ref: rights.why_not(step) for step in draft.steps}
-    answers = Answers(permissions)
-    if dry_run and all(answer is None for answer in permissions.values()):
-        answers = Answers(
-            permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
-        )
-    return planning.build(case, request, answers=answers, shown=shown)
-
-
-def _admission(cluster: Cluster, step: Step) -> str | None:
-    try:
-        cluster.perform(step, dry_run=True)
-    except ApiError as error:
-        return f"{step.ref}: {_with_cure(error)}"
-    return None
-
-
-def _with_cure(error: ApiError) -> str:
-    return f"{error}; {denials.cure_of(error.message)}" if error.is_from_webhook else str(error)
-
-
 def _release(
     desk: Desk,
     plan: Plan,
@@ -361,7 +221,7 @@ def _release(
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
     snapshot = read.around(desk.cluster, [plan.ref])
     case = Case(plan.ref, snapshot)
-    again = _plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
+    again = ask.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
     saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
@@ -433,7 +293,7 @@ def _send(cluster: Cluster, step: Step) -> StepReport:
         if error.code >= 500 and not error.is_from_webhook:
             # Such an answer can come after the change was stored.
             return StepReport(step, f"unknown: {error}", changed=True)
-        return StepReport(step, f"denied: {_with_cure(error)}", changed=False)
+        return StepReport(step, f"denied: {ask.with_cure(error)}", changed=False)
     except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
         return StepReport(step, f"unknown: {error}", changed=True)
     return StepReport(step, "done", changed=True)
@@ -452,7 +312,7 @@ def _next(
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
         case = Case(plan.ref, read.around(desk.cluster, [plan.ref]))
-        again = _plan(desk.rights, case, request, dry_run=True)
+        again = ask.plan(desk.rights, case, request, dry_run=True)
         refusals = again.refusals or tuple(
             GuardResult("unchanged", Verdict.REFUSE, stray)
             for step in again.steps

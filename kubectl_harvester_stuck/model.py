@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum, unique
 from typing import Any
 
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.kinds import Kind
 
 
@@ -411,6 +411,14 @@ class Diagnosis:
     def steps(self) -> tuple[str, ...]:
         """What to do, in order, each thing once."""
         return tuple(dict.fromkeys(step for finding in self.findings for step in finding.steps))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A target for which there could be no plan."""
+
+    ref: Ref
+    error: StuckError
 
 
 @unique
