@@ -43,6 +43,9 @@ Judge = Callable[[Object, Case], Answer]
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
 """Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
 
+GUEST_CLUSTER_REMOVED = "harvesterhci.io/removeAllPersistentVolumeClaims"
+"""Annotation of a VM, "true" once Rancher removes the guest cluster that it belongs to."""
+
 OWNED_BY = "harvesterhci.io/owned-by"
 """Annotation of a PVC up to Harvester 1.3: a JSON list of the VMs that own it."""
 
@@ -206,7 +209,7 @@ def _clone_jobs(vm: Object, case: Case) -> Answer:
 
 
 def _load_balancers(vm: Object, case: Case) -> Answer:
-    if vm.annotations.get("harvesterhci.io/removeAllPersistentVolumeClaims") != "true":
+    if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return DONE, "its guest cluster is not being removed"
     left = [
         item.ref.name

@@ -105,6 +105,23 @@ NETWORK_CONFIG = Kind(
     metadata_only=True,
     optional=True,
 )
+LONGHORN_ORPHAN = Kind("Orphan", "longhorn.io", "v1beta2", "orphans", optional=True)
+PCI_CLAIM = Kind(
+    "PCIDeviceClaim",
+    "devices.harvesterhci.io",
+    "v1beta1",
+    "pcideviceclaims",
+    namespaced=False,
+    optional=True,
+)
+USB_CLAIM = Kind(
+    "USBDeviceClaim",
+    "devices.harvesterhci.io",
+    "v1beta1",
+    "usbdeviceclaims",
+    namespaced=False,
+    optional=True,
+)
 RESOURCE_QUOTA = Kind("ResourceQuota", "", "v1", "resourcequotas")
 NETWORK = Kind(
     "NetworkAttachmentDefinition",

@@ -10,12 +10,18 @@ from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.case import Case, claims_of
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
 from kubectl_harvester_stuck.kinds import (
+    LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
+    LONGHORN_ORPHAN,
+    LONGHORN_VOLUME,
+    MIGRATION,
     NETWORK_CONFIG,
+    PCI_CLAIM,
     PVC,
+    USB_CLAIM,
     VM_BACKUP,
     VM_RESTORE,
     VOLUME_ATTACHMENT,
@@ -33,7 +39,7 @@ def of(case: Case, vm: Object) -> tuple[str, ...]:
     `vm` is the VM as it was before its release, `case` the cluster as it is now.
     """
     lines: list[str] = []
-    for look in (_disks, _attachments, _longhorn, _backups, _restores, _addresses, _pods):
+    for look in LOOKS:
         try:
             lines += look(case, vm)
         except UnreadableError as error:
@@ -128,3 +134,75 @@ def _pods(case: Case, vm: Object) -> Iterator[str]:
             f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
             f" {vm.ref.name} is made again"
         )
+    for pod in case.attachment_pods:
+        yield f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
+
+
+def _migrations(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(MIGRATION, vm.ref.namespace):
+        if item.text("spec", "vmiName") == vm.ref.name:
+            phase = item.text("status", "phase") or "no phase"
+            yield f"{item.ref} speaks of this VM ({phase}): {_delete(MIGRATION, item)}"
+
+
+def _volumes(case: Case, vm: Object) -> Iterator[str]:
+    wanted = {*claims_of(vm), *_ticked(vm)}
+    claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
+    path = ("status", "kubernetesStatus")
+    for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
+        claim = volume.text(*path, "pvcName")
+        of_this = volume.text(*path, "namespace") == vm.ref.namespace and claim in wanted
+        if of_this and claim not in claims:
+            yield (
+                f"{volume.ref} (longhorn.io) still holds the data of {claim}, whose claim is gone;"
+                " it can be bound again, or deleted in the Longhorn UI"
+            )
+
+
+def _orphans(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
+        written = str(item.mapping("spec", "parameters").get("DataName") or "")
+        if any(written.startswith(volume) for volume in volumes):
+            node = item.text("spec", "nodeID")
+            yield (
+                f"{item.ref} (longhorn.io) is replica data of a disk of this VM on {node}, which"
+                f" its volume does not use: kubectl get {LONGHORN_ORPHAN.full_name}"
+                f" {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+            )
+
+
+def _load_balancers(case: Case, vm: Object) -> Iterator[str]:
+    if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
+        return
+    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
+        if item.text("spec", "workloadType") == "cluster" and item.deletion_timestamp is None:
+            yield (
+                f"{item.ref} belongs to a guest cluster; if it is the one that was removed with"
+                f" this VM: {_delete(LOAD_BALANCER, item)}"
+            )
+
+
+def _devices(case: Case, vm: Object) -> Iterator[str]:
+    path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
+    used = {str(item.get("name")) for item in vm.mappings(*path)}
+    for kind in (PCI_CLAIM, USB_CLAIM) if used else ():
+        for item in case.snapshot.all(kind):
+            if item.ref.name in used:
+                yield f"{item.ref} keeps its device for VMs, as before; other VMs can use it"
+
+
+LOOKS: tuple[Look, ...] = (
+    _disks,
+    _volumes,
+    _attachments,
+    _longhorn,
+    _orphans,
+    _backups,
+    _restores,
+    _migrations,
+    _addresses,
+    _load_balancers,
+    _devices,
+    _pods,
+)

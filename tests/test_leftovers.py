@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubectl_harvester_stuck import leftovers
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
 from kubectl_harvester_stuck.kinds import (
+    LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
+    LONGHORN_ORPHAN,
+    LONGHORN_VOLUME,
     NETWORK_CONFIG,
+    PCI_CLAIM,
     PVC,
     VM,
     VM_RESTORE,
     VOLUME_ATTACHMENT,
+    Kind,
 )
 from kubectl_harvester_stuck.model import Object, Ref
+from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 from tests import builders
 from tests.builders import Body, bare, parsed, snapshot, stored
 from tests.test_findings import disk, snapshot_backup
@@ -76,17 +84,56 @@ def test_an_attachment_to_a_live_node_is_left_to_its_attacher() -> None:
     assert "kubectl" not in line
 
 
+def longhorn(kind: Kind, name: str, *bodies: Body, **fields: Any) -> tuple[str, ...]:
+    """What is told when Longhorn has an object of that kind."""
+    body = bare(kind, LONGHORN_NAMESPACE, name, **fields)
+    case = Case(Ref("shop", "web", VM), snapshot(*bodies))
+    listed = {
+        **case.snapshot.listed,
+        (kind, LONGHORN_NAMESPACE): (Object.parse(kind, stored(body)),),
+    }
+    with_it = Case(case.ref, ClusterSnapshot(case.snapshot.taken_at, listed))
+    return leftovers.of(with_it, parsed(deleted_vm(spec=disk("disk-0"))))
+
+
 def test_tickets_of_longhorn_are_only_looked_at() -> None:
     tickets = {"attachmentTickets": {"csi-1": {"nodeID": "node-2"}}}
-    body = bare(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE, "pvc-1", spec=tickets)
-    held = Object.parse(LONGHORN_ATTACHMENT, stored(body))
-    case = Case(Ref("shop", "web", VM), snapshot(claim()))
-    seen = {**case.snapshot.listed, (LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE): (held,)}
-    with_ticket = Case(case.ref, type(case.snapshot)(case.snapshot.taken_at, seen))
-    told = leftovers.of(with_ticket, parsed(deleted_vm(spec=disk("disk-0"))))
+    told = longhorn(LONGHORN_ATTACHMENT, "pvc-1", claim(), spec=tickets)
     (line,) = [one for one in told if "longhorn.io" in one]
     assert "1 ticket;" in line
     assert "delete" not in line
+
+
+def test_a_longhorn_volume_without_its_claim_is_told() -> None:
+    status = {"kubernetesStatus": {"namespace": "shop", "pvcName": "disk-0"}}
+    (line,) = longhorn(LONGHORN_VOLUME, "pvc-1", status=status)
+    assert "still holds the data of disk-0" in line
+    assert not [one for one in longhorn(LONGHORN_VOLUME, "pvc-1", claim(), status=status)
+                if "longhorn.io" in one]  # fmt: skip
+    other = {"kubernetesStatus": {"namespace": "lab", "pvcName": "disk-0"}}
+    assert longhorn(LONGHORN_VOLUME, "pvc-1", status=other) == ()
+
+
+def test_replica_data_that_is_not_used_is_told() -> None:
+    spec = {"nodeID": "node-2", "parameters": {"DataName": "pvc-1-0a1b2c3d"}}
+    told = longhorn(LONGHORN_ORPHAN, "orphan-1", claim(), spec=spec)
+    (line,) = [one for one in told if "orphan-1" in one and "kubectl get" in one]
+    assert "on node-2" in line
+
+
+def test_devices_and_load_balancers_are_told_only_where_they_are_this_vms() -> None:
+    devices = {"hostDevices": [{"name": "node1-0", "deviceName": "x"}]}
+    spec = {"template": {"spec": {"domain": {"devices": devices}}}}
+    going = {GUEST_CLUSTER_REMOVED: "true"}
+    balancer = stored(bare(LOAD_BALANCER, "shop", "lb", spec={"workloadType": "cluster"}))
+    held = {"apiVersion": PCI_CLAIM.api_version, "kind": PCI_CLAIM.kind}
+    claims = [stored({**held, "metadata": {"name": name}}) for name in ("node1-0", "node1-1")]
+    case = Case(Ref("shop", "web", VM), snapshot(balancer, *claims))
+    told = leftovers.of(case, parsed(deleted_vm(spec=spec, annotations=going)))
+    assert len(told) == 2
+    assert any("kubectl delete loadbalancer.loadbalancer.harvesterhci.io lb" in one for one in told)
+    assert any("PCIDeviceClaim node1-0 keeps its device" in one for one in told)
+    assert leftovers.of(case, parsed(deleted_vm())) == ()
 
 
 @pytest.mark.parametrize(
@@ -98,11 +145,15 @@ def test_tickets_of_longhorn_are_only_looked_at() -> None:
             "kubectl delete virtualmachinerestore.harvesterhci.io undo -n shop",
         ),
         (
+            stored(builders.migration("shop", "m", "web", "Failed")),
+            "kubectl delete virtualmachineinstancemigration.kubevirt.io m -n shop",
+        ),
+        (
             stored(bare(NETWORK_CONFIG, "shop", "web")),
             "kubectl delete virtualmachinenetworkconfig.network.harvesterhci.io web -n shop",
         ),
     ],
-    ids=["snapshot", "restore", "address"],
+    ids=["snapshot", "restore", "migration", "address"],
 )
 def test_what_nobody_takes_away_comes_with_its_command(body: Body, command: str) -> None:
     (line,) = lines(body)
@@ -120,7 +171,15 @@ def test_a_pod_that_stays_is_told() -> None:
     assert "before a VM web is made again" in line
 
 
+def test_the_pod_of_a_hotplugged_volume_that_stays_is_told() -> None:
+    instance = deleted_vmi()
+    launcher = deleted_pod(instance)
+    held = builders.attachment_pod("shop", "hp-volume-x", "node-2", launcher, instance)
+    told = lines(stored(held), launcher)
+    assert any("hp-volume-x still holds a hotplugged volume" in one for one in told)
+
+
 def test_what_cannot_be_read_is_told() -> None:
     told = lines(pvc="Forbidden")
     assert told
-    assert all(line.startswith("not looked for: ") for line in told)
+    assert all(line.startswith("not looked for: ") and "Forbidden" in line for line in told)
