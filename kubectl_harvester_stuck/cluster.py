@@ -24,6 +24,9 @@ RESTARTS = 3
 LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
 """How much of a controller's log is looked at, and for how long."""
 
+NOT_SERVED = "NotServed"
+"""Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
+
 FIELD_MANAGER = "kubectl-harvester-stuck"
 
 _META = "g=meta.k8s.io;v=v1"
@@ -226,6 +229,9 @@ def api_error(response: HttpResponse, what: str) -> ApiError:
     except UnreachableError:
         status = None
     if not isinstance(status, Mapping) or status.get("kind") != "Status":
+        if response.status == 404 and response.body.strip() == b"404 page not found":
+            # So the API server itself answers for a group that it does not serve.
+            return ApiError(404, NOT_SERVED, f"{what}: not served")
         # Bodies of gateways are not shown: they are pages, and may hold what nobody asked for.
         return ApiError(response.status, "", f"{what}: HTTP status {response.status}")
     details = status.get("details")

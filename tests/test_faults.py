@@ -90,6 +90,17 @@ def test_only_the_kinds_of_add_ons_may_be_missing(
     assert world.unstick("--yes").status is status
 
 
+def test_a_gateways_404_is_not_a_missing_add_on(world: World, server: Simulator) -> None:
+    machine = world.delete(world.vm("web", CLEANUP_FINALIZER))
+    page = faults.body(b"<html>not found</html>", "text/html", 404)
+    server.inject(page, path="/virtualmachinebackups", times=None)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["finalizers"][0]["state"] == "unknown"
+    assert world.finalizers(machine) == [CLEANUP_FINALIZER]
+    assert world.changes() == []
+
+
 def test_a_gateways_404_is_not_absence(world: World, server: Simulator) -> None:
     machine = world.delete(world.vm())
     page = faults.body(b"<html>not found</html>", "text/html", 404)
