@@ -5,11 +5,13 @@ Everything that costs start-up time is imported inside the commands; `--help` lo
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,13 +20,23 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
-from kubectl_harvester_stuck.options import Command, Duration, TargetKind, connection, output
+from kubectl_harvester_stuck.options import (
+    Command,
+    Duration,
+    TargetKind,
+    connection,
+    filename,
+    output,
+)
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.ask import Rights
     from kubectl_harvester_stuck.cluster import Cluster
     from kubectl_harvester_stuck.kinds import Kind
-    from kubectl_harvester_stuck.model import Listing, Missing
+    from kubectl_harvester_stuck.model import Listing, Missing, Ref
+    from kubectl_harvester_stuck.offline import Files
     from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.source import Source
 
 PROGRAM = "kubectl harvester-stuck"
 FORMATS = ("table", "wide", "json", "yaml", "name")
@@ -49,6 +61,7 @@ def cli() -> None:
 @cli.command("list", cls=Command)
 @click.argument("kinds", nargs=-1, type=TargetKind(), metavar="[vm|vmi]...")
 @connection
+@filename
 @output(*FORMATS)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
@@ -59,6 +72,7 @@ def cli() -> None:
 def list_(
     ctx: click.Context,
     kinds: tuple[Kind, ...],
+    filenames: tuple[str, ...],
     output: str,
     all_namespaces: bool,
     selector: str | None,
@@ -73,50 +87,95 @@ def list_(
       kubectl harvester-stuck list -A
       kubectl harvester-stuck list vm -n shop -o wide
       kubectl harvester-stuck list -A --older-than 10m --exit-code
+      kubectl harvester-stuck list -f supportbundle.zip
     """
     from kubectl_harvester_stuck import find, render
     from kubectl_harvester_stuck.kinds import VM, VMI
-    from kubectl_harvester_stuck.render import people
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
     ctx.ensure_object(dict)
-    cluster, namespace, where = _connect(ctx.obj)
+    scope = _scope(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
+    where = scope.where
     terminal = Terminal(where)
-    with reading(terminal.tell, "reading the cluster"):
+    with reading(terminal.tell, f"reading {scope.what}"):
         found = find.stuck(
-            cluster,
+            scope.source,
             kinds=frozenset(kinds or (VM, VMI)),
-            namespace=None if all_namespaces else namespace,
+            namespaces=scope.namespaces,
             labels=selector,
             older_than=older_than,
         )
+    found = replace(found, missing=scope.missing + found.missing)
     terminal.clear()
     _show(ctx, output, render.listing(found, output, where, headers=not no_headers))
-    if found.targets or output in render.DOCUMENTS:
-        click.echo(people.missing(found.missing), nl=False, err=True)
-    else:
-        _nothing("" if all_namespaces else f" in {namespace} namespace", found.missing)
+    if not found.targets and output not in render.DOCUMENTS:
+        _nothing(scope.place, found.missing)
+    _tell_missing(scope, found.missing)
     ctx.exit(_list_status(found, exit_code=exit_code))
 
 
+@dataclass(frozen=True)
+class _Scope:
+    """What a command that only reads looks at: a cluster, or files."""
+
+    source: Source
+    where: Invocation
+    namespaces: tuple[str | None, ...]
+    place: str
+    """How the namespaces are called behind "Nothing is stuck"."""
+    namespace: str | None
+    """Where a name is looked for; None for anywhere in the files."""
+    rights: Rights | None = None
+    files: Files | None = None
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def what(self) -> str:
+        return "the cluster" if self.files is None else "the files"
+
+    def refs(self, kind: Kind, names: Sequence[str]) -> list[Ref]:
+        """The objects that were named; files may hold them in any namespace."""
+        from kubectl_harvester_stuck.errors import NotFoundError
+        from kubectl_harvester_stuck.model import Ref
+
+        found: list[Ref] = []
+        for name in dict.fromkeys(names):
+            spaces: Sequence[str] = (self.namespace,) if self.namespace else ()
+            if self.files is not None and self.namespace is None:
+                spaces = self.files.where_is(kind, name)
+            if len(spaces) > 1:
+                raise NotFoundError(
+                    f"{kind.kind} {name} is in the namespaces {', '.join(spaces)}: choose with -n"
+                )
+            if not spaces:
+                raise NotFoundError(f"{kind.kind} {name} was not found{self.place}")
+            found.append(Ref(spaces[0], name, kind))
+        return found
+
+
+def _tell_missing(scope: _Scope, missing: tuple[Missing, ...]) -> None:
+    """Name what could not be read, and what would help."""
+    from kubectl_harvester_stuck.render import people
+
+    click.echo(people.missing(missing), nl=False, err=True)
+    if missing and scope.files is not None and scope.files.has_bundle:
+        hint = "the setting support-bundle-namespaces adds namespaces to the next bundle"
+        click.echo(hint, err=True)
+
+
 def _nothing(place: str, missing: tuple[Missing, ...]) -> None:
-    """Say that nothing is stuck there, if all of it could be read, and otherwise what could not."""
+    """Say that nothing is stuck there, if all of it could be read."""
     from kubectl_harvester_stuck.render import people
 
     if not missing:
         click.echo(f"Nothing is stuck{people.safe(place)}.", err=True)
-    click.echo(people.missing(missing), nl=False, err=True)
 
 
 def _list_status(found: Listing, *, exit_code: bool) -> ExitStatus:
-    """Complete and looked at is OK; the three lists that all failed are an error."""
-    from kubectl_harvester_stuck.kinds import POD, VM, VMI
-
-    lists = {kind.resource for kind in (VM, VMI, POD)}
+    """Complete and looked at is OK; lists that all failed are an error."""
     statuses = [ExitStatus.STUCK if found.targets and exit_code else ExitStatus.OK]
     if found.missing:
-        nothing = not found.targets and lists <= {item.resource for item in found.missing}
-        statuses.append(ExitStatus.ERROR if nothing else ExitStatus.INCOMPLETE)
+        statuses.append(ExitStatus.ERROR if found.is_blind else ExitStatus.INCOMPLETE)
     return gravest(*statuses)
 
 
@@ -150,6 +209,7 @@ class _DiagnoseCommand(Command):
 @click.argument("kind", type=TargetKind(), metavar="vm|vmi", required=False)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @connection
+@filename
 @output(*FORMATS, "mermaid")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
@@ -161,6 +221,7 @@ def diagnose(
     ctx: click.Context,
     kind: Kind | None,
     names: tuple[str, ...],
+    filenames: tuple[str, ...],
     output: str,
     all_namespaces: bool,
     selector: str | None,
@@ -178,44 +239,47 @@ def diagnose(
       kubectl harvester-stuck diagnose vm web-1 -n shop
       kubectl harvester-stuck diagnose vm/web-1 -o mermaid
       kubectl harvester-stuck diagnose -A --older-than 10m
+      kubectl harvester-stuck diagnose -f supportbundle.zip
     """
     from kubectl_harvester_stuck import examine, find, render
     from kubectl_harvester_stuck.kinds import VM, VMI
-    from kubectl_harvester_stuck.model import Ref, Request
-    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.model import Request
     from kubectl_harvester_stuck.terminal import Terminal, draws_boxes, reading
 
     if names and (all_namespaces or selector):
         raise click.UsageError("-A and -l go without a name")
     ctx.ensure_object(dict)
-    cluster, namespace, where = _connect(ctx.obj)
+    scope = _scope(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
+    where = scope.where
     terminal = Terminal(where)
     missing: tuple[Missing, ...] = ()
-    targets = [Ref(namespace, name, kind) for name in dict.fromkeys(names) if kind]
+    targets = scope.refs(kind, names) if kind else []
     if not names:
         with reading(terminal.tell, "looking for what is stuck"):
             found = find.stuck(
-                cluster,
+                scope.source,
                 kinds=frozenset({kind} if kind else {VM, VMI}),
-                namespace=None if all_namespaces else namespace,
+                namespaces=scope.namespaces,
                 labels=selector,
                 older_than=older_than,
             )
-        missing = found.missing
+        missing = scope.missing + found.missing
         # A VM's diagnosis tells of its VMI as well.
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
-    with reading(terminal.tell, "reading the cluster"):
-        done = examine.examine(cluster, targets, Request(), logs=not no_logs)
+    with reading(terminal.tell, f"reading {scope.what}"):
+        done = examine.examine(
+            scope.source, targets, Request(), rights=scope.rights, logs=not no_logs
+        )
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:
         plain = not draws_boxes()
         text = render.diagnoses(done.diagnoses, missing, output, where, done.taken_at, plain=plain)
         _show(ctx, output, text)
-        click.echo(people.missing(missing), nl=False, err=True)
     else:
-        _nothing("" if all_namespaces else f" in {namespace} namespace", missing)
+        _nothing(scope.place, missing)
+    _tell_missing(scope, missing)
     for failure in done.failures:
         _say_error(failure.error)
     stuck = any(item.plan.state for item in done.diagnoses)
@@ -336,7 +400,7 @@ def unstick(
             found = find.stuck(
                 cluster,
                 kinds=frozenset({kind}),
-                namespace=None if all_namespaces else namespace,
+                namespaces=(None if all_namespaces else namespace,),
                 labels=selector,
             )
         missing = found.missing
@@ -350,6 +414,7 @@ def unstick(
                 _answer(render.run(flow.Run("", missing=missing), output, where))
             place = "" if all_namespaces else f" in {namespace} namespace"
             _nothing(f"{place} on node {host}" if host else place, missing)
+            click.echo(people.missing(missing), nl=False, err=True)
             ctx.exit(_list_status(found, exit_code=False))
     request = Request(
         older_than=older_than,
@@ -388,16 +453,29 @@ def unstick(
 
 @cli.command("finalizers", cls=Command)
 @click.argument("name", required=False)
+@filename
 @output(*FORMATS)
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
-def finalizers_(name: str | None, output: str, no_headers: bool) -> None:
+@click.pass_context
+def finalizers_(
+    ctx: click.Context,
+    name: str | None,
+    filenames: tuple[str, ...],
+    output: str,
+    no_headers: bool,
+) -> None:
     """Show the catalogue: who owns a finalizer, and what it guards.
+
+    With -f: the finalizers that the VMs and VMIs in the files carry.
 
     \b
     Examples:
       kubectl harvester-stuck finalizers
       kubectl harvester-stuck finalizers foregroundDeletion
+      kubectl harvester-stuck finalizers -f supportbundle.zip
     """
+    if filenames:
+        _carried(ctx, name, filenames, output, headers=not no_headers)
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.errors import NotFoundError
     from kubectl_harvester_stuck.finalizers import CATALOGUE
@@ -414,6 +492,27 @@ def finalizers_(name: str | None, output: str, no_headers: bool) -> None:
     _answer(render.catalogue(entries, output, headers=not no_headers))
 
 
+def _carried(
+    ctx: click.Context, name: str | None, filenames: tuple[str, ...], output: str, *, headers: bool
+) -> NoReturn:
+    """`finalizers -f`."""
+    from kubectl_harvester_stuck import find, render
+    from kubectl_harvester_stuck.terminal import Terminal, reading
+
+    scope = _scope(ctx.ensure_object(dict), filenames)
+    terminal = Terminal(scope.where)
+    with reading(terminal.tell, f"reading {scope.what}"):
+        found, missing = find.carried(scope.source, scope.namespaces)
+    terminal.clear()
+    missing = scope.missing + missing
+    found = tuple(item for item in found if name in (None, item.name))
+    _answer(render.carried(found, missing, output, scope.where, headers=headers))
+    if not found and not missing:
+        click.echo(f"No finalizer{f' {name}' if name else ''}{scope.place}.", err=True)
+    _tell_missing(scope, missing)
+    ctx.exit(ExitStatus.INCOMPLETE if missing else ExitStatus.OK)
+
+
 @cli.command()
 def version() -> None:
     """Show the version of this program and of the Kubernetes client."""
@@ -421,6 +520,67 @@ def version() -> None:
 
     click.echo(f"kubectl-harvester-stuck {__version__}")
     click.echo(f"kubernetes {version_of('kubernetes')}")
+
+
+def _scope(
+    given: dict[str, Any],
+    filenames: tuple[str, ...],
+    *,
+    all_namespaces: bool = False,
+    selector: str | None = None,
+) -> _Scope:
+    """What is to be read: the files that were named, otherwise the cluster of the kubeconfig."""
+    if filenames:
+        return _files(given, filenames, all_namespaces=all_namespaces, selector=selector)
+    from kubectl_harvester_stuck.ask import Rights
+
+    cluster, namespace, where = _connect(given)
+    return _Scope(
+        source=cluster,
+        where=where,
+        namespaces=(None if all_namespaces else namespace,),
+        place="" if all_namespaces else f" in {namespace} namespace",
+        namespace=namespace,
+        rights=Rights(cluster),
+    )
+
+
+def _files(
+    given: dict[str, Any],
+    filenames: tuple[str, ...],
+    *,
+    all_namespaces: bool,
+    selector: str | None,
+) -> _Scope:
+    """Files stand for a cluster: no kubeconfig is read, and nothing is asked of anybody."""
+    from kubectl_harvester_stuck import labels, offline
+    from kubectl_harvester_stuck.model import Missing
+    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+    flags = _connection_words({key: given[key] for key in given if key != "token"})
+    if flags or "token" in given:
+        raise click.UsageError(f"-f reads files, so {(*flags, '--token')[0]} does not go with it")
+    try:
+        labels.parse(selector or "")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    stdin = sys.stdin.buffer if offline.STANDARD_INPUT in filenames else io.BytesIO()
+    files = offline.read(filenames, stdin, datetime.now(timezone.utc))
+    when = "" if files.says_when else ", when it was last written"
+    title = people.safe(files.title)
+    click.echo(f"{title}: as of {files.now:%Y-%m-%dT%H:%M:%SZ}{when}", err=True)
+    namespace = None if all_namespaces else given.get("namespace")
+    gaps = () if namespace else files.unknown_namespaces()
+    return _Scope(
+        source=files,
+        where=Invocation("", "", files=files.names),
+        namespaces=(namespace,) if namespace else files.namespaces() or (None,),
+        place=f" in {f'{namespace} namespace of ' if namespace else ''}{title}",
+        namespace=namespace,
+        files=files,
+        missing=tuple(Missing("namespaces", None, "Unreadable", gap) for gap in gaps),
+    )
 
 
 def _connect(

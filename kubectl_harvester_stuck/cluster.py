@@ -6,14 +6,14 @@ object is absence. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck.errors import ApiError, UnreachableError
-from kubectl_harvester_stuck.kinds import POD, Kind
+from kubectl_harvester_stuck.kinds import POD
 from kubectl_harvester_stuck.model import Action, Ref, Step
+from kubectl_harvester_stuck.source import Selection
 
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
@@ -60,17 +60,6 @@ class HttpTransport(Protocol):
         accept: str = "application/json",
         timeout: float | None = None,
     ) -> HttpResponse: ...
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which objects of a kind to list: in a namespace or in all, by label, by field."""
-
-    kind: Kind
-    namespace: str | None = None
-    labels: str | None = None
-    fields: str | None = None
-    metadata_only: bool = False
 
 
 class Cluster:
@@ -141,6 +130,9 @@ class Cluster:
             if error.code == 404 and error.about == ref.name:
                 return None
             raise
+
+    def expect(self, refs: Iterable[Ref]) -> None:
+        """Nothing: the API server answers for each object alone."""
 
     def perform(self, step: Step, *, dry_run: bool = False) -> None:
         """Send one step; with `dry_run` everything happens but the change (`dryRun=All`).

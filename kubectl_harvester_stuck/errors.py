@@ -110,3 +110,7 @@ class RefusedError(StuckError):
 
 class BackupError(StuckError):
     """What would be changed could not be saved first, so nothing was changed."""
+
+
+class DumpError(StuckError):
+    """A file that was named with -f cannot be used."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kubectl_harvester_stuck import ask, read
+from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck import words as told
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.diagnose import diagnose, owners_pods
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.findings.found import Words
 from kubectl_harvester_stuck.model import Diagnosis, Failure, Missing, Ref, Request
 from kubectl_harvester_stuck.snapshot import Scope
+from kubectl_harvester_stuck.source import Source
 
 AT_ONCE = 8
 """Targets that are looked at, or logs that are read, at the same time."""
+
+UNASKED = "the guards permitted and webhooks-accept: only a live API server answers them"
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,22 @@ class Examination:
 
 
 def examine(
-    cluster: Cluster, targets: Sequence[Ref], request: Request, *, logs: bool
+    source: Source,
+    targets: Sequence[Ref],
+    request: Request,
+    *,
+    rights: ask.Rights | None,
+    logs: bool,
 ) -> Examination:
     """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only.
 
-    With `logs` the owners of the finalizers are listened to as well.
+    `rights` are those at a live API server, None where there are only files: the guards that only
+    an API server can answer are then left out, and the diagnosis says so. With `logs` the owners
+    of the finalizers are listened to as well.
     """
-    rights = ask.Rights(cluster)
-    snapshot = read.in_depth(cluster, targets)
+    snapshot = read.in_depth(source, targets)
     cases = [Case(ref, snapshot) for ref in targets]
-    heard = _listen(cluster, cases) if logs else {}
+    heard = _listen(source, cases) if logs else {}
 
     def look(case: Case) -> Diagnosis | Failure:
         ref = case.ref
@@ -53,6 +62,9 @@ def examine(
             for pod, said in heard.items()
         )
         try:
+            if rights is None:
+                found = diagnose(case, planning.build(case, request), words)
+                return replace(found, blind=(*found.blind, UNASKED))
             return diagnose(case, ask.plan(rights, case, request, dry_run=True), words)
         except StuckError as error:
             return Failure(ref, error)
@@ -67,7 +79,7 @@ def examine(
     )
 
 
-def _listen(cluster: Cluster, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
+def _listen(source: Source, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
     """The logs of the owners of all these finalizers, or why they could not be read."""
     pods: dict[Ref, None] = {}
     for case in cases:
@@ -76,7 +88,7 @@ def _listen(cluster: Cluster, cases: Sequence[Case]) -> Mapping[Ref, str | Stuck
 
     def listen(pod: Ref) -> str | StuckError:
         try:
-            return cluster.log(pod)
+            return source.log(pod)
         except StuckError as error:
             return error
 

@@ -6,37 +6,41 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.cluster import Cluster, Selection
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
+from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.kinds import POD, VM, VMI, Kind
 from kubectl_harvester_stuck.model import Listing, Missing, Object, Ref, State, Target
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
+from kubectl_harvester_stuck.source import PartlyReadError, Selection, Source
 
 WORKERS = 8
 LAUNCHERS = "kubevirt.io=virt-launcher"
 
 
 def stuck(
-    cluster: Cluster,
+    source: Source,
     *,
     kinds: frozenset[Kind],
-    namespace: str | None,
+    namespaces: Sequence[str | None],
     labels: str | None = None,
     older_than: timedelta = timedelta(0),
 ) -> Listing:
-    """What is stuck in `namespace` (None: everywhere), oldest first within each namespace.
+    """What is stuck in `namespaces` (None: everywhere), oldest first within each namespace.
 
-    Three metadata-only lists in parallel; full objects only for what hangs. `labels` selects
+    Three metadata-only lists each, in parallel; full objects only for what hangs. `labels` selects
     among the rows' own objects and is left to the API server. Whatever cannot be read is in
     `missing`. Raises UnreachableError when nothing could be read because the server is not there.
     """
-    finder = _Finder(cluster, namespace)
+    finder = _Finder(source, namespaces)
     with ThreadPoolExecutor(WORKERS) as pool:
         finder.read_lists(pool)
         finder.read_objects(pool)
@@ -48,7 +52,47 @@ def stuck(
             rows = [row for row, is_selected in zip(rows, chosen, strict=True) if is_selected]
     rows = [row for row in rows if snapshot.taken_at - row.since >= older_than]
     rows.sort(key=lambda row: (row.ref.namespace, row.since, row.ref.name, row.ref.kind.kind))
-    return Listing(tuple(rows), tuple(finder.missing), snapshot.taken_at)
+    return Listing(tuple(rows), tuple(finder.missing), snapshot.taken_at, finder.is_blind)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A finalizer on `objects` objects of a kind, with the catalogue's entry where it has one."""
+
+    name: str
+    kind: Kind
+    objects: int
+    entry: Finalizer | None
+
+
+def carried(
+    source: Source, namespaces: Sequence[str | None]
+) -> tuple[tuple[Carried, ...], tuple[Missing, ...]]:
+    """Every finalizer on VMs and VMIs, by name, and what could not be read."""
+    counts: Counter[tuple[str, Kind]] = Counter()
+    finder = _Finder(source, namespaces)
+    for namespace in namespaces:
+        for kind in (VM, VMI):
+            try:
+                items = source.items(Selection(kind, namespace, metadata_only=True), lambda _: True)
+            except PartlyReadError as error:
+                finder.miss(kind, namespace, error)
+                items = error.items
+            except StuckError as error:
+                finder.miss(kind, namespace, error)
+                continue
+            for item in items:
+                try:
+                    counts.update((name, kind) for name in Object.parse(kind, item).finalizers)
+                except UnreadableError as error:
+                    finder.miss(kind, namespace, error)
+    found = [
+        Carried(name, kind, count, finalizers.find(name, kind))
+        for (name, kind), count in sorted(
+            counts.items(), key=lambda pair: (pair[0][0], pair[0][1].kind)
+        )
+    ]
+    return tuple(found), tuple(finder.missing)
 
 
 def _rows(
@@ -88,9 +132,10 @@ def _row(case: Case) -> Target | None:
 class _Finder:
     """Collects what hangs, and what could not be read."""
 
-    def __init__(self, cluster: Cluster, namespace: str | None) -> None:
-        self._cluster = cluster
-        self._namespace = namespace
+    def __init__(self, source: Source, namespaces: Sequence[str | None]) -> None:
+        self._source = source
+        self._namespaces = namespaces
+        self.is_blind = True
         self._deleting: dict[Kind, list[Object]] = {VM: [], VMI: [], POD: []}
         self._found: dict[Ref, Object | None] = {}
         self._unreadable: dict[Scope | Ref, str] = {}
@@ -108,32 +153,39 @@ class _Finder:
     def read_lists(self, pool: ThreadPoolExecutor) -> None:
         """Find every VM, VMI and virt-launcher pod that is being deleted."""
         lists = {
-            kind: pool.submit(
-                self._cluster.items,
+            (kind, namespace): pool.submit(
+                self._source.items,
                 Selection(
                     kind,
-                    self._namespace,
+                    namespace,
                     labels=LAUNCHERS if kind is POD else None,
                     metadata_only=True,
+                    deleting=True,
                 ),
                 _is_deleting,
             )
+            for namespace in self._namespaces
             for kind in self._deleting
         }
         unreachable: list[UnreachableError] = []
-        for kind, future in lists.items():
+        for (kind, namespace), future in lists.items():
             try:
                 items = future.result()
+                self.is_blind = False
+            except PartlyReadError as error:
+                self.miss(kind, namespace, error)
+                items = error.items
+                self.is_blind = self.is_blind and not items
             except StuckError as error:
-                self.miss(kind, self._namespace, error)
+                self.miss(kind, namespace, error)
                 unreachable += [error] if isinstance(error, UnreachableError) else []
                 continue
             for item in items:
                 try:
                     self._deleting[kind].append(Object.parse(kind, item))
                 except UnreadableError as error:
-                    self.miss(kind, self._namespace, error)
-        if len(unreachable) == len(lists):
+                    self.miss(kind, namespace, error)
+        if lists and len(unreachable) == len(lists):
             raise unreachable[0]
         for kind, items in self._deleting.items():
             for item in items:
@@ -144,13 +196,17 @@ class _Finder:
     def read_objects(self, pool: ThreadPoolExecutor) -> None:
         """Get the VMs and VMIs behind those, and the pods in full for their node."""
         self._found = {item.ref: item for item in self._deleting[VM]}
-        gets = {
-            ref: pool.submit(self._cluster.get, ref, metadata_only=ref.kind is VM)
+        wanted = [
+            ref
             for ref in [
                 *(Ref(*key, kind) for key in sorted(self.keys) for kind in (VM, VMI)),
                 *(pod.ref for pod in self._deleting[POD]),
             ]
             if ref not in self._found
+        ]
+        self._source.expect(wanted)
+        gets = {
+            ref: pool.submit(self._source.get, ref, metadata_only=ref.kind is VM) for ref in wanted
         }
         for ref, future in gets.items():
             try:
@@ -168,7 +224,7 @@ class _Finder:
             if found is not None:
                 pods.setdefault((POD, pod.ref.namespace), []).append(found)
         return ClusterSnapshot(
-            self._cluster.now,
+            self._source.now,
             listed={scope: tuple(items) for scope, items in pods.items()},
             found=self._found,
             unreadable=self._unreadable,
@@ -180,7 +236,7 @@ class _Finder:
             ref.kind, ref.namespace, labels, f"metadata.name={ref.name}", metadata_only=True
         )
         try:
-            return bool(self._cluster.items(selection, lambda _: True))
+            return bool(self._source.items(selection, lambda _: True))
         except StuckError as error:
             self.miss(ref.kind, ref.namespace, error)
             return False
@@ -206,5 +262,6 @@ def _missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
             message = f"the server does not serve {kind.resource}: is this a Harvester cluster?"
     else:
         reason = "Unreadable" if isinstance(error, UnreadableError) else "Unreachable"
-        message = str(error)
+        # Why a list is not whole can hold for many of them, and is then told once.
+        message = error.why if isinstance(error, PartlyReadError) else str(error)
     return Missing(kind.resource, namespace, reason, message)

@@ -226,6 +226,8 @@ class Listing:
     targets: tuple[Target, ...]
     missing: tuple[Missing, ...]
     taken_at: datetime
+    is_blind: bool = False
+    """Not one of the lists could be read."""
 
 
 @unique

@@ -117,6 +117,18 @@ def connection(function: F) -> F:
     return function
 
 
+def filename(function: F) -> F:
+    """`-f`: files to read instead of a cluster."""
+    return click.option(
+        "-f",
+        "--filename",
+        "filenames",
+        multiple=True,
+        metavar="FILE",
+        help="Read a support bundle (zip or folder) or YAML/JSON objects; - is standard input.",
+    )(function)
+
+
 def output(*formats: str) -> Callable[[F], F]:
     """`-o`, with the formats that the command has."""
     return click.option(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.cluster import NOT_SERVED, Cluster, Selection
+from kubectl_harvester_stuck.cluster import NOT_SERVED, Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.findings.guest import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
@@ -50,21 +51,23 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
+    Kind,
 )
 from kubectl_harvester_stuck.model import Object, Ref
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
+from kubectl_harvester_stuck.source import PartlyReadError, Selection, Source
 
 WORKERS = 8
 VIRT_HANDLERS = "kubevirt.io=virt-handler"
 
 
-def in_depth(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
+def in_depth(source: Source, targets: Iterable[Ref]) -> ClusterSnapshot:
     """Everything that a diagnosis of these targets, or a look at their leftovers, depends on.
 
     The number of requests depends on the kinds and namespaces alone. Raises UnreachableError when
     the API server is.
     """
-    reader = _Reader(cluster)
+    reader = _Reader(source)
     with ThreadPoolExecutor(WORKERS) as pool:
         reader.read(pool, {FORCE_RESET}, _depth(sorted({ref.namespace for ref in targets})))
     return reader.snapshot()
@@ -169,8 +172,8 @@ def _wanted(selection: Selection) -> Callable[[Any], bool]:
 class _Reader:
     """Collects the answers and the failures of many reads."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._listed: dict[Scope, tuple[Object, ...]] = {}
         self._found: dict[Ref, Object | None] = {}
         self._unreadable: dict[Scope | Ref, str] = {}
@@ -179,8 +182,8 @@ class _Reader:
         self, pool: ThreadPoolExecutor, refs: Iterable[Ref], selections: Iterable[Selection]
     ) -> None:
         """Get the objects and list the selections, all at once."""
-        gets = {ref: pool.submit(self._cluster.get, ref) for ref in refs}
-        lists = {item: pool.submit(self._cluster.items, item, _wanted(item)) for item in selections}
+        gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
+        lists = {item: pool.submit(self._source.items, item, _wanted(item)) for item in selections}
         for ref, one in gets.items():
             try:
                 body = one.result()
@@ -198,7 +201,16 @@ class _Reader:
                 else:
                     self._fail(scope, error)
             except StuckError as error:
+                if isinstance(error, PartlyReadError):
+                    self._keep(item.kind, error.items)
                 self._fail(scope, error)
+
+    def _keep(self, kind: Kind, items: Iterable[Any]) -> None:
+        """Objects that are known, although not all of their kind are."""
+        for item in items:
+            with suppress(UnreadableError):
+                part = Object.parse(kind, item)
+                self._found[part.ref] = part
 
     def _fail(self, what: Scope | Ref, error: StuckError) -> None:
         if isinstance(error, UnreachableError):
@@ -208,5 +220,5 @@ class _Reader:
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""
         return ClusterSnapshot(
-            self._cluster.now, dict(self._listed), dict(self._found), dict(self._unreadable)
+            self._source.now, dict(self._listed), dict(self._found), dict(self._unreadable)
         )

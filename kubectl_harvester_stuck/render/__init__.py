@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -58,6 +59,22 @@ def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True
     if output == "name":
         return "".join(f"{name}\n" for name in dict.fromkeys(entry.name for entry in entries))
     return people.catalogue(entries, wide=output == "wide", headers=headers)
+
+
+def carried(
+    items: Sequence[Carried],
+    missing: Sequence[Missing],
+    output: str,
+    where: Invocation,
+    *,
+    headers: bool = True,
+) -> str:
+    """The answer of `finalizers -f`."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.carried(items, missing, where), output)
+    if output == "name":
+        return "".join(f"{name}\n" for name in dict.fromkeys(item.name for item in items))
+    return people.carried(items, wide=output == "wide", headers=headers)
 
 
 def run(done: Run, output: str, where: Invocation) -> str:

@@ -20,6 +20,8 @@ class Invocation:
     connection: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     """The flags of `unstick` that were given, to be repeated."""
+    files: tuple[str, ...] = ()
+    """What was read instead of a cluster."""
 
     def unstick(self, ref: Ref, *more: str) -> str:
         """The command that releases `ref`, as it would be typed."""

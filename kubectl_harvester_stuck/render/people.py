@@ -33,9 +33,13 @@ from kubectl_harvester_stuck.render.invocation import Invocation
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
 
 WIDTH = 80
+
+MOST_NAMES = 8
+"""Up to so many namespaces are named in one sentence."""
 
 IN_FULL = 3
 """Up to so many plans are shown with every patch, more as a table."""
@@ -217,6 +221,29 @@ def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True)
     return table(names if headers else [], rows)
 
 
+def carried(items: Sequence[Carried], *, wide: bool, headers: bool = True) -> str:
+    """The finalizers that objects carry; empty text when none does."""
+    if not items:
+        return ""
+    names = ["NAME", "ON", "OBJECTS", "OWNER"]
+    rows = [
+        [
+            item.name,
+            "VM" if item.kind is VM else "VMI",
+            str(item.objects),
+            item.entry.owner if item.entry else "<not in the catalogue>",
+        ]
+        for item in items
+    ]
+    if wide:
+        names += ["LEAVES BEHIND"]
+        rows = [
+            [*row, item.entry.leaves_behind if item.entry else "<unknown>"]
+            for row, item in zip(rows, items, strict=True)
+        ]
+    return table(names if headers else [], rows)
+
+
 def entry(item: Finalizer) -> str:
     """One finalizer in full."""
     fields = (
@@ -238,17 +265,33 @@ def _kinds(entry: Finalizer) -> str:
 
 
 def missing(items: Sequence[Missing]) -> str:
-    """What could not be read, one line each, with what to do about it."""
+    """What could not be read, each reason once, with what to do about it."""
+    reasons: dict[tuple[str, str], list[Missing]] = {}
+    for item in items:
+        reasons.setdefault((item.reason, item.message), []).append(item)
     lines = [
-        f"could not read {item.resource} in"
-        f" {f'namespace {item.namespace}' if item.namespace else 'all namespaces'}:"
-        f" {item.reason}: {item.message}"
-        for item in items
+        f"could not read {_and(dict.fromkeys(item.resource for item in found))} in"
+        f" {_places(found)}: {reason}: {message}"
+        for (reason, message), found in reasons.items()
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
         lines.append("name a namespace that you may read: -n NAMESPACE")
     wrapped = (piece for line in lines for piece in _wrap(safe(line), ""))
     return "".join(f"{line}\n" for line in wrapped)
+
+
+def _places(items: Sequence[Missing]) -> str:
+    if any(not item.namespace for item in items):
+        return "all namespaces"
+    names = list(dict.fromkeys(str(item.namespace) for item in items))
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
+    return f"namespace{'s' if len(names) > 1 else ''} {_and(names)}"
+
+
+def _and(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:

@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.render.people import next_steps
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.finalizers import Finalizer
+    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
 
 SCHEMAS = {
@@ -49,8 +50,7 @@ def listing(found: Listing, where: Invocation) -> Document:
     """`list`."""
     return {
         "schema": SCHEMAS["list"],
-        "context": where.context,
-        "server": where.server,
+        **_origin(where),
         "takenAt": _time(found.taken_at),
         "items": [_target(row, found.taken_at) for row in found.targets],
         "incomplete": [_missing(item) for item in found.missing],
@@ -93,6 +93,27 @@ def catalogue(entries: Sequence[Finalizer]) -> Document:
     }
 
 
+def carried(items: Sequence[Carried], missing: Sequence[Missing], where: Invocation) -> Document:
+    """`finalizers -f`."""
+    return {
+        "schema": SCHEMAS["finalizers"],
+        **_origin(where),
+        "items": [
+            {
+                "name": item.name,
+                "kinds": [item.kind.kind],
+                "objects": item.objects,
+                "catalogued": item.entry is not None,
+                "owner": item.entry.owner if item.entry else None,
+                "releasedWhen": item.entry.released_when if item.entry else None,
+                "leavesBehind": item.entry.leaves_behind if item.entry else None,
+            }
+            for item in items
+        ],
+        "incomplete": [_missing(item) for item in missing],
+    }
+
+
 def failure(command: str, error: StuckError) -> Document:
     """What stands on stdout when a command failed before it had an answer."""
     return {
@@ -108,8 +129,7 @@ def diagnoses(
     """`diagnose`."""
     return {
         "schema": SCHEMAS["diagnosis"],
-        "context": where.context,
-        "server": where.server,
+        **_origin(where),
         "takenAt": _time(taken_at),
         "items": [
             {
@@ -140,6 +160,13 @@ def diagnoses(
         ],
         "incomplete": [_missing(item) for item in missing],
     }
+
+
+def _origin(where: Invocation) -> Document:
+    """Which cluster, or which files: files have neither a context nor a server."""
+    if where.files:
+        return {"context": None, "server": None, "files": list(where.files)}
+    return {"context": where.context, "server": where.server}
 
 
 def _link(link: Link) -> Document:

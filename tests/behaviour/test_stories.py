@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_harvester_stuck import examine, kubeconfig
+from kubectl_harvester_stuck import ask, examine, kubeconfig
 from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.model import Diagnosis, Ref, Request, Verdict
 from kubectl_harvester_stuck.transport import Transport
@@ -103,7 +103,8 @@ def diagnosis(world: World, ref: Ref, request: Request) -> Diagnosis:
         found, timeout=10, user_agent="kubectl-harvester-stuck/test", on_warning=lambda _: None
     )
     target = Ref(world.namespace, ref.name, ref.kind)
-    done = examine.examine(Cluster(transport), [target], request, logs=False)
+    cluster = Cluster(transport)
+    done = examine.examine(cluster, [target], request, rights=ask.Rights(cluster), logs=False)
     assert not done.failures
     return done.diagnoses[0]
 

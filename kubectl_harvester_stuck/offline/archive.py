@@ -1,0 +1,147 @@
+"""The files of a support bundle: a zip that is read in place, or its unpacked folder.
+
+Nothing is ever unpacked, so that no name in an archive can reach the disk. Members that are larger
+than they may be, or than they say, are refused while they are read.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, cast
+
+from kubectl_harvester_stuck.errors import DumpError
+
+MEMBER_LIMIT = 1 << 30
+"""Bytes of one member that are read at most."""
+
+MEMBERS_LIMIT = 500_000
+"""Members that an archive may have; bundles of large clusters have some ten thousand."""
+
+
+class Archive(Protocol):
+    """Members by their name, with `/` between its parts."""
+
+    @property
+    def name(self) -> str:
+        """What the operator called it."""
+
+    @property
+    def written(self) -> datetime:
+        """When the file, or its newest member, was last written."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """Every member with its size in bytes. Raises DumpError."""
+
+    def open(self, member: str) -> AbstractContextManager[BinaryIO]:
+        """The member's bytes, as a context. Raises DumpError, also while they are read."""
+
+
+class Folder:
+    """An unpacked bundle."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    @property
+    def written(self) -> datetime:
+        return datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
+
+    def sizes(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for path in self._path.rglob("*"):
+            # A link could lead anywhere; bundles have none.
+            if path.is_file() and not path.is_symlink():
+                found[path.relative_to(self._path).as_posix()] = path.stat().st_size
+            if len(found) > MEMBERS_LIMIT:
+                raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} files")
+        return found
+
+    @contextmanager
+    def open(self, member: str) -> Iterator[BinaryIO]:
+        name = f"{self.name}/{member}"
+        try:
+            with (self._path / member).open("rb") as file:
+                yield cast(BinaryIO, _Bounded(file, name))
+        except OSError as error:
+            raise DumpError(f"{name}: {error.strerror or error}") from error
+
+
+class Zip:
+    """A zip that is read where it is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise DumpError(f"{path} is not a whole zip archive ({error}): copy it again") from None
+        except OSError as error:
+            raise DumpError(f"{path}: {error.strerror or error}") from error
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    @property
+    def written(self) -> datetime:
+        return datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
+
+    def sizes(self) -> Mapping[str, int]:
+        members = self._zip.infolist()
+        if len(members) > MEMBERS_LIMIT:
+            raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} members")
+        return {
+            member.filename: member.file_size
+            for member in members
+            if not member.is_dir() and _is_plain(member.filename)
+        }
+
+    @contextmanager
+    def open(self, member: str) -> Iterator[BinaryIO]:
+        name = f"{self.name}:{member}"
+        try:
+            with self._zip.open(member) as file:
+                yield cast(BinaryIO, _Bounded(cast(BinaryIO, file), name))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise DumpError(f"{name} is damaged ({error}): copy the bundle again") from None
+        except (RuntimeError, KeyError) as error:  # encrypted, or named twice
+            raise DumpError(f"{name} cannot be read: {error}") from None
+        except OSError as error:
+            raise DumpError(f"{name}: {error.strerror or error}") from error
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a member's name stays below the archive, as all of a bundle do."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+class _Bounded(io.RawIOBase):
+    """Reads no more than a member may hold: what a zip says of its size can be wrong."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._left = MEMBER_LIMIT
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            size = self._left + 1
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DumpError(f"{self._name} is larger than {MEMBER_LIMIT >> 20} MiB")
+        return data
