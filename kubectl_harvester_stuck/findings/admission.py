@@ -96,7 +96,7 @@ def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
     for other in examined.case.snapshot.all(VM, vm.ref.namespace):
         shared = sorted(ours & set(claims_of(other)))
         if other.ref != vm.ref and shared:
-            denied = examined.refusal("webhooks-accept") is not None
+            denied = examined.may_be_denied
             yield Found(
                 f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
                 " update of either VM unless the volume is shareable (H#5515)",
@@ -181,7 +181,7 @@ def network_missing(examined: Examined) -> Iterator[Found]:
                 f"NetworkAttachmentDefinition {key} is gone; older versions of Harvester deny"
                 " every update of a VM that names it (H#6024)",
                 (saw(vm, "spec.template.spec.networks", name),),
-                Advice.REPAIR if examined.refusal("webhooks-accept") else None,
+                Advice.REPAIR if examined.may_be_denied else None,
             )
 
 
@@ -203,7 +203,7 @@ def host_device_missing(examined: Examined) -> Iterator[Found]:
                 f"no PCIDevice or USBDevice offers {name} any more; the webhook of the addon"
                 " pcidevices-controller denies every update of a VM that asks for it",
                 (saw(vm, ".".join(path), name),),
-                Advice.REPAIR if examined.refusal("webhooks-accept") else None,
+                Advice.REPAIR if examined.may_be_denied else None,
                 (f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",),
             )
 
@@ -221,7 +221,7 @@ def quota_without_pod(examined: Examined) -> Iterator[Found]:
                 f"{quota.ref} limits the namespace; without a pod of the VM, Harvester checks at"
                 " every update whether it could start, and denies it if it could not",
                 (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
-                Advice.REPAIR if examined.refusal("webhooks-accept") else None,
+                Advice.REPAIR if examined.may_be_denied else None,
             )
 
 

@@ -35,6 +35,15 @@ class Examined:
         """Why that guard does not pass, or None."""
         return next((item.reason for item in self.plan.refusals if item.guard == guard), None)
 
+    @property
+    def may_be_denied(self) -> bool:
+        """Whether admission denies the release, or nobody could ask it.
+
+        It is asked of every plan that no other guard refuses, unless there are only files.
+        """
+        asked = any(item.guard == "webhooks-accept" for item in self.plan.guards)
+        return self.refusal("webhooks-accept") is not None or not (asked or self.plan.refusals)
+
 
 @dataclass(frozen=True)
 class Found:
