@@ -110,3 +110,7 @@ class RefusedError(StuckError):
 
 class BackupError(StuckError):
     """What would be changed could not be saved first, so nothing was changed."""
+
+
+class JournalError(StuckError):
+    """The journal cannot be written or read; what it cannot tell first is not sent."""
