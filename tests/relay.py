@@ -85,6 +85,8 @@ class Relay(Server):
 
 class _Handler(Handler):
     server: Relay  # type: ignore[assignment]
+    # Head and body of an answer are two writes; the second is not to wait for an acknowledgement.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:  # noqa: N802
         length = int(self.headers.get("Content-Length", 0))
