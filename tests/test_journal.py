@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -158,6 +160,7 @@ def test_only_a_file_is_written_to(book: journal.Journal, kind: str) -> None:
     with pytest.raises(JournalError, match="XDG_STATE_HOME") as caught:
         book.begin(change())
     assert "\n" not in str(caught.value)
+    assert kind != "pipe" or "it is not a file" in str(caught.value)
     assert kind != "link" or other.read_text() == ""
     if kind != "link":
         with pytest.raises(JournalError, match="cannot read the journal"):
@@ -217,6 +220,57 @@ def test_unstick_says_that_the_last_run_was_cut_off(world: World) -> None:
     assert "warning" not in world.unstick("--dry-run=client").err
     kept(world).end(change(), "done", None)
     assert "warning" not in world.unstick("--yes").err
+
+
+def test_the_journal_loads_no_client(world: World) -> None:
+    kept(world).begin(change())
+    code = (
+        "import sys\n"
+        "from kubectl_harvester_stuck import cli\n"
+        "try:\n    cli.main(['journal', '-o', 'json'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=world.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"]
+
+
+def test_the_namespace_is_taken_before_and_after_the_command(world: World) -> None:
+    kept(world).begin(change())
+    for words in (("-n", "shop", "journal"), ("journal", "-n", "shop")):
+        assert "web-1" in world.run(*words).out
+    for words in (("-n", "lab", "journal"), ("journal", "-n", "lab")):
+        run = world.run(*words)
+        assert (run.status, run.out) == (ExitStatus.OK, "")
+        assert run.err == "Nothing was changed yet in lab namespace.\n"
+
+
+def test_lines_that_cannot_be_read_are_counted(world: World) -> None:
+    kept(world).begin(change())
+    with (world.state / journal.FILE).open("a") as file:
+        file.write("torn\n")
+    run = world.run("journal")
+    assert run.status is ExitStatus.OK
+    assert "left out 1 line" in run.err
+    assert "web-1" in run.out
+
+
+def test_a_journal_that_cannot_be_read_is_a_document_where_one_was_asked_for(
+    world: World,
+) -> None:
+    (world.state / journal.FILE).mkdir(parents=True)
+    run = world.run("journal", "-o", "json")
+    assert run.status is ExitStatus.ERROR
+    assert run.json["schema"] == "harvester-stuck/journal/v1"
+    assert run.json["error"]["exitStatus"] == 1
 
 
 def shown(*changes: dict[str, Any], wide: bool = False, headers: bool = True) -> str:
