@@ -164,6 +164,83 @@ def test_an_event_says_on_the_object_what_was_done(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "cause"),
+    [
+        ("eventTime", None, "Required value"),
+        ("reportingController", None, "Required value"),
+        ("reportingInstance", None, "Required value"),
+        ("reportingInstance", "x" * 129, 'Invalid value: "": can have at most 128 characters'),
+        ("action", None, "Required value"),
+        ("action", "x" * 129, 'Invalid value: "": can have at most 128 characters'),
+        ("reason", None, "Required value"),
+        ("type", "Odd", 'Invalid value: "": has invalid value: Odd'),
+        ("note", "é" * 513, 'Invalid value: "": can have at most 1024 characters'),
+        ("note", "é" * 512, None),
+    ],
+    ids=lambda value: str(value)[:8],
+)
+def test_the_servers_take_and_refuse_the_same_events(
+    world: World, field: str, value: str | None, cause: str | None
+) -> None:
+    world.vm()
+    sent: dict[str, Any] = {
+        "metadata": {"name": "web.1"},
+        "eventTime": "2026-11-25T10:00:00.000000Z",
+        "reportingController": "kubectl-harvester-stuck",
+        "reportingInstance": "here",
+        "action": "RemoveFinalizers",
+        "reason": "FinalizersRemoved",
+        "regarding": {"namespace": world.namespace, "name": "web"},
+        "note": "done",
+        "type": "Normal",
+        field: value,
+    }
+    path = f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events"
+    status, answer = world.api.request("POST", path, sent)
+    if cause is None:
+        assert status == 201, answer
+        assert answer["deprecatedSource"] == {}
+        return
+    assert (status, answer["reason"]) == (422, "Invalid")
+    first = answer["details"]["causes"][0]
+    assert (first["field"], first["message"]) == (
+        "message" if field == "note" else field,
+        cause,
+    )
+
+
+def test_an_event_of_the_core_group_is_read_in_both(world: World) -> None:
+    world.vm()
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "web.1", "namespace": world.namespace},
+        "involvedObject": {"namespace": world.namespace, "name": "web"},
+        "message": "so it is",
+        "lastTimestamp": "2026-11-25T10:00:00Z",
+    }
+    made = world.create(event)
+    path = f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events/web.1"
+    status, same = world.api.request("GET", path)
+    assert status == 200
+    same["metadata"].pop("managedFields", None)
+    made["metadata"].pop("managedFields", None)
+    assert same == {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": made["metadata"],
+        "regarding": event["involvedObject"],
+        "note": "so it is",
+        "eventTime": None,
+        "deprecatedSource": {},
+        "deprecatedFirstTimestamp": None,
+        "deprecatedLastTimestamp": "2026-11-25T10:00:00Z",
+    }
+    world.api.request("DELETE", path)
+    assert world.events() == []
+
+
 def test_diagnose_shows_the_event_of_a_change(world: World) -> None:
     unknown = "example.com/unknown"
     world.delete(world.vm("web", VM_FINALIZER, unknown))
