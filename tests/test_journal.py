@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_a_torn_line_costs_only_itself(book: journal.Journal) -> None:
     found = journal.read(book.directory)
     assert [item["id"] for item in found.changes] == ["id-1", "id-2"]
     assert found.broken == 1
+
+
+def test_a_line_of_which_only_a_part_was_taken_is_not_written(book: journal.Journal) -> None:
+    write = os.write
+    half = mock.patch(
+        "kubectl_harvester_stuck.journal.os.write",
+        lambda handle, line: write(handle, line[: len(line) // 2]),
+    )
+    with half, pytest.raises(JournalError, match="No space left"):
+        book.begin(change(1))
+    book.begin(change(2))
+    assert [item["id"] for item in journal.read(book.directory).changes] == ["id-2"]
 
 
 @pytest.mark.parametrize(
