@@ -377,7 +377,9 @@ def unstick(
       kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
       kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
     """
-    from kubectl_harvester_stuck import ask, find, flow, render
+    import platform
+
+    from kubectl_harvester_stuck import ask, find, flow, journal, render
     from kubectl_harvester_stuck.backup import Backups, state_directory
     from kubectl_harvester_stuck.model import Ref, Request
     from kubectl_harvester_stuck.render import people
@@ -425,7 +427,8 @@ def unstick(
         targets=len(targets),
         max_targets=max_targets,
     )
-    directory = backup_dir or state_directory(os.environ, Path.home()) / "backups"
+    state = state_directory(os.environ, Path.home())
+    directory = backup_dir or state / "backups"
     desk = flow.Desk(
         cluster=cluster,
         rights=ask.Rights(cluster),
@@ -434,10 +437,16 @@ def unstick(
         archive=Backups(
             directory, where.context, where.server, __version__, datetime.now(timezone.utc)
         ),
+        journal=journal.Journal(
+            state, where.context, where.server, __version__, lambda: cluster.now
+        ),
         clock=time,
+        host=platform.node(),
         waits=flow.Waits(settle, timeout),
     )
     if dry_run == "none":
+        last = journal.read(state, journal.TAIL)
+        click.echo(people.cut_off(last.cut_off), nl=False, err=True)
         done = flow.unstick(desk, targets, request)
     else:
         with reading(terminal.tell, "reading the cluster"):
@@ -511,6 +520,42 @@ def _carried(
         click.echo(f"No finalizer{f' {name}' if name else ''}{scope.place}.", err=True)
     _tell_missing(scope, missing)
     ctx.exit(ExitStatus.INCOMPLETE if missing else ExitStatus.OK)
+
+
+@cli.command("journal", cls=Command)
+@output(*FORMATS)
+@click.option("-n", "--namespace", metavar="NAME", help="Only what was changed there.")
+@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.pass_context
+def journal_(ctx: click.Context, output: str, namespace: str | None, no_headers: bool) -> None:
+    """Show what was changed from here: when, by whom, with which outcome.
+
+    No cluster is asked. A change that is `interrupted` was begun and has no
+    end: its run was killed, or is still at work.
+
+    \b
+    Examples:
+      kubectl harvester-stuck journal
+      kubectl harvester-stuck journal -n shop -o wide
+    """
+    from kubectl_harvester_stuck import journal, render
+    from kubectl_harvester_stuck.backup import state_directory
+
+    ctx.ensure_object(dict)
+    state = state_directory(os.environ, Path.home())
+    namespace = namespace or ctx.obj.get("namespace")
+    found = journal.read(state)
+    changes = [item for item in found.changes if namespace in (None, journal.namespace_of(item))]
+    now = datetime.now(timezone.utc)
+    _show(ctx, output, render.journal(changes, output, now, headers=not no_headers))
+    if found.broken:
+        what = "1 line" if found.broken == 1 else f"{found.broken} lines"
+        click.echo(f"left out {what} of {state / journal.FILE} that cannot be read", err=True)
+    if not changes and output not in render.DOCUMENTS:
+        from kubectl_harvester_stuck.render import people
+
+        place = f" in {namespace} namespace" if namespace else ""
+        click.echo(f"Nothing was changed yet{people.safe(place)}.", err=True)
 
 
 @cli.command()

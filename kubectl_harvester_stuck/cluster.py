@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck.errors import ApiError, UnreachableError
-from kubectl_harvester_stuck.kinds import POD
+from kubectl_harvester_stuck.kinds import POD, REPORT
 from kubectl_harvester_stuck.model import Action, Ref, Step
 from kubectl_harvester_stuck.source import Selection
 
@@ -23,6 +23,9 @@ RESTARTS = 3
 
 LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
 """How much of a controller's log is looked at, and for how long."""
+
+ASIDE_SECONDS = 5.0
+"""How long what only accompanies a change may take: who asks, and the Event."""
 
 NOT_SERVED = "NotServed"
 """Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
@@ -134,8 +137,10 @@ class Cluster:
     def expect(self, refs: Iterable[Ref]) -> None:
         """Nothing: the API server answers for each object alone."""
 
-    def perform(self, step: Step, *, dry_run: bool = False) -> None:
+    def perform(self, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
         """Send one step; with `dry_run` everything happens but the change (`dryRun=All`).
+
+        What the server answers is the object as it then is, or a Status of a deletion.
 
         Raises ApiError with the server's words, UnreachableError when it may have happened.
         """
@@ -145,10 +150,9 @@ class Cluster:
                 raise ValueError(f"only pods are deleted, not {step.ref}")
             # The API server ignores the query of a DELETE that has a body, dryRun included.
             options = {**step.body, "dryRun": ["All"]} if dry_run else step.body
-            self._ask("DELETE", path, body=options)
-            return
+            return self._ask("DELETE", path, body=options)
         query = [("dryRun", "All")] if dry_run else []
-        self._ask(
+        return self._ask(
             "PATCH",
             path,
             query=[*query, ("fieldManager", FIELD_MANAGER)],
@@ -192,6 +196,26 @@ class Cluster:
             return None
         return f"this user may not {verb} {ref.kind.resource} in namespace {ref.namespace}"
 
+    def user(self) -> str:
+        """The name of this user as the API server sees it. Raises ApiError, UnreachableError."""
+        answer = self._ask(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+            timeout=ASIDE_SECONDS,
+        )
+        status = answer.get("status")
+        info = status.get("userInfo") if isinstance(status, Mapping) else None
+        name = info.get("username") if isinstance(info, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise UnreachableError("the answer to a SelfSubjectReview names no user")
+        return name
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Create an Event in its namespace. Raises ApiError and UnreachableError."""
+        path = REPORT.path(event["metadata"]["namespace"])
+        self._ask("POST", path, body=event, timeout=ASIDE_SECONDS)
+
     def _ask(
         self,
         method: str,
@@ -201,9 +225,16 @@ class Cluster:
         body: object | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        timeout: float | None = None,
     ) -> Mapping[str, Any]:
         response = self._transport.request(
-            method, path, query=query, body=body, content_type=content_type, accept=accept
+            method,
+            path,
+            query=query,
+            body=body,
+            content_type=content_type,
+            accept=accept,
+            timeout=timeout,
         )
         self._server_time = response.date or self._server_time
         if response.status >= 400:

@@ -114,3 +114,7 @@ class BackupError(StuckError):
 
 class DumpError(StuckError):
     """A file that was named with -f cannot be used."""
+
+
+class JournalError(StuckError):
+    """The journal cannot be written or read; what it cannot tell first is not sent."""

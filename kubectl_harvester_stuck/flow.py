@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubectl_harvester_stuck import ask, finalizers, leftovers, read
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.change import Change, Who, event
 from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
+    JournalError,
     StuckError,
     UnreachableError,
     gravest,
@@ -78,6 +81,16 @@ class Archive(Protocol):
         """Save and sync; returns the place. Raises BackupError."""
 
 
+class Journal(Protocol):
+    """Where each change is told, before and after it."""
+
+    def begin(self, change: Change) -> None:
+        """Write and sync the first line. Raises JournalError; nothing may be sent then."""
+
+    def end(self, change: Change, outcome: str, answer: Mapping[str, Any] | None) -> None:
+        """Write and sync the second line. Raises JournalError."""
+
+
 @dataclass(frozen=True)
 class Waits:
     """How long controllers get after a step, and how long to wait until all is gone."""
@@ -124,8 +137,11 @@ class Desk:
     server: str
     operator: Operator
     archive: Archive
+    journal: Journal
     clock: Clock
     waits: Waits = field(default_factory=Waits)
+    host: str = ""
+    """This machine, which Events name as their reporter."""
 
 
 def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhooks: bool) -> Run:
@@ -158,6 +174,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
     if all(plan.refusals for plan in plans):
         return Run(digest, tuple(map(_refused, plans)), failures)
     desk.operator.confirm(plans, digest)
+    run = _Run(digest, uuid.uuid4().hex, _who(desk.cluster))
 
     def release(plan: Plan) -> Outcome | Failure:
         if plan.refusals:
@@ -165,7 +182,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
         if interrupted():
             return Outcome(plan, Result.REFUSED, reason="interrupted; nothing was sent for it")
         try:
-            return _release(desk, plan, request, digest, interrupted)
+            return _release(desk, plan, request, run, interrupted)
         except StuckError as error:
             return Failure(plan.ref, error)
         except Exception as bug:  # noqa: BLE001 - it may not hide what became of the others
@@ -215,7 +232,7 @@ def _release(
     desk: Desk,
     plan: Plan,
     request: Request,
-    digest: str,
+    run: _Run,
     interrupted: Callable[[], bool],
 ) -> Outcome:
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
@@ -225,21 +242,40 @@ def _release(
     if again.refusals:
         return _refused(again)
     saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
-    backup = desk.archive.save(again, saved, digest)
-    # From here on something may have been changed: nothing is raised any more, all is told.
+    backup = desk.archive.save(again, saved, run.digest)
     outcome = Outcome(plan, Result.UNKNOWN, backup=backup)
-    step: Step | None = again.steps[0]
-    while step is not None:
-        report = _send(desk.cluster, step)
+    current: Plan | None = again
+    while current is not None:
+        step = current.steps[0]
+        change = Change(
+            uuid.uuid4().hex, run.id, desk.cluster.now, run.who, run.digest, current, step, backup
+        )
+        try:
+            desk.journal.begin(change)
+        except Exception as error:
+            if not outcome.reports:
+                raise JournalError(f"{plan.ref}: {error}; nothing was changed") from error
+            reason = f"{error}; nothing more was sent"
+            return replace(outcome, result=Result.STILL_THERE, reason=reason)
+        # From here on something may have been changed: nothing is raised any more, all is told.
+        report, answer = _send(desk.cluster, step)
+        try:
+            desk.journal.end(change, report.status, answer)
+        except Exception as error:  # noqa: BLE001 - it may not hide what was sent
+            desk.operator.note(f"warning: {step.ref}: {report.status}, but {error}")
         verb = "delete" if step.action is Action.DELETE_POD else "patch"
         desk.operator.note(f"{verb} {step.ref}: {report.status}")
+        if report.status == "done":
+            # Best effort: a user may have no right to it, and the journal has told it already.
+            with suppress(Exception):
+                desk.cluster.report(event(change, desk.host))
         reports = (*outcome.reports, report)
         outcome = replace(outcome, reports=reports, leftovers=_leftovers(plan, reports))
         if report.status.startswith(("conflict", "denied")):
             result = Result.CONFLICT if report.status.startswith("conflict") else Result.DENIED
             return replace(outcome, result=result, reason=report.status)
         try:
-            outcome, step = _next(desk, plan, request, outcome, interrupted)
+            outcome, current = _next(desk, plan, request, outcome, interrupted)
         except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
             reason = f"unexpected {type(bug).__name__}: {bug}"
             return replace(outcome, result=Result.UNKNOWN, reason=reason)
@@ -281,27 +317,44 @@ def _leftovers(plan: Plan, reports: Sequence[StepReport]) -> tuple[str, ...]:
     )
 
 
-def _send(cluster: Cluster, step: Step) -> StepReport:
-    """Send one step. Whatever happens is a report."""
+@dataclass(frozen=True)
+class _Run:
+    """What all changes of one `unstick` have in common."""
+
+    digest: str
+    id: str
+    who: Who
+
+
+def _who(cluster: Cluster) -> Who:
+    """This user, for the journal; not to know it stops nothing."""
     try:
-        cluster.perform(step)
+        return Who(cluster.user())
+    except StuckError as error:
+        return Who(None, str(error))
+
+
+def _send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] | None]:
+    """Send one step. Whatever happens is a report; with it the server's answer to a change."""
+    try:
+        answer = cluster.perform(step)
     except ApiError as error:
         if error.code == 404 and error.about == step.ref.name:
-            return StepReport(step, "already gone", changed=False)
+            return StepReport(step, "already gone", changed=False), None
         if error.code == 409 or (error.code == 422 and "metadata.uid" in error.message):
-            return StepReport(step, f"conflict: {error.message}", changed=False)
+            return StepReport(step, f"conflict: {error.message}", changed=False), None
         if error.code >= 500 and not error.is_from_webhook:
             # Such an answer can come after the change was stored.
-            return StepReport(step, f"unknown: {error}", changed=True)
-        return StepReport(step, f"denied: {ask.with_cure(error)}", changed=False)
+            return StepReport(step, f"unknown: {error}", changed=True), None
+        return StepReport(step, f"denied: {ask.with_cure(error)}", changed=False), None
     except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
-        return StepReport(step, f"unknown: {error}", changed=True)
-    return StepReport(step, "done", changed=True)
+        return StepReport(step, f"unknown: {error}", changed=True), None
+    return StepReport(step, "done", changed=True), answer
 
 
 def _next(
     desk: Desk, plan: Plan, request: Request, outcome: Outcome, interrupted: Callable[[], bool]
-) -> tuple[Outcome, Step | None]:
+) -> tuple[Outcome, Plan | None]:
     """Let the controllers work, read again, and say how it stands and what is still needed."""
     done = {report.step.ref for report in outcome.reports}
     try:
@@ -322,7 +375,7 @@ def _next(
             verified = _verify(desk, plan, outcome, interrupted)
             released = verified.result is _success(plan)
             return (verified if released else replace(verified, refusals=refusals)), None
-        return outcome, again.steps[0]
+        return outcome, again
     except StuckError as error:
         return _verify(desk, plan, replace(outcome, reason=str(error)), interrupted), None
 

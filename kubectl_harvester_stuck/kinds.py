@@ -77,6 +77,8 @@ LOAD_BALANCER = Kind(
 
 PV = Kind("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
 EVENT = Kind("Event", "", "v1", "events")
+REPORT = Kind("Event", "events.k8s.io", "v1", "events")
+"""The same Events in the API of those who write them."""
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
 DAEMON_SET = Kind("DaemonSet", "apps", "v1", "daemonsets")
 VOLUME_ATTACHMENT = Kind(

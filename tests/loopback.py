@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trustme
@@ -129,12 +129,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         pass
 
 
+S = TypeVar("S", bound=Server)
+
+
 @contextmanager
 def running(
-    context: ssl.SSLContext | None = None, handler: type[Handler] = Handler
-) -> Iterator[Server]:
+    context: ssl.SSLContext | None = None,
+    handler: type[Handler] = Handler,
+    kind: type[S] = Server,  # type: ignore[assignment]
+) -> Iterator[S]:
     """A server that answers until the block ends."""
-    with Server(context, handler) as server:
+    with kind(context, handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:

@@ -107,6 +107,8 @@ RESOURCES: dict[str, Resource] = {
 RESOURCES["LonghornVolumeAttachment"] = _resource(
     "longhorn.io/v1beta2", "VolumeAttachment", "volumeattachments", status=True
 )
+# Two groups serve the same Events, and core is the one that most clients read.
+RESOURCES["EventReport"] = _resource("events.k8s.io/v1", "Event", "events")
 
 _BY_TYPE = {(resource.api_version, resource.kind): resource for resource in RESOURCES.values()}
 

@@ -95,6 +95,8 @@ def test_a_list_does_not_load_the_generated_client() -> None:
         ("unstick", "vm", "web", "--yes", "--confirm", "0"),
         ("unstick", "vm", "web", "--max", "0"),
         ("unstick", "vm", "web", "--dry-run=maybe"),
+        ("journal", "web"),
+        ("journal", "-o", "xml"),
     ],
     ids=" ".join,
 )
@@ -167,6 +169,9 @@ def test_every_flag_of_the_contract_is_there() -> None:
 def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
     assert cli.FORMATS == render.FORMATS
     assert set(SCHEMAS) - {"diagnosis"} <= set(commands())
+    assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
+        flag for param in cli.cli.commands["journal"].params for flag in param.opts
+    }
 
 
 def test_a_token_is_never_printed(world: World) -> None:

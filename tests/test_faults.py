@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -399,3 +400,61 @@ def test_a_bug_while_saving_changes_nothing_and_is_no_success(world: World) -> N
     assert run.status is ExitStatus.ERROR
     assert world.finalizers(machine) == [VM_FINALIZER]
     assert world.changes() == []
+
+
+EVENTS = r"^/apis/events\.k8s\.io/"
+
+
+def test_an_answer_that_was_lost_is_unknown_in_the_journal_and_no_event(
+    world: World, server: Simulator
+) -> None:
+    world.delete(world.vm())
+    server.inject(faults.lose_answer(), method="PATCH", path=PATCH_VM)
+    world.unstick("--yes")
+    first, second = world.journal()
+    assert first["id"] == second["id"]
+    assert second["outcome"].startswith("unknown: ")
+    assert second["after"] is None
+    assert world.events() == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.close(), faults.cut(), faults.lose_answer(), faults.stall(30.0),
+     faults.status(500, "InternalError", "oops"), faults.status(404, "NotFound", "no such"),
+     faults.body(b"<html>", "text/html")],
+    ids=["closed", "cut", "lost", "stalled", "500", "404", "page"],
+)  # fmt: skip
+def test_no_trouble_with_an_event_is_seen(
+    world: World, server: Simulator, fault: faults.Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.ASIDE_SECONDS", 0.3)
+    machine = world.delete(world.vm())
+    server.inject(fault, method="POST", path=EVENTS, times=None)
+    started = time.monotonic()
+    run = world.unstick("--yes")
+    assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "gone")
+    assert world.now(machine) is None
+    assert time.monotonic() - started < 5
+    assert [line["phase"] for line in world.journal()] == ["before", "after"]
+    for word in ("events", "oops", "warning"):
+        assert word not in run.err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.close(), faults.stall(30.0), faults.status(403, "Forbidden", "not you"),
+     faults.body(b"{}"), faults.body(b'{"status": {"userInfo": {"username": ""}}}')],
+    ids=["closed", "stalled", "403", "empty", "nobody"],
+)  # fmt: skip
+def test_no_trouble_with_the_users_name_stops_a_release(
+    world: World, server: Simulator, fault: faults.Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.ASIDE_SECONDS", 0.3)
+    world.delete(world.vm())
+    server.inject(fault, path="/selfsubjectreviews", times=None)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK, run.err
+    for line in world.journal():
+        assert line["user"] is None
+        assert line["userUnknown"]

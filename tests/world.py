@@ -197,15 +197,26 @@ class World:
         ]
 
     def sent(self) -> list[Recorded]:
-        """Requests that could have changed something: no reads, no reviews, no dry runs."""
+        """Requests that could have changed something: no reads, no reviews, no dry runs.
+
+        The Events that tell of a change are left out, too.
+        """
         return [
             request
             for request in self.api.recorded()
             if request.method != "GET"
             and "reviews" not in request.path
+            and not request.path.startswith("/apis/events.k8s.io/")
             and not is_dry_run(request)
             and request.user_agent.startswith("kubectl-harvester-stuck")
         ]
+
+    def events(self) -> list[Body]:
+        """The Events of this namespace, as most clients read them: in the core group."""
+        status, answer = self.api.request("GET", f"/api/v1/namespaces/{self.namespace}/events")
+        assert status == 200, answer
+        items: list[Body] = answer["items"]
+        return items
 
     # The program
 
@@ -254,6 +265,16 @@ class World:
         targets = arguments if arguments[:1] in (("vm",), ("vmi",)) else ("vm", "web", *arguments)
         return self.run("unstick", *targets, *QUICK, "-o", "json", **more)
 
+    @property
+    def state(self) -> Path:
+        """The state directory of the program."""
+        return self.directory / "state" / "kubectl-harvester-stuck"
+
+    def journal(self) -> list[Any]:
+        """The lines of the journal."""
+        lines = (self.state / "journal.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def backup(self, run: Run) -> Any:
         """The file that the only target was saved in."""
         return json.loads(Path(run.item["backup"]).read_text())
@@ -279,10 +300,10 @@ def acting_before(sent: str, act: Callable[[], object]) -> Iterator[None]:
     perform = Cluster.perform
     left = [act]
 
-    def patched(self: Cluster, step: Step, *, dry_run: bool = False) -> None:
+    def patched(self: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
         if not dry_run and left and f"{step.ref.kind.plural}/{step.ref.name}" == sent:
             left.pop()()
-        perform(self, step, dry_run=dry_run)
+        return perform(self, step, dry_run=dry_run)
 
     with mock.patch.object(Cluster, "perform", patched):
         yield

@@ -5,8 +5,8 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kubectl_harvester_stuck.render import people, structured
 
@@ -84,3 +84,14 @@ def run(done: Run, output: str, where: Invocation) -> str:
     if output == "name":
         return people.names(done)
     return people.run(done, where)
+
+
+def journal(
+    changes: Sequence[Mapping[str, Any]], output: str, now: datetime, *, headers: bool = True
+) -> str:
+    """The answer of `journal`, oldest first; `now` is for ages."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.journal(changes), output)
+    if output == "name":
+        return people.changed_names(changes)
+    return people.journal(changes, now, wide=output == "wide", headers=headers)

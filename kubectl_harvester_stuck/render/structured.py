@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.flow import Run
 
 SCHEMAS = {
-    name: f"harvester-stuck/{name}/v1" for name in ("list", "diagnosis", "unstick", "finalizers")
+    name: f"harvester-stuck/{name}/v1"
+    for name in ("list", "diagnosis", "unstick", "finalizers", "journal")
 }
 
 Document = dict[str, Any]
@@ -111,6 +112,15 @@ def carried(items: Sequence[Carried], missing: Sequence[Missing], where: Invocat
             for item in items
         ],
         "incomplete": [_missing(item) for item in missing],
+    }
+
+
+def journal(changes: Sequence[Mapping[str, Any]]) -> Document:
+    """`journal`: what it holds; a change without a second line is `interrupted`."""
+    unended = {"outcome": "interrupted", "after": None}
+    return {
+        "schema": SCHEMAS["journal"],
+        "items": [{**unended, **change} for change in changes],
     }
 
 

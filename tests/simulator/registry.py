@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.resources import RESOURCES, Resource
 
-from . import rules
+from . import events, rules
 from .admission import Admission
 from .clock import Clock
 from .rules import DeleteOptions
@@ -47,6 +47,8 @@ class Registry:
         checked = rules.check_body(resource, body, namespace, None)
         new = rules.created(resource, checked, self.clock.now())
         name = new["metadata"]["name"]
+        if resource == events.REPORT:
+            events.check(new)
         if namespace is not None:
             self._check_namespace(resource, namespace, name)
         self.admission.validate("CREATE", resource, namespace)

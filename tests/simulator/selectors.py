@@ -21,6 +21,16 @@ _FIELDS = {
         "involvedObject.namespace",
         "involvedObject.uid",
         "reason",
+        "reportingComponent",
+        "type",
+    },
+    "EventReport": {
+        "regarding.kind",
+        "regarding.name",
+        "regarding.namespace",
+        "regarding.uid",
+        "reason",
+        "reportingController",
         "type",
     },
     "Namespace": {"status.phase"},
@@ -87,7 +97,8 @@ def _field_term(resource: Resource, term: str) -> Predicate:
     if not found:
         raise bad_request(f"invalid selector: '{term}'; can't understand '{term}'")
     path, operator, value = found.groups()
-    if path not in _METADATA | _FIELDS.get(resource.kind, set()):
+    kind = "EventReport" if resource.group == "events.k8s.io" else resource.kind
+    if path not in _METADATA | _FIELDS.get(kind, set()):
         raise bad_request(f"field label not supported: {path}")
     keys = path.split(".")
 

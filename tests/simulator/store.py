@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from tests.resources import Resource
 
+from . import events
+
 EVENTS_KEPT = 20_000
 SNAPSHOTS_KEPT = 64
 
@@ -88,17 +90,29 @@ class Store:
         metadata = obj["metadata"]
         key = key_of(metadata.get("namespace"), metadata["name"])
         self.version += 1
-        table = self._tables.setdefault(resource, {})
-        versioned = {**obj, "metadata": {**metadata, "resourceVersion": str(self.version)}}
+        versioned = events.completed(
+            resource, {**obj, "metadata": {**metadata, "resourceVersion": str(self.version)}}
+        )
         stored = Stored(key, versioned)
-        event = "MODIFIED" if key in table else "ADDED"
-        table[key] = stored
-        self._tell(Event(self.version, resource, event, stored))
+        self._set(resource, stored)
+        if twin := events.twin_of(resource):
+            self._set(twin, Stored(key, events.translated(versioned, twin)))
         return stored
+
+    def _set(self, resource: Resource, stored: Stored) -> None:
+        table = self._tables.setdefault(resource, {})
+        event = "MODIFIED" if stored.key in table else "ADDED"
+        table[stored.key] = stored
+        self._tell(Event(self.version, resource, event, stored))
 
     def remove(self, resource: Resource, stored: Stored) -> None:
         """Forget the object, whichever version of it is kept."""
         self.version += 1
+        self._unset(resource, stored)
+        if twin := events.twin_of(resource):
+            self._unset(twin, self._tables[twin][stored.key])
+
+    def _unset(self, resource: Resource, stored: Stored) -> None:
         del self._tables[resource][stored.key]
         metadata = {**stored.obj["metadata"], "resourceVersion": str(self.version)}
         last = Stored(stored.key, {**stored.obj, "metadata": metadata})

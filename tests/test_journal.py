@@ -1,0 +1,357 @@
+"""The file of the journal, and what is shown of it: torn lines, cut off runs, private files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from kubectl_harvester_stuck import journal, render
+from kubectl_harvester_stuck.change import Change, Who, event
+from kubectl_harvester_stuck.errors import ExitStatus, JournalError
+from kubectl_harvester_stuck.kinds import POD, VM
+from kubectl_harvester_stuck.model import Action, Plan, Ref, State, Step
+from tests.simulator import Simulator
+from tests.world import World
+
+NOW = datetime(2026, 11, 25, 10, 0, 0, tzinfo=timezone.utc)
+SECRET = "cloud-init-secret"
+
+
+def change(number: int = 1, *, run: str = "r1", name: str = "web-1") -> Change:
+    ref = Ref("shop", name, VM)
+    meta = {"uid": "u", "resourceVersion": "7", "finalizers": ["b"]}
+    step = Step(Action.PATCH, ref, "u", "7", {"metadata": meta}, removes=("a",), keeps=("b",))
+    plan = Plan(ref, "u", "7", State.TERMINATING, NOW, None, (step,), (), ())
+    return Change(f"id-{number}", run, NOW, Who("jane"), "d1", plan, step, "/backup.json")
+
+
+def deletion() -> Change:
+    ref = Ref("shop", "virt-launcher-web-1-x7k2p", POD)
+    step = Step(Action.DELETE_POD, ref, "p", "8", {"gracePeriodSeconds": 0})
+    plan = replace(change().plan, steps=(step,))
+    return replace(change(2), plan=plan, step=step)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> journal.Journal:
+    return journal.Journal(tmp_path / "state", "prod", "https://x", "1", lambda: NOW)
+
+
+def text(book: journal.Journal) -> str:
+    return (book.directory / journal.FILE).read_text()
+
+
+def test_a_change_is_two_lines_with_one_id(book: journal.Journal) -> None:
+    book.begin(change())
+    answer = {
+        "metadata": {"uid": "u", "resourceVersion": "9", "finalizers": ["b"]},
+        "spec": {"userData": SECRET},
+    }
+    book.end(change(), "done", answer)
+    first, second = map(json.loads, text(book).splitlines())
+    assert first["id"] == second["id"]
+    assert (first["phase"], second["phase"]) == ("before", "after")
+    assert first["before"] == {"resourceVersion": "7", "finalizers": ["a", "b"]}
+    assert second["after"] == {"resourceVersion": "9", "finalizers": ["b"]}
+    assert SECRET not in text(book)
+    (told,) = journal.read(book.directory).changes
+    assert told["outcome"] == "done"
+    assert told["endedAt"] == told["time"] == "2026-11-25T10:00:00Z"
+
+
+def test_an_answer_about_another_object_is_not_told_as_the_change(book: journal.Journal) -> None:
+    book.begin(change())
+    book.end(change(), "done", {"kind": "Status", "metadata": {}})
+    assert journal.read(book.directory).changes[0]["after"] is None
+
+
+def test_a_torn_line_costs_only_itself(book: journal.Journal) -> None:
+    book.begin(change(1))
+    book.end(change(1), "done", None)
+    path = book.directory / journal.FILE
+    with path.open("a") as file:
+        file.write('{"schema": "harvester-stuck/journal/v1", "pha')
+    book.begin(change(2))
+    found = journal.read(book.directory)
+    assert [item["id"] for item in found.changes] == ["id-1", "id-2"]
+    assert found.broken == 1
+
+
+def test_a_line_of_which_only_a_part_was_taken_is_not_written(book: journal.Journal) -> None:
+    write = os.write
+    half = mock.patch(
+        "kubectl_harvester_stuck.journal.os.write",
+        lambda handle, line: write(handle, line[: len(line) // 2]),
+    )
+    with half, pytest.raises(JournalError, match="No space left"):
+        book.begin(change(1))
+    book.begin(change(2))
+    assert [item["id"] for item in journal.read(book.directory).changes] == ["id-2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "[]", "null", "{}", "\ufffd",
+     '{"schema": "harvester-stuck/journal/v1", "phase": "before"}',
+     '{"schema": "other/v1", "id": "x", "phase": "before"}', "[" * 100_000],
+    ids=range(8),
+)  # fmt: skip
+def test_lines_of_others_are_left_out(book: journal.Journal, line: str) -> None:
+    book.begin(change())
+    with (book.directory / journal.FILE).open("a") as file:
+        file.write(f"{line}\n")
+    found = journal.read(book.directory)
+    assert [item["id"] for item in found.changes] == ["id-1"]
+    assert found.broken == bool(line)
+
+
+def test_only_the_end_of_a_long_journal_is_read(book: journal.Journal) -> None:
+    for number in range(50):
+        book.begin(change(number))
+        book.end(change(number), "done", None)
+    found = journal.read(book.directory, limit=5000)
+    assert found.broken == 0
+    assert 0 < len(found.changes) < 6
+    assert found.changes[-1]["id"] == "id-49"
+    assert len(journal.read(book.directory).changes) == 50
+
+
+def test_a_second_line_whose_first_is_out_of_sight_is_no_cut_off_change(
+    book: journal.Journal,
+) -> None:
+    book.begin(change())
+    size = len(text(book))
+    book.end(change(), "done", None)
+    found = journal.read(book.directory, limit=len(text(book)) - size + 10)
+    assert len(found.changes) == 1
+    assert found.cut_off == ()
+
+
+def test_the_last_run_was_cut_off_if_one_of_its_changes_has_no_end(book: journal.Journal) -> None:
+    assert journal.read(book.directory).cut_off == ()
+    book.begin(change(1))
+    assert [item["id"] for item in journal.read(book.directory).cut_off] == ["id-1"]
+    book.begin(change(2))
+    book.end(change(2), "done", None)
+    assert [item["id"] for item in journal.read(book.directory).cut_off] == ["id-1"]
+    book.begin(change(3, run="r2"))
+    book.end(change(3, run="r2"), "done", None)
+    assert journal.read(book.directory).cut_off == ()
+
+
+def test_the_file_and_its_directory_are_made_private(book: journal.Journal) -> None:
+    book.directory.mkdir(mode=0o755)
+    path = book.directory / journal.FILE
+    path.touch(mode=0o644)
+    book.begin(change())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(book.directory.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_only_a_file_is_written_to(book: journal.Journal, kind: str) -> None:
+    book.directory.mkdir()
+    path, other = book.directory / journal.FILE, book.directory / "other"
+    if kind == "link":
+        other.touch()
+        path.symlink_to(other)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(JournalError, match="XDG_STATE_HOME") as caught:
+        book.begin(change())
+    assert "\n" not in str(caught.value)
+    assert kind != "pipe" or "it is not a file" in str(caught.value)
+    assert kind != "link" or other.read_text() == ""
+    if kind != "link":
+        with pytest.raises(JournalError, match="cannot read the journal"):
+            journal.read(book.directory)
+
+
+def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:
+    def work(worker: int) -> None:
+        own = replace(book)
+        for number in range(20):
+            own.begin(change(worker * 100 + number, name="x" * 60))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = journal.read(book.directory)
+    assert (len(found.changes), found.broken) == (160, 0)
+
+
+# What is shown
+
+
+@pytest.fixture
+def world(simulator: Simulator, tmp_path: Path) -> World:
+    return World(simulator, tmp_path, "nowhere", "node-dead", "node-live")
+
+
+def kept(world: World) -> journal.Journal:
+    return journal.Journal(world.state, "prod", "https://x", "1", lambda: NOW)
+
+
+def test_an_empty_journal_is_no_error(world: World) -> None:
+    run = world.run("journal")
+    assert (run.status, run.out) == (ExitStatus.OK, "")
+    assert run.err == "Nothing was changed yet.\n"
+    document = world.run("journal", "-o", "json")
+    assert document.json == {"schema": "harvester-stuck/journal/v1", "items": []}
+    assert document.err == ""
+
+
+def test_a_change_without_an_end_is_interrupted(world: World) -> None:
+    kept(world).begin(change())
+    assert world.run("journal").out.splitlines()[1].endswith("   interrupted")
+    (item,) = world.run("journal", "-o", "json").json["items"]
+    assert (item["outcome"], item["after"]) == ("interrupted", None)
+
+
+def test_unstick_says_that_the_last_run_was_cut_off(world: World) -> None:
+    kept(world).begin(change())
+    run = world.unstick("--yes")
+    (line,) = [line for line in run.err.splitlines() if line.startswith("warning:")]
+    for part in ("2026-11-25T10:00:00Z", "jane", "prod", "patch VirtualMachine shop/web-1",
+                 "kubectl harvester-stuck journal", "the same command again"):  # fmt: skip
+        assert part in line
+    assert "warning" not in world.unstick("--dry-run=client").err
+    kept(world).end(change(), "done", None)
+    assert "warning" not in world.unstick("--yes").err
+
+
+def test_the_journal_loads_no_client(world: World) -> None:
+    kept(world).begin(change())
+    code = (
+        "import sys\n"
+        "from kubectl_harvester_stuck import cli\n"
+        "try:\n    cli.main(['journal', '-o', 'json'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=world.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"]
+
+
+def test_the_namespace_is_taken_before_and_after_the_command(world: World) -> None:
+    kept(world).begin(change())
+    for words in (("-n", "shop", "journal"), ("journal", "-n", "shop")):
+        assert "web-1" in world.run(*words).out
+    for words in (("-n", "lab", "journal"), ("journal", "-n", "lab")):
+        run = world.run(*words)
+        assert (run.status, run.out) == (ExitStatus.OK, "")
+        assert run.err == "Nothing was changed yet in lab namespace.\n"
+
+
+def test_lines_that_cannot_be_read_are_counted(world: World) -> None:
+    kept(world).begin(change())
+    with (world.state / journal.FILE).open("a") as file:
+        file.write("torn\n")
+    run = world.run("journal")
+    assert run.status is ExitStatus.OK
+    assert "left out 1 line" in run.err
+    assert "web-1" in run.out
+
+
+def test_a_journal_that_cannot_be_read_is_a_document_where_one_was_asked_for(
+    world: World,
+) -> None:
+    (world.state / journal.FILE).mkdir(parents=True)
+    run = world.run("journal", "-o", "json")
+    assert run.status is ExitStatus.ERROR
+    assert run.json["schema"] == "harvester-stuck/journal/v1"
+    assert run.json["error"]["exitStatus"] == 1
+
+
+def shown(*changes: dict[str, Any], wide: bool = False, headers: bool = True) -> str:
+    output = "wide" if wide else "table"
+    return render.journal(changes, output, NOW + timedelta(minutes=9), headers=headers)
+
+
+def told(book: journal.Journal, *items: Change, user: str = "jane") -> list[dict[str, Any]]:
+    for item in items:
+        book.begin(replace(item, who=Who(user)))
+        book.end(item, "done", None)
+    return [dict(item) for item in journal.read(book.directory).changes]
+
+
+def test_the_table_fits_whatever_the_user_is_called(book: journal.Journal) -> None:
+    user = "system:serviceaccount:some-namespace:a-long-name"
+    changes = told(book, change(), deletion(), user=user)
+    lines = shown(*changes).splitlines()
+    assert all(len(line) <= 80 for line in lines), lines
+    assert lines[0].split() == ["WHEN", "USER", "OBJECT", "CHANGE", "OUTCOME"]
+    assert lines[1].split()[0] == "9m"
+    assert "long-name" in lines[1]
+    assert "Pod shop/virt-launcher-web-1-x7k2p   delete " in lines[2]
+    wide = shown(*changes, wide=True)
+    assert user in wide
+    assert "2026-11-25T10:00:00Z" in wide
+    assert "removes a" in wide
+    bare = shown(*changes, headers=False).splitlines()
+    assert [line.split() for line in bare] == [line.split() for line in lines[1:]]
+
+
+def test_names_are_those_of_kubectl(book: journal.Journal) -> None:
+    changes = told(book, change(), deletion())
+    assert render.journal(changes, "name", NOW) == (
+        "virtualmachine.kubevirt.io/web-1\npod/virt-launcher-web-1-x7k2p\n"
+    )
+
+
+def test_a_journal_that_was_meddled_with_is_shown_safely(book: journal.Journal) -> None:
+    changes: list[dict[str, Any]] = [
+        {"id": "1", "user": "\x1b[2J", "object": "no", "before": 3, "patch": [], "time": None},
+        {"id": "2", "object": {"name": "\x07"}, "patch": {"metadata": 1}, "outcome": 5},
+    ]
+    for output in ("table", "wide", "name", "json", "yaml"):
+        text = render.journal(changes, output, NOW)
+        assert "\x1b" not in text
+        assert "\x07" not in text
+
+
+# The Event
+
+
+def test_an_event_fits_what_the_api_server_takes() -> None:
+    ref = Ref("shop", "x" * 253, VM)
+    step = replace(change().step, ref=ref, removes=tuple(f"{'é' * 60}/{n}" for n in range(20)))
+    long = replace(change(), id="a" * 32, step=step)
+    body = event(long, "h" * 300)
+    assert len(body["note"].encode()) <= 1024
+    assert body["note"].endswith("...")
+    assert len(body["reportingInstance"]) == 128
+    assert len(body["metadata"]["name"]) <= 253
+    assert event(change(), "")["reportingInstance"]
+    assert event(deletion(), "h")["reason"] == "PodForceDeleted"
+
+
+def test_an_event_is_a_warning_when_it_rests_on_somebodys_word() -> None:
+    assert event(change(), "h")["type"] == "Normal"
+    vouched = replace(change(), plan=replace(change().plan, powered_off=("node-2",)))
+    body = event(vouched, "h")
+    assert body["type"] == "Warning"
+    assert "node node-2 is said to have no power" in body["note"]
