@@ -37,8 +37,13 @@ class Backups:
     version: str
     now: datetime
 
-    def save(self, plan: Plan, objects: Sequence[Object], digest: str) -> str:
-        """Write the objects and the plan, and return only when they are on the disk."""
+    def save(
+        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+    ) -> str:
+        """Write the objects and the plan, and return only when they are on the disk.
+
+        `not_saved` names what belongs to the target and could not be read. Raises BackupError.
+        """
         name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{plan.ref.namespace}_{plan.ref.name}_{digest}.json"
         path = self.directory / name
         document = {
@@ -64,6 +69,7 @@ class Backups:
                     {"action": step.action.value, "object": str(step.ref), "body": step.body}
                     for step in plan.steps
                 ],
+                "notSaved": list(not_saved),
             },
         }
         try:

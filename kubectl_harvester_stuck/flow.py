@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
 
-from kubectl_harvester_stuck import ask, finalizers, leftovers, read
+from kubectl_harvester_stuck import ask, finalizers, keep, leftovers, read, secrets
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
@@ -74,8 +74,13 @@ class Operator(Protocol):
 class Archive(Protocol):
     """Where objects are saved before they are changed."""
 
-    def save(self, plan: Plan, objects: Sequence[Object], digest: str) -> str:
-        """Save and sync; returns the place. Raises BackupError."""
+    def save(
+        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+    ) -> str:
+        """Save and sync, with the names of what could not be read; returns the place.
+
+        Raises BackupError.
+        """
 
 
 @dataclass(frozen=True)
@@ -224,10 +229,16 @@ def _release(
     again = ask.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
-    saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
-    backup = desk.archive.save(again, saved, digest)
+    saved = keep.of_plan(case, again)
+    disks, not_saved = keep.disks(desk.cluster, case)
+    backup = desk.archive.save(again, (*saved, *disks), digest, not_saved)
     # From here on something may have been changed: nothing is raised any more, all is told.
-    outcome = Outcome(plan, Result.UNKNOWN, backup=backup)
+    outcome = Outcome(
+        plan,
+        Result.UNKNOWN,
+        backup=backup,
+        private=any(secrets.are_in(item.body) for item in saved),
+    )
     step: Step | None = again.steps[0]
     while step is not None:
         report = _send(desk.cluster, step)
