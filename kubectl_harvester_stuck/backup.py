@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from kubectl_harvester_stuck.errors import BackupError
+from kubectl_harvester_stuck.errors import BackupError, RestoreError
 from kubectl_harvester_stuck.model import Object, Plan
+
+LIMIT = 64 << 20
+"""Bytes of the largest file that is taken for a backup."""
 
 
 def state_directory(environ: Mapping[str, str], home: Path) -> Path:
@@ -80,6 +83,22 @@ class Backups:
                 " nothing was changed, try another --backup-dir"
             ) from error
         return str(path)
+
+
+def read(path: Path) -> str:
+    """The text of a backup. Raises RestoreError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise RestoreError(f"{path} is larger than {LIMIT >> 20} MiB: that is no backup")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise RestoreError(
+            f"cannot read {path}: {error.strerror or error}; unstick says where it saved"
+        ) from error
+    except ValueError:
+        raise RestoreError(f"{path} is not text; name a file that unstick saved") from None
 
 
 def _complete(item: Object) -> Mapping[str, object]:

@@ -110,3 +110,7 @@ class RefusedError(StuckError):
 
 class BackupError(StuckError):
     """What would be changed could not be saved first, so nothing was changed."""
+
+
+class RestoreError(StuckError):
+    """A file from which no VM can be made again."""

@@ -58,6 +58,13 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+class Teller(Protocol):
+    """Who hears what is being waited for."""
+
+    def tell(self, text: str) -> None:
+        """Say what is being waited for."""
+
+
 class Operator(Protocol):
     """The person, or the flags that speak for them."""
 
@@ -177,7 +184,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
     with (
-        _patient_interrupt(desk.operator) as interrupted,
+        patient_interrupt(desk.operator) as interrupted,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         ends = list(pool.map(release, plans))
@@ -402,7 +409,7 @@ def _is_there(cluster: Cluster, ref: Ref, uid: str) -> bool:
 
 
 @contextmanager
-def _patient_interrupt(operator: Operator) -> Iterator[Callable[[], bool]]:
+def patient_interrupt(operator: Teller) -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C wait until the request in flight has been answered and told.
 
     Yields a function that says whether it was pressed. Signals can only be handled in the main
