@@ -255,8 +255,8 @@ def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         return Verdict.PASS, "there is no VirtualMachineInstance of this name"
     return (
         Verdict.REFUSE,
-        f"{there.ref} exists, and the VM would adopt it; release it first: kubectl"
-        f" harvester-stuck unstick vmi {there.ref.name} -n {there.ref.namespace}",
+        f"{there.ref} exists, and the VM would adopt it; wait until it is gone, or if it hangs:"
+        f" kubectl harvester-stuck unstick vmi {there.ref.name} -n {there.ref.namespace}",
     )
 
 

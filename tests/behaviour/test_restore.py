@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.errors import ExitStatus, UnreachableError
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus, UnreachableError
 from tests import builders
 from tests.behaviour.test_unstick import _grant as grant
 from tests.builders import VM_FINALIZER
@@ -359,6 +359,110 @@ def test_a_name_that_is_taken_at_the_last_moment_is_refused(
     assert run.status is ExitStatus.REFUSED
     assert run.item["outcome"] == "refused"
     assert "already exists" in run.item["reason"]
+
+
+def manifest(world: World, **spec: Any) -> Body:
+    """A VM `web` of somebody else, powered off."""
+    return builders.vm(world.namespace, "web", (), spec={"runStrategy": "Halted", **spec})
+
+
+def delete(world: World) -> None:
+    path = f"/apis/kubevirt.io/v1/namespaces/{world.namespace}/virtualmachines/web"
+    assert world.api.request("DELETE", path)[0] == 200
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_vm_that_goes_at_once_is_no_success(
+    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        answer = create()
+        delete(world)
+        if again:
+            world.create(manifest(world))
+        return answer
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert ("another one stands there" if again else "not there any more") in run.item["reason"]
+
+
+def test_a_lost_answer_takes_no_other_vm_for_this_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        world.create(manifest(world))
+        raise UnreachableError("the answer was lost")
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "unknown"
+    assert "not seen to be this one" in run.item["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome"),
+    [
+        (ApiError(504, "Timeout", "request did not complete"), ExitStatus.UNVERIFIED, "unknown"),
+        (ApiError(403, "Forbidden", "quota exceeded"), ExitStatus.REFUSED, "denied"),
+        (
+            ApiError(500, "InternalError", "failed calling webhook: no endpoints"),
+            ExitStatus.REFUSED,
+            "denied",
+        ),
+        (ZeroDivisionError("a bug"), ExitStatus.UNVERIFIED, "unknown"),
+    ],
+)
+def test_every_answer_to_the_create_is_told(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: ExitStatus,
+    outcome: str,
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        raise error
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert (run.status, run.item["outcome"]) == (status, outcome)
+    assert str(error) in run.item["reason"]
+
+
+@pytest.mark.parametrize("more", [{"runStrategy": "Always"}, {"running": True}])
+def test_a_webhook_that_would_start_it_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, more: Body
+) -> None:
+    before, backup = released(world)
+    create = Cluster.create
+
+    def started(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
+        answer = create(self, *words, dry_run=dry_run)
+        return {**answer, "spec": {**answer["spec"], **more}}
+
+    monkeypatch.setattr(Cluster, "create", started)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert "runStrategy Always" in reason(run, "webhooks-accept")
+    assert world.now(before) is None
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_no_answer_holds_cloud_init_data(world: World, output: str) -> None:
+    _, backup = released(world)
+    assert SECRET in Path(backup).read_text()
+    run = world.run("restore", backup, "--dry-run=client", "-o", output)
+    assert run.status is ExitStatus.OK
+    assert "52:54:00:12:34:56" in run.out
+    assert SECRET not in run.out + run.err
 
 
 def test_a_lost_answer_is_looked_into(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
