@@ -246,7 +246,7 @@ def _name_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         return Verdict.PASS, f"there is no {backup.ref}"
     if there.uid == backup.vm.uid:
         return Verdict.REFUSE, f"{backup.ref} is still the one that was saved"
-    return Verdict.REFUSE, f"{backup.ref} exists, with uid {there.uid}; delete or rename it first"
+    return Verdict.REFUSE, f"{backup.ref} exists, with uid {there.uid}; it is not replaced"
 
 
 def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
@@ -289,7 +289,7 @@ def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         return Verdict.REFUSE, "; ".join([*refusals, *unknown])
     if unknown:
         return Verdict.UNKNOWN, "; ".join(unknown)
-    return Verdict.PASS, f"there: {', '.join(backup.needs) or 'it needs no disk'}"
+    return Verdict.PASS, f"every disk is there: {', '.join(backup.needs) or 'it needs none'}"
 
 
 def _why_not(name: str, backup: Backup, snapshot: ClusterSnapshot) -> str | None:

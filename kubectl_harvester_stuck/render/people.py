@@ -345,7 +345,10 @@ def proposal(item: Proposal, where: Invocation) -> str:
         lines.append(f"  from the backup of {item.backup.taken_at}")
     for line in (*item.changes, *(f"warning: {text}" for text in item.warnings)):
         lines += _wrap(line, "  ")
-    body = yaml.safe_dump(redacted(item.body), sort_keys=False, allow_unicode=True)
+    shown = redacted(item.body)
+    if shown != item.body:
+        lines += _wrap("its secrets are not shown below; it gets them as they were saved", "  ")
+    body = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
     lines += ["", *body.splitlines(), ""]
     return _where(where) + "".join(f"{safe(line)}\n" for line in lines)
 

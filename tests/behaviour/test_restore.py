@@ -93,6 +93,7 @@ def test_a_released_vm_is_back_powered_off_with_the_same_spec(world: World) -> N
     assert run.item["outcome"] == "created"
     after = world.now(before)
     assert after is not None
+    assert SECRET in json.dumps(after["spec"])
     assert run.item["target"]["uid"] == after["metadata"]["uid"] != before["metadata"]["uid"]
     assert after["spec"] == {**before["spec"], "runStrategy": "Halted"}
     assert before["spec"]["runStrategy"] == "RerunOnFailure"
@@ -302,6 +303,7 @@ def test_the_preview_names_cluster_and_changes_and_the_full_name_confirms(world:
     assert f"left out: finalizer {VM_FINALIZER}" in run.err
     assert "52:54:00:12:34:56" in run.err
     assert SECRET not in run.err + run.out
+    assert "its secrets are not shown below" in run.err
     assert run.out.startswith(f"VirtualMachine {world.namespace}/web: created, powered off\n")
     assert world.now(before) is not None
 

@@ -498,12 +498,17 @@ def test_the_pod_of_a_hotplugged_volume_goes_with_the_guest(world: World) -> Non
     assert world.now(other) is not None
 
 
-def test_a_vmi_alone_is_released(world: World) -> None:
+def test_a_vmi_alone_is_released_and_its_disks_are_saved(world: World) -> None:
     world.live_node()
-    instance = world.delete(world.vmi(None, node=world.live, phase="Failed"))
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    volume = {"name": "root", "persistentVolumeClaim": {"claimName": "disk-root"}}
+    made = world.vmi(None, node=world.live, phase="Failed", spec={"volumes": [volume]})
+    instance = world.delete(made)
     run = world.unstick("vmi", "web", "--yes")
     assert run.status is ExitStatus.OK, run.out + run.err
     assert world.now(instance) is None
+    saved = [item["kind"] for item in world.backup(run)["items"]]
+    assert saved == ["VirtualMachineInstance", "PersistentVolumeClaim"]
 
 
 def test_both_spellings_of_the_vmi_finalizer_are_known(world: World) -> None:
