@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from kubectl_harvester_stuck.errors import BackupError
+from kubectl_harvester_stuck.errors import BackupError, RestoreError
 from kubectl_harvester_stuck.model import Object, Plan
+
+LIMIT = 64 << 20
+"""Bytes of the largest file that is taken for a backup."""
 
 
 def state_directory(environ: Mapping[str, str], home: Path) -> Path:
@@ -37,8 +40,13 @@ class Backups:
     version: str
     now: datetime
 
-    def save(self, plan: Plan, objects: Sequence[Object], digest: str) -> str:
-        """Write the objects and the plan, and return only when they are on the disk."""
+    def save(
+        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+    ) -> str:
+        """Write the objects and the plan, and return only when they are on the disk.
+
+        `not_saved` names what belongs to the target and could not be read. Raises BackupError.
+        """
         name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{plan.ref.namespace}_{plan.ref.name}_{digest}.json"
         path = self.directory / name
         document = {
@@ -64,6 +72,7 @@ class Backups:
                     {"action": step.action.value, "object": str(step.ref), "body": step.body}
                     for step in plan.steps
                 ],
+                "notSaved": list(not_saved),
             },
         }
         try:
@@ -74,6 +83,22 @@ class Backups:
                 " nothing was changed, try another --backup-dir"
             ) from error
         return str(path)
+
+
+def read(path: Path) -> str:
+    """The text of a backup. Raises RestoreError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise RestoreError(f"{path} is larger than {LIMIT >> 20} MiB: that is no backup")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise RestoreError(
+            f"cannot read {path}: {error.strerror or error}; unstick says where it saved"
+        ) from error
+    except ValueError:
+        raise RestoreError(f"{path} is not text; name a file that unstick saved") from None
 
 
 def _complete(item: Object) -> Mapping[str, object]:

@@ -169,14 +169,28 @@ class Case:
         )
 
 
-def claims_of(vm: Object) -> tuple[str, ...]:
-    """Names of the PVCs that the VM's spec lists, directly or through a DataVolume."""
+_CLAIMS = (
+    ("persistentVolumeClaim", "claimName"),
+    ("dataVolume", "name"),
+    ("ephemeral", "persistentVolumeClaim", "claimName"),
+    ("memoryDump", "claimName"),
+    ("claimName",),  # a utility volume
+)
+"""Where a volume names its PVC; a DataVolume and its PVC have the same name."""
+
+
+def claims_of(machine: Object) -> tuple[str, ...]:
+    """Names of the PVCs that the spec of a VM, or of a VMI, lists, also through a DataVolume."""
+    where = ("spec", "template", "spec") if machine.ref.kind is VM else ("spec",)
     names = []
-    for volume in vm.mappings("spec", "template", "spec", "volumes"):
-        for field, key in (("persistentVolumeClaim", "claimName"), ("dataVolume", "name")):
-            source = volume.get(field)
-            if isinstance(source, Mapping) and source.get(key):
-                names.append(str(source[key]))
+    for field in ("volumes", "utilityVolumes"):
+        for volume in machine.mappings(*where, field):
+            for path in _CLAIMS:
+                value: object = volume
+                for key in path:
+                    value = value.get(key) if isinstance(value, Mapping) else None
+                if value:
+                    names.append(str(value))
     return tuple(dict.fromkeys(names))
 
 

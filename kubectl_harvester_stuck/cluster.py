@@ -1,4 +1,4 @@
-"""The Kubernetes API as this program uses it: read, ask, dry-run, patch, delete a pod.
+"""The Kubernetes API as this program uses it: read, ask, dry-run, patch, delete a pod, create.
 
 Fixed paths, no discovery. Errors are told apart by HTTP status, never by text; only a 404 on an
 object is absence. Nothing here decides anything.
@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck.errors import ApiError, UnreachableError
-from kubectl_harvester_stuck.kinds import POD, REPORT
+from kubectl_harvester_stuck.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.model import Action, Ref, Step
 from kubectl_harvester_stuck.source import Selection
 
@@ -158,6 +158,23 @@ class Cluster:
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=step.body,
             content_type="application/merge-patch+json",
+        )
+
+    def create(
+        self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Mapping[str, Any]:
+        """Create the object and return it; with `dry_run` everything happens but the change.
+
+        Raises ApiError with the server's words, UnreachableError when it may have happened.
+        """
+        if not (kind.namespaced and namespace):
+            raise ValueError(f"{kind.kind} is created in a namespace")
+        query = [("dryRun", "All")] if dry_run else []
+        return self._ask(
+            "POST",
+            kind.path(namespace),
+            query=[*query, ("fieldManager", FIELD_MANAGER)],
+            body=body,
         )
 
     def log(self, pod: Ref) -> str:

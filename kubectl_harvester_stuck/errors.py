@@ -118,3 +118,7 @@ class DumpError(StuckError):
 
 class JournalError(StuckError):
     """The journal cannot be written or read; what it cannot tell first is not sent."""
+
+
+class RestoreError(StuckError):
+    """A file from which no VM can be made again."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from kubectl_harvester_stuck import ask, finalizers, leftovers, read
+from kubectl_harvester_stuck import ask, finalizers, keep, leftovers, read, secrets
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.change import Change, Who, event
@@ -61,6 +61,13 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+class Teller(Protocol):
+    """Who hears what is being waited for."""
+
+    def tell(self, text: str) -> None:
+        """Say what is being waited for."""
+
+
 class Operator(Protocol):
     """The person, or the flags that speak for them."""
 
@@ -77,8 +84,13 @@ class Operator(Protocol):
 class Archive(Protocol):
     """Where objects are saved before they are changed."""
 
-    def save(self, plan: Plan, objects: Sequence[Object], digest: str) -> str:
-        """Save and sync; returns the place. Raises BackupError."""
+    def save(
+        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+    ) -> str:
+        """Save and sync, with the names of what could not be read; returns the place.
+
+        Raises BackupError.
+        """
 
 
 class Journal(Protocol):
@@ -189,7 +201,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
     with (
-        _patient_interrupt(desk.operator) as interrupted,
+        patient_interrupt(desk.operator) as interrupted,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         ends = list(pool.map(release, plans))
@@ -241,9 +253,15 @@ def _release(
     again = ask.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
-    saved = [item for item in (case.vm, case.vmi, *case.pods) if item is not None]
-    backup = desk.archive.save(again, saved, run.digest)
-    outcome = Outcome(plan, Result.UNKNOWN, backup=backup)
+    saved = keep.of_plan(case, again)
+    disks, not_saved = keep.disks(desk.cluster, case)
+    backup = desk.archive.save(again, (*saved, *disks), run.digest, not_saved)
+    outcome = Outcome(
+        plan,
+        Result.UNKNOWN,
+        backup=backup,
+        private=any(secrets.are_in(item.body) for item in saved),
+    )
     current: Plan | None = again
     while current is not None:
         step = current.steps[0]
@@ -444,7 +462,7 @@ def _is_there(cluster: Cluster, ref: Ref, uid: str) -> bool:
 
 
 @contextmanager
-def _patient_interrupt(operator: Operator) -> Iterator[Callable[[], bool]]:
+def patient_interrupt(operator: Teller) -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C wait until the request in flight has been answered and told.
 
     Yields a function that says whether it was pressed. Signals can only be handled in the main

@@ -151,6 +151,7 @@ USB_DEVICE = Kind(
 )
 API_SERVICE = Kind("APIService", "apiregistration.k8s.io", "v1", "apiservices", namespaced=False)
 UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=True)
+SECRET = Kind("Secret", "", "v1", "secrets", metadata_only=True)
 SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
 
 # What a user may type for the two kinds that can be stuck, as kubectl accepts it.

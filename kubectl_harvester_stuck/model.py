@@ -458,6 +458,8 @@ class Outcome:
     reason: str = ""
     backup: str | None = None
     leftovers: tuple[str, ...] = ()
+    private: bool = False
+    """Whether the backup holds secrets of the guest."""
 
     @property
     def changed(self) -> bool:

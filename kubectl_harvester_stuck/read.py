@@ -106,6 +106,22 @@ def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
     return reader.snapshot()
 
 
+def before_restore(cluster: Cluster, ref: Ref, claims: Iterable[str]) -> ClusterSnapshot:
+    """Everything that making the VM `ref` again depends on.
+
+    Raises UnreachableError when the API server is.
+    """
+    reader = _Reader(cluster)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        reader.read(
+            pool,
+            {Ref(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
+            | {Ref(ref.namespace, name, PVC) for name in claims},
+            [Selection(kind, ref.namespace) for kind in (POD, VM, VMI)],
+        )
+    return reader.snapshot()
+
+
 def _depth(namespaces: list[str]) -> list[Selection]:
     """What a diagnosis reads: the same lists, however many targets there are."""
     return [

@@ -13,6 +13,7 @@ from kubectl_harvester_stuck.errors import RefusedError
 from kubectl_harvester_stuck.model import Plan
 from kubectl_harvester_stuck.render import people
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.restore import Proposal
 
 QUIET = 2.0
 """Seconds before anything is said of progress."""
@@ -79,8 +80,20 @@ class Terminal:
             self._ask([plan for plan in plans if not plan.refusals])
         self._started = time.monotonic()
 
+    def agree(self, proposal: Proposal) -> None:
+        """Show the VM that would be made and ask. Raises RefusedError on anything but a yes."""
+        self.clear()
+        sys.stderr.write(people.proposal(proposal, self._where))
+        sys.stderr.flush()
+        if not self._yes:
+            self._type(proposal.backup.ref.key, "--yes")
+        self._started = time.monotonic()
+
     def _ask(self, plans: Sequence[Plan]) -> None:
         wanted = plans[0].ref.key if len(plans) == 1 else f"{len(plans)} {self._where.context}"
+        self._type(wanted, "--confirm DIGEST")
+
+    def _type(self, wanted: str, otherwise: str) -> None:
         sys.stderr.write(f"To go ahead, type {people.safe(wanted)}: ")
         sys.stderr.flush()
         try:
@@ -91,7 +104,7 @@ class Terminal:
             sys.stderr.write("\n")
         if answer.strip() != wanted:
             raise RefusedError(
-                "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
+                f"not confirmed, nothing was changed; without a terminal use {otherwise}"
             )
 
 

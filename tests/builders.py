@@ -312,8 +312,9 @@ def pvc(
     *,
     annotations: Mapping[str, str] | None = None,
     owner: Mapping[str, Any] | None = None,
+    volume: str | None = None,
 ) -> Body:
-    """A PersistentVolumeClaim."""
+    """A PersistentVolumeClaim, bound to the PersistentVolume `volume`."""
     return {
         "apiVersion": "v1",
         "kind": PVC.kind,
@@ -326,8 +327,33 @@ def pvc(
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "resources": {"requests": {"storage": "1Gi"}},
+            **({"volumeName": volume} if volume else {}),
         },
     }
+
+
+def volume(name: str) -> Body:
+    """A PersistentVolume."""
+    return {
+        "apiVersion": "v1",
+        "kind": PV.kind,
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "capacity": {"storage": "1Gi"},
+            "csi": {"driver": "driver.longhorn.io", "volumeHandle": name},
+        },
+    }
+
+
+def with_disks(*claims: str, **more: Any) -> Body:
+    """The spec of a VM with these PVCs; `more` is for its template."""
+    disks = [
+        {"name": f"disk-{number}", "persistentVolumeClaim": {"claimName": claim}}
+        for number, claim in enumerate(claims)
+    ]
+    volumes = [*disks, *more.pop("volumes", ())]
+    return {"template": {"spec": {"domain": {"devices": {}}, **more, "volumes": volumes}}}
 
 
 def vm_backup(namespace: str, name: str, of: str, kind: str = "snapshot") -> Body:

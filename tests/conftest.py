@@ -53,7 +53,7 @@ def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
     place = World(api, tmp_path, f"team-{number}", f"node-{number}-dead", f"node-{number}-live")
     api.forget()
     yield place
-    check_patches(place.sent())
+    check_patches(place.sent(), restored=place.restored)
     api.wipe(place.namespace)
 
 

@@ -53,6 +53,7 @@ RESOURCES: dict[str, Resource] = {
         _resource("v1", "Node", "nodes", cluster=True, status=True),
         _resource("v1", "Pod", "pods", status=True),
         _resource("v1", "Event", "events"),
+        _resource("v1", "Secret", "secrets"),
         _resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims", status=True),
         _resource("v1", "PersistentVolume", "persistentvolumes", cluster=True, status=True),
         _resource("v1", "ResourceQuota", "resourcequotas", status=True),

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,15 @@ def test_every_example_in_the_help_parses(world: World, command: str) -> None:
     for words in given:
         parsed = cli.cli.commands[command].make_context(command, words[1:], resilient_parsing=False)
         assert parsed.command.name == command
+
+
+def test_every_command_in_the_readme_parses() -> None:
+    lines = re.findall(r"^\$ kubectl harvester-stuck (.+)$", README.read_text(), re.M)
+    assert len(lines) > 8
+    for line in lines:
+        command, *words = shlex.split(line.partition(" > ")[0])
+        if "--help" not in (command, *words):
+            cli.cli.commands[command].make_context(command, words, resilient_parsing=False)
 
 
 @pytest.mark.parametrize("words", [("--help",), ("list", "--help"), ("--version",)])
@@ -97,6 +107,11 @@ def test_a_list_does_not_load_the_generated_client() -> None:
         ("unstick", "vm", "web", "--dry-run=maybe"),
         ("journal", "web"),
         ("journal", "-o", "xml"),
+        ("restore",),
+        ("restore", "FILE", "-o", "wide"),
+        ("restore", "FILE", "--redact", "--yes"),
+        ("restore", "FILE", "--redact", "--dry-run=server"),
+        ("restore", "FILE", "--redact", "-o", "name"),
     ],
     ids=" ".join,
 )
@@ -160,6 +175,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
         " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
         " --backup-dir",
+        "restore": "-o --output --dry-run -y --yes --redact",
     }
     for name, flags in own.items():
         known = {flag for param in cli.cli.commands[name].params for flag in param.opts}

@@ -54,7 +54,8 @@ class ApiServer(Protocol):
     def wipe(self, namespace: str) -> None: ...
     def recorded(self) -> list[Recorded]: ...
     def forget(self) -> None: ...
-    def deny_updates(self, resource_plural: str, message: str, *, namespace: str) -> Handle: ...
+    def deny_updates(self, resource_plural: str, message: str, *, namespace: str,
+                     operations: tuple[str, ...] = ("UPDATE",)) -> Handle: ...  # fmt: skip
     def break_webhook(self, resource_plural: str, namespace: str) -> Handle: ...
     def stop_apiserver(self) -> None: ...
     def start_apiserver(self) -> None: ...
@@ -103,6 +104,8 @@ class World:
     """Name of the node that loses its power."""
     live: str
     _namespaces: set[str] = field(default_factory=set)
+    restored: bool = False
+    """Whether `restore` was run, the only command that may create a VM."""
 
     # The cluster
 
@@ -245,6 +248,7 @@ class World:
         environ: Mapping[str, str] | None = None,
     ) -> Run:
         """The program in this process, as the console script runs it."""
+        self.restored |= arguments[:1] == ("restore",)
         out, err = io.StringIO(), io.StringIO()
         reader = Answers(stdin) if isinstance(stdin, str) else stdin
         status: Any = None
@@ -310,11 +314,22 @@ def acting_before(sent: str, act: Callable[[], object]) -> Iterator[None]:
     assert not left, f"nothing was sent to {sent}"
 
 
-def check_patches(requests: list[Recorded]) -> int:
+def check_patches(requests: list[Recorded], *, restored: bool = False) -> int:
     """Every merge patch locks uid and resourceVersion and holds the list that remains.
 
-    Returns how many there were.
+    A VM is created by `restore` alone: powered off, and without what is the server's own.
+    Returns how many patches there were.
     """
+    for request in requests:
+        if request.method == "POST" and re.search("/kubevirt.io/", request.path):
+            assert restored, request.path
+            assert re.search("/virtualmachines[?]", request.path)
+            assert request.body["spec"]["runStrategy"] == "Halted"
+            assert "running" not in request.body["spec"]
+            assert set(request.body) == {"apiVersion", "kind", "metadata", "spec"}
+            own = {"uid", "resourceVersion", "finalizers", "ownerReferences", "deletionTimestamp"}
+            assert not own & set(request.body["metadata"])
+        assert request.method in ("POST", "PATCH", "DELETE")
     patches = [request for request in requests if request.method == "PATCH"]
     for request in patches:
         assert set(request.body) == {"metadata"}, request.body

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.restore import Restoration
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 DOCUMENTS = ("json", "yaml")
@@ -75,6 +76,16 @@ def carried(
     if output == "name":
         return "".join(f"{name}\n" for name in dict.fromkeys(item.name for item in items))
     return people.carried(items, wide=output == "wide", headers=headers)
+
+
+def restoration(done: Restoration, output: str, where: Invocation) -> str:
+    """The answer of `restore`, dry or not."""
+    if output in DOCUMENTS:
+        return structured.dump(structured.restoration(done, where), output)
+    if output == "name":
+        ref = done.proposal.backup.ref
+        return f"{ref.kind.full_name}/{ref.name}\n" if people.is_made(done) else ""
+    return people.restoration(done, where)
 
 
 def run(done: Run, output: str, where: Invocation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 
@@ -28,3 +29,13 @@ class Invocation:
         kind = "vm" if ref.kind is VM else "vmi"
         words = (*PROGRAM, "unstick", kind, ref.name, "-n", ref.namespace)
         return shlex.join((*words, *self.connection, *self.options, *more))
+
+    def restore(self, file: str, *more: str) -> str:
+        """The command that makes a VM again from its backup, as it would be typed."""
+        return shlex.join((*PROGRAM, "restore", file, *self.connection, *more))
+
+    def run_again(self, ref: Ref, strategy: str) -> str:
+        """The command of kubectl that gives a VM its runStrategy back."""
+        patch = json.dumps({"spec": {"runStrategy": strategy}}, separators=(",", ":"))
+        words = ("kubectl", "patch", VM.full_name, ref.name, "-n", ref.namespace)
+        return shlex.join((*words, *self.connection, "--type=merge", "-p", patch))

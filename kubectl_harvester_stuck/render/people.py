@@ -20,6 +20,7 @@ from kubectl_harvester_stuck.model import (
     Action,
     Advice,
     Diagnosis,
+    GuardResult,
     Link,
     Listing,
     Missing,
@@ -29,14 +30,18 @@ from kubectl_harvester_stuck.model import (
     Result,
     Step,
     Target,
+    Verdict,
     parse_time,
 )
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.restore import End
+from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.restore import Proposal, Restoration
 
 WIDTH = 80
 
@@ -466,6 +471,72 @@ def names(done: Run) -> str:
     wanted = (Result.GONE, Result.FREED, Result.PLANNED)
     released = [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
     return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in released)
+
+
+def private(done: Run, where: Invocation) -> str:
+    """A warning where a backup holds secrets of a guest, once for the whole run."""
+    held = [outcome.backup for outcome in done.outcomes if outcome.private and outcome.backup]
+    if not held:
+        return ""
+    # The path may be long; the command stays in one piece, so that it can be pasted.
+    return (
+        "Warning: the backup holds cloud-init data, which can be secret; keep it to yourself.\n"
+        f"To share it: {safe(where.restore(held[0], '--redact'))}\n"
+    )
+
+
+def proposal(item: Proposal, where: Invocation) -> str:
+    """The VM that would be made: where, which, and what of it; its secrets are not shown."""
+    import yaml
+
+    lines = [f"{item.backup.ref}: would be created, powered off"]
+    if item.backup.taken_at:
+        lines.append(f"  from the backup of {item.backup.taken_at}")
+    for line in (*item.changes, *(f"warning: {text}" for text in item.warnings)):
+        lines += _wrap(line, "  ")
+    shown = redacted(item.body)
+    if shown != item.body:
+        lines += _wrap("its secrets are not shown below; it gets them as they were saved", "  ")
+    body = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    lines += ["", *body.splitlines(), ""]
+    return _where(where) + "".join(f"{safe(line)}\n" for line in lines)
+
+
+def restoration(done: Restoration, where: Invocation) -> str:
+    """How `restore` ended."""
+    item = done.proposal
+    ref = item.backup.ref
+    if done.end is End.PLANNED:
+        checks = [line for check in item.checks for line in _check(check)]
+        return proposal(item, where) + "".join(f"{safe(line)}\n" for line in checks)
+    lines = [f"{ref}: {_ENDS[done.end]}"]
+    if done.reason:
+        lines += _wrap(done.reason, "  ")
+    lines += [line for check in item.refusals for line in _check(check)]
+    for text in item.warnings:
+        lines += _wrap(f"warning: {text}", "  ")
+    if is_made(done) and item.backup.run_strategy not in ("", "Halted"):
+        lines += ["  Once nothing else can run its guest, it runs as before with:"]
+        lines += [f"    {where.run_again(ref, item.backup.run_strategy)}"]
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+_ENDS = {
+    End.CREATED: "created, powered off",
+    End.REFUSED: "refused, nothing was created",
+    End.DENIED: "denied by the API server, nothing was created",
+    End.UNKNOWN: "UNKNOWN: it may have been created, look at it before anything else",
+}
+
+
+def _check(check: GuardResult) -> list[str]:
+    mark = "" if check.verdict is Verdict.REFUSE else f" {check.verdict.value},"
+    return _wrap(f"{check.guard}:{mark} {check.reason}", "  ")
+
+
+def is_made(done: Restoration) -> bool:
+    """Whether the VM is there, or would be."""
+    return done.end in (End.CREATED, End.PLANNED)
 
 
 def _where(where: Invocation) -> str:

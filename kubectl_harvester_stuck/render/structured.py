@@ -23,15 +23,17 @@ from kubectl_harvester_stuck.model import (
 )
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.people import next_steps
+from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.restore import Restoration
 
 SCHEMAS = {
     name: f"harvester-stuck/{name}/v1"
-    for name in ("list", "diagnosis", "unstick", "finalizers", "journal")
+    for name in ("list", "diagnosis", "unstick", "restore", "finalizers", "journal")
 }
 
 Document = dict[str, Any]
@@ -71,6 +73,27 @@ def run(done: Run, where: Invocation) -> Document:
             for failure in done.failures
         ],
         "incomplete": [_missing(item) for item in done.missing],
+    }
+
+
+def restoration(done: Restoration, where: Invocation) -> Document:
+    """`restore`. Cloud-init data stays in the backup; it is not printed."""
+    proposal = done.proposal
+    return {
+        "schema": SCHEMAS["restore"],
+        "context": where.context,
+        "server": where.server,
+        "items": [
+            {
+                "target": {**_ref(proposal.backup.ref), "uid": done.uid},
+                "outcome": done.end.value,
+                "reason": done.reason,
+                "checks": [_guard(check) for check in proposal.checks],
+                "changes": list(proposal.changes),
+                "warnings": list(proposal.warnings),
+                "body": redacted(proposal.body),
+            }
+        ],
     }
 
 

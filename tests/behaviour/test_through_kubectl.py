@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
 from tests.builders import VM_FINALIZER
 from tests.world import QUICK, World
 
@@ -103,11 +105,33 @@ def test_a_kubeconfig_user_with_as_acts_as_that_user(
 
 
 def test_the_backup_can_be_read_by_kubectl(world: World, run: Kubectl) -> None:
-    world.delete(world.vm())
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    world.delete(world.vm(spec=builders.with_disks("disk-root")))
     saved = world.unstick("--yes").item["backup"]
     read = run("create", "--dry-run=client", "--validate=false", "-o", "name", "-f", saved)
     assert read.returncode == 0, read.stderr
-    assert read.stdout == "virtualmachine.kubevirt.io/web\n"
+    assert read.stdout == "virtualmachine.kubevirt.io/web\npersistentvolumeclaim/disk-root\n"
+
+
+def test_a_vm_is_restored_and_runs_as_before_with_the_command_that_is_printed(
+    world: World, run: Kubectl
+) -> None:
+    machine = world.delete(world.vm())
+    saved = world.unstick("--yes").item["backup"]
+    world.restored = True
+    made = run("harvester-stuck", "restore", saved, "--yes")
+    assert made.returncode == 0, made.stderr
+    found = world.now(machine)
+    assert found is not None
+    assert found["spec"]["runStrategy"] == "Halted"
+    (line,) = [line for line in made.stdout.splitlines() if "kubectl patch" in line]
+    program, *words = shlex.split(line)
+    assert program == "kubectl"
+    started = run(*words)
+    assert started.returncode == 0, started.stderr
+    found = world.now(machine)
+    assert found is not None
+    assert found["spec"] == machine["spec"]
 
 
 def test_python_m_is_the_same_program(world: World) -> None:

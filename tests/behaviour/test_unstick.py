@@ -48,6 +48,48 @@ def test_a_deleted_vm_without_instance_is_released(world: World) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_the_disks_are_saved_with_the_vm(world: World) -> None:
+    volume = builders.volume(f"pv-{world.namespace}")
+    world.create(volume)
+    claim = world.create(
+        builders.pvc(world.namespace, "disk-root", volume=volume["metadata"]["name"])
+    )
+    ticked = world.create(builders.pvc(world.namespace, "disk-ticked"))
+    disks = {"harvesterhci.io/removedPersistentVolumeClaims": "disk-ticked,disk-gone,"}
+    world.delete(world.vm("web", annotations=disks, spec=builders.with_disks("disk-root")))
+    saved = world.backup(world.unstick("--yes"))
+    assert [(item["kind"], item["metadata"]["name"]) for item in saved["items"]] == [
+        ("VirtualMachine", "web"),
+        ("PersistentVolumeClaim", "disk-root"),
+        ("PersistentVolume", volume["metadata"]["name"]),
+        ("PersistentVolumeClaim", "disk-ticked"),
+    ]
+    uids = [item["metadata"]["uid"] for item in saved["items"] if item["kind"].endswith("Claim")]
+    assert uids == [claim["metadata"]["uid"], ticked["metadata"]["uid"]]
+    assert saved["release"]["notSaved"] == []
+
+
+def test_a_disk_that_cannot_be_read_is_named_and_stops_nothing(world: World) -> None:
+    volume = builders.volume(f"pv-{world.namespace}")
+    world.create(volume)
+    world.create(builders.pvc(world.namespace, "disk-root", volume=volume["metadata"]["name"]))
+    machine = world.delete(world.vm(spec=builders.with_disks("disk-root")))
+    _grant(
+        world,
+        "bob",
+        (["kubevirt.io"], ["*"], ["*"]),
+        ([""], ["pods", "persistentvolumeclaims"], ["*"]),
+    )
+    run = world.unstick("--yes", user="bob")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert world.now(machine) is None
+    saved = world.backup(run)
+    assert {item["kind"] for item in saved["items"]} == {"VirtualMachine", "PersistentVolumeClaim"}
+    (missed,) = saved["release"]["notSaved"]
+    assert f"PersistentVolume {volume['metadata']['name']}" in missed
+    assert "Forbidden" in missed
+
+
 def test_a_vm_that_lives_is_refused(world: World) -> None:
     machine = world.vm()
     run = world.unstick("--yes")
@@ -450,16 +492,23 @@ def test_the_pod_of_a_hotplugged_volume_goes_with_the_guest(world: World) -> Non
         f"pods/{launcher['metadata']['name']}",
         "pods/hp-volume-abcde",
     ]
+    saved = {item["metadata"]["name"] for item in world.backup(run)["items"]}
+    assert saved == {"web", launcher["metadata"]["name"], "hp-volume-abcde"}
     # The other one is not being deleted, so it is left to the garbage collector.
     assert world.now(other) is not None
 
 
-def test_a_vmi_alone_is_released(world: World) -> None:
+def test_a_vmi_alone_is_released_and_its_disks_are_saved(world: World) -> None:
     world.live_node()
-    instance = world.delete(world.vmi(None, node=world.live, phase="Failed"))
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    volume = {"name": "root", "persistentVolumeClaim": {"claimName": "disk-root"}}
+    made = world.vmi(None, node=world.live, phase="Failed", spec={"volumes": [volume]})
+    instance = world.delete(made)
     run = world.unstick("vmi", "web", "--yes")
     assert run.status is ExitStatus.OK, run.out + run.err
     assert world.now(instance) is None
+    saved = [item["kind"] for item in world.backup(run)["items"]]
+    assert saved == ["VirtualMachineInstance", "PersistentVolumeClaim"]
 
 
 def test_both_spellings_of_the_vmi_finalizer_are_known(world: World) -> None:

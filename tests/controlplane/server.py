@@ -325,8 +325,12 @@ class ControlPlane:
         *,
         webhook: str = "validator.harvesterhci.io",
         namespace: str,
+        operations: tuple[str, ...] = ("UPDATE",),
     ) -> Admission:
-        """Deny UPDATE of a resource and its status in `namespace`, with `message`."""
+        """Deny UPDATE of a resource and its status in `namespace`, with `message`.
+
+        Or whatever else `operations` names.
+        """
         if self._denying is None:
             self._denying = DenyingServer(self._dir / "apiserver.crt", self._dir / "apiserver.key")
         path = f"/{secrets.token_hex(4)}"
@@ -335,7 +339,7 @@ class ControlPlane:
             "url": self._denying.url(path),
             "caBundle": base64.b64encode(self.ca_data or b"").decode(),
         }
-        return self._register(resource_plural, namespace, webhook, client, message)
+        return self._register(resource_plural, namespace, webhook, client, message, operations)
 
     def break_webhook(
         self,
@@ -428,7 +432,13 @@ class ControlPlane:
             self._expect("PUT", f"{path}/finalize", namespace | {"spec": {"finalizers": []}})
 
     def _register(
-        self, plural: str, namespace: str, webhook: str, client: dict[str, Any], words: str
+        self,
+        plural: str,
+        namespace: str,
+        webhook: str,
+        client: dict[str, Any],
+        words: str,
+        operations: tuple[str, ...] = ("UPDATE",),
     ) -> Admission:
         """Register a webhook and wait until its answer contains `words`."""
         everywhere = {"apiGroups": ["*"], "apiVersions": ["*"]}
@@ -446,7 +456,7 @@ class ControlPlane:
                     "rules": [
                         {
                             **everywhere,
-                            "operations": ["UPDATE"],
+                            "operations": list(operations),
                             "resources": [plural, f"{plural}/status"],
                         },
                         # The dry run with which `in_force` sees whether the webhook is asked.

@@ -243,9 +243,11 @@ class Simulator:
         namespace: str | None = None,
         code: int = 422,
         reason: str = "Invalid",
+        operations: tuple[str, ...] = ("UPDATE",),
     ) -> Handle:
         """Let a webhook deny each update of a resource and of its status, dry runs included.
 
+        Or whatever else `operations` names.
         Code and reason are what the webhook says, and Harvester's say 422 and Invalid; for one
         that says neither the server makes it 400 without a reason.
         """
@@ -253,7 +255,7 @@ class Simulator:
             Webhook(
                 resource_plural,
                 namespace,
-                ("UPDATE",),
+                operations,
                 lambda: denial(webhook, message, code, reason),
             )
         )

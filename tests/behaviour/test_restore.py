@@ -1,0 +1,680 @@
+"""`restore`, on the simulated and on the real API server: released, and made again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus, UnreachableError
+from tests import builders
+from tests.behaviour.test_unstick import _grant as grant
+from tests.builders import VM_FINALIZER
+from tests.world import QUICK, Answers, Body, Run, World, is_dry_run
+
+SECRET = "correct horse battery staple"
+CLOUD_INIT = {
+    "name": "cloudinit",
+    "cloudInitNoCloud": {
+        "userData": f"#cloud-config\npassword: {SECRET}\n",
+        "secretRef": {"name": "web-cloud-init"},
+    },
+}
+NETWORK = {
+    "interfaces": [{"name": "default", "macAddress": "52:54:00:12:34:56", "bridge": {}}],
+    "disks": [{"name": "disk-0", "disk": {"bus": "virtio"}, "bootOrder": 1}],
+}
+ANNOTATIONS = {
+    "harvesterhci.io/removedPersistentVolumeClaims": "",
+    "harvesterhci.io/volumeClaimTemplates": '[{"metadata":{"name":"disk-root"}}]',
+    "harvesterhci.io/mac-address": '{"default":"52:54:00:12:34:56"}',
+}
+
+
+def machine(world: World, **more: Any) -> Body:
+    """A VM with a disk, a MAC address and cloud-init data."""
+    spec = builders.with_disks(
+        "disk-root",
+        domain={"devices": NETWORK},
+        networks=[{"name": "default", "multus": {"networkName": "default/vlan1"}}],
+        volumes=[CLOUD_INIT],
+    )
+    return world.vm("web", annotations=ANNOTATIONS, spec={**spec, **more})
+
+
+def released(world: World, **more: Any) -> tuple[Body, str]:
+    """The VM as it stood, and the backup from which it can be made again."""
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    found = world.delete(machine(world, **more))
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert world.now(found) is None
+    world.api.forget()
+    return found, run.item["backup"]
+
+
+def restore(world: World, backup: str, *more: str, **settings: Any) -> Run:
+    return world.run("restore", backup, "-o", "json", *more, **settings)
+
+
+def verdicts(run: Run) -> dict[str, str]:
+    return {check["id"]: check["result"] for check in run.item["checks"]}
+
+
+def reason(run: Run, check: str) -> str:
+    (found,) = [item["reason"] for item in run.item["checks"] if item["id"] == check]
+    return str(found)
+
+
+def refused_by(world: World, backup: str, check: str, verdict: str = "refuse") -> str:
+    """The only check that does not pass; nothing was sent, also no dry run."""
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.REFUSED, run.out + run.err
+    assert run.item["outcome"] == "refused"
+    others = {name: said for name, said in verdicts(run).items() if said != "pass"}
+    assert others == {check: verdict}
+    assert world.changes() == []
+    assert not any(is_dry_run(item) for item in world.api.recorded())
+    return reason(run, check)
+
+
+def test_a_released_vm_is_back_powered_off_with_the_same_spec(world: World) -> None:
+    before, backup = released(world)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "created"
+    after = world.now(before)
+    assert after is not None
+    assert SECRET in json.dumps(after["spec"])
+    assert run.item["target"]["uid"] == after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["spec"] == {**before["spec"], "runStrategy": "Halted"}
+    assert before["spec"]["runStrategy"] == "RerunOnFailure"
+    assert "finalizers" not in after["metadata"]
+    assert "deletionTimestamp" not in after["metadata"]
+    kept = dict(ANNOTATIONS)
+    del kept["harvesterhci.io/removedPersistentVolumeClaims"]
+    assert after["metadata"]["annotations"] == kept
+    assert not after.get("status")
+    assert world.changes() == [("POST", f"{world.namespace}/virtualmachines")]
+
+
+def test_a_second_restore_is_refused(world: World) -> None:
+    before, backup = released(world)
+    assert restore(world, backup, "--yes").status is ExitStatus.OK
+    again = world.now(before)
+    world.api.forget()
+    assert "exists" in refused_by(world, backup, "name-free")
+    assert world.now(before) == again
+
+
+def test_the_deprecated_running_becomes_a_run_strategy(world: World) -> None:
+    spec = {"running": True, "runStrategy": None}
+    before, backup = released(world, **spec)
+    assert before["spec"]["running"] is True
+    run = world.run("restore", backup, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    after = world.now(before)
+    assert after is not None
+    assert "running" not in after["spec"]
+    assert after["spec"]["runStrategy"] == "Halted"
+    (command,) = [line for line in run.out.splitlines() if "kubectl patch" in line]
+    assert '{"spec":{"runStrategy":"Always"}}' in shlex.split(command)
+
+
+def test_a_disk_that_is_gone_is_named(world: World) -> None:
+    _, backup = released(world)
+    gone(world, "disk-root")
+    assert "PersistentVolumeClaim disk-root is gone" in refused_by(world, backup, "disks-there")
+
+
+def test_another_disk_of_the_same_name_is_not_taken(world: World) -> None:
+    _, backup = released(world)
+    gone(world, "disk-root")
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    world.api.forget()
+    assert "another disk of the same name" in refused_by(world, backup, "disks-there")
+
+
+def gone(world: World, claim: str) -> None:
+    """Delete a PVC; the real server keeps it for its finalizer."""
+    path = f"/api/v1/namespaces/{world.namespace}/persistentvolumeclaims/{claim}"
+    merge = "application/merge-patch+json"
+    world.api.request("DELETE", path)
+    world.api.request("PATCH", path, {"metadata": {"finalizers": None}}, content_type=merge)
+    assert world.api.request("GET", path)[0] == 404
+    world.api.forget()
+
+
+def test_a_disk_that_is_being_deleted_is_no_disk(world: World) -> None:
+    _, backup = released(world)
+    path = f"/api/v1/namespaces/{world.namespace}/persistentvolumeclaims/disk-root"
+    held = {"metadata": {"finalizers": ["example.com/held"]}}
+    merge = "application/merge-patch+json"
+    assert world.api.request("PATCH", path, held, content_type=merge)[0] == 200
+    world.api.request("DELETE", path)
+    world.api.forget()
+    assert "is being deleted" in refused_by(world, backup, "disks-there")
+
+
+def test_a_disk_that_another_vm_uses_is_named_with_it(world: World) -> None:
+    _, backup = released(world)
+    world.vm("db", spec=builders.with_disks("disk-other", "disk-root"))
+    world.api.forget()
+    words = refused_by(world, backup, "disks-free")
+    assert words == (
+        f"PersistentVolumeClaim disk-root is used by VirtualMachine {world.namespace}/db"
+    )
+
+
+def test_a_disk_that_another_guest_uses_is_named_with_it(world: World) -> None:
+    _, backup = released(world)
+    volume = {"name": "root", "persistentVolumeClaim": {"claimName": "disk-root"}}
+    world.vmi(None, "db", spec={"volumes": [volume]})
+    world.api.forget()
+    assert f"VirtualMachineInstance {world.namespace}/db" in refused_by(world, backup, "disks-free")
+
+
+def test_an_instance_of_that_name_would_be_adopted(world: World) -> None:
+    _, backup = released(world)
+    world.vmi(None)
+    world.api.forget()
+    assert "would adopt it" in refused_by(world, backup, "instance-gone")
+
+
+def test_a_pod_that_may_still_run_the_guest_is_named(world: World) -> None:
+    _, backup = released(world)
+    owner = builders.stored(builders.vmi(world.namespace, "web", world.dead))
+    pod = world.pod(owner)
+    world.api.forget()
+    words = refused_by(world, backup, "guest-stopped")
+    assert pod["metadata"]["name"] in words
+    assert world.dead in words
+
+
+def test_a_pod_whose_containers_have_ended_refuses_nothing(world: World) -> None:
+    _, backup = released(world)
+    owner = builders.stored(builders.vmi(world.namespace, "web", world.dead))
+    world.pod(owner, terminated=True)
+    assert restore(world, backup, "--yes").item["outcome"] == "created"
+
+
+READS = (["kubevirt.io"], ["*"], ["get", "list"])
+DISKS = ([""], ["pods", "persistentvolumeclaims", "secrets"], ["get", "list"])
+
+
+def test_a_user_who_may_not_create_is_refused_before_anything_is_sent(world: World) -> None:
+    _, backup = released(world)
+    grant(world, "alice", READS, DISKS)
+    world.api.forget()
+    run = restore(world, backup, "--yes", user="alice")
+    assert run.status is ExitStatus.REFUSED
+    assert verdicts(run)["permitted"] == "refuse"
+    assert "create virtualmachines.kubevirt.io" in reason(run, "permitted")
+    assert not any("/virtualmachines?" in item.path and item.method == "POST"
+                   for item in world.api.recorded())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "check"),
+    [("persistentvolumeclaims", "disks-there"), ("pods", "guest-stopped")],
+)
+def test_what_may_not_be_read_is_unknown_and_refuses(
+    world: World, forbidden: str, check: str
+) -> None:
+    _, backup = released(world)
+    resources = [name for name in DISKS[1] if name != forbidden]
+    grant(world, "alice", (["kubevirt.io"], ["*"], ["*"]), ([""], resources, ["get", "list"]))
+    world.api.forget()
+    run = restore(world, backup, "--yes", user="alice")
+    assert run.status is ExitStatus.REFUSED
+    others = {name: said for name, said in verdicts(run).items() if said != "pass"}
+    assert others == {check: "unknown"}
+    assert forbidden in reason(run, check)
+    assert world.changes() == []
+
+
+def test_other_vms_that_may_not_be_listed_are_unknown(world: World) -> None:
+    _, backup = released(world)
+    grant(world, "alice", (["kubevirt.io"], ["*"], ["get", "create"]), DISKS)
+    run = restore(world, backup, "--yes", user="alice")
+    assert run.status is ExitStatus.REFUSED
+    assert verdicts(run)["disks-free"] == "unknown"
+    assert world.changes() == []
+
+
+def test_a_webhooks_denial_is_shown_with_its_cure(world: World) -> None:
+    before, backup = released(world)
+    words = "PVC disk-root is already used by other VM, please use a shareable RWX volume."
+    denial = world.api.deny_updates(
+        "virtualmachines", words, namespace=world.namespace, operations=("CREATE",)
+    )
+    try:
+        run = restore(world, backup, "--yes")
+    finally:
+        denial.remove()
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["outcome"] == "denied"
+    assert words in reason(run, "webhooks-accept")
+    assert "another VM lists the same PVC" in reason(run, "webhooks-accept")
+    assert world.now(before) is None
+    assert world.changes() == []
+
+
+@pytest.mark.parametrize("dry_run", ["client", "server"])
+def test_a_dry_run_creates_nothing(world: World, dry_run: str) -> None:
+    before, backup = released(world)
+    run = restore(world, backup, "--dry-run", dry_run)
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert run.item["outcome"] == "planned"
+    assert set(verdicts(run).values()) == {"pass"}
+    assert ("webhooks-accept" in verdicts(run)) == (dry_run == "server")
+    assert run.item["body"]["spec"]["runStrategy"] == "Halted"
+    assert world.now(before) is None
+    assert world.changes() == []
+    asked = [item for item in world.api.recorded() if is_dry_run(item)]
+    assert len(asked) == (1 if dry_run == "server" else 0)
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "yes\n", "web\n"])
+def test_anything_but_the_full_name_confirms_nothing(world: World, answer: str) -> None:
+    before, backup = released(world)
+    run = restore(world, backup, stdin=answer)
+    assert run.status is ExitStatus.REFUSED
+    assert "--yes" in run.json["error"]["message"]
+    assert world.now(before) is None
+    assert world.changes() == []
+
+
+def test_the_preview_names_cluster_and_changes_and_the_full_name_confirms(world: World) -> None:
+    before, backup = released(world)
+    run = world.run("restore", backup, stdin=f"{world.namespace}/web\n")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert "Context test\n" in run.err
+    assert f"Server  {world.api.url}\n" in run.err
+    assert "runStrategy: Halted, was RerunOnFailure" in run.err
+    assert f"left out: finalizer {VM_FINALIZER}" in run.err
+    assert "52:54:00:12:34:56" in run.err
+    assert SECRET not in run.err + run.out
+    assert "its secrets are not shown below" in run.err
+    assert run.out.startswith(f"VirtualMachine {world.namespace}/web: created, powered off\n")
+    assert world.now(before) is not None
+
+
+def test_the_command_that_starts_it_again_is_understood(world: World) -> None:
+    before, backup = released(world)
+    run = world.run("restore", backup, "--yes")
+    (line,) = [line for line in run.out.splitlines() if "kubectl patch" in line]
+    words = shlex.split(line)
+    assert words[:3] == ["kubectl", "patch", "virtualmachine.kubevirt.io"]
+    assert json.loads(words[-1]) == {"spec": {"runStrategy": before["spec"]["runStrategy"]}}
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_it_is_looked_at_again_after_the_yes(world: World, taken: bool) -> None:
+    _, backup = released(world)
+
+    def act() -> None:
+        if taken:
+            world.vm("web")
+        else:
+            gone(world, "disk-root")
+
+    run = restore(world, backup, stdin=Answers(f"{world.namespace}/web\n", before=act))
+    assert run.status is ExitStatus.REFUSED
+    assert verdicts(run)["name-free" if taken else "disks-there"] == "refuse"
+    assert world.changes() == []
+
+
+def before_the_create(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[Callable[[], Any]], Any]
+) -> None:
+    """Let `act` stand in for the real create; it is given what creates."""
+    create = Cluster.create
+
+    def patched(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
+        if dry_run:
+            return create(self, *words, dry_run=True)
+        return act(lambda: create(self, *words))
+
+    monkeypatch.setattr(Cluster, "create", patched)
+
+
+def test_a_name_that_is_taken_at_the_last_moment_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        world.vm("web")
+        return create()
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert run.item["outcome"] == "refused"
+    assert "already exists" in run.item["reason"]
+
+
+def manifest(world: World, **spec: Any) -> Body:
+    """A VM `web` of somebody else, powered off."""
+    return builders.vm(world.namespace, "web", (), spec={"runStrategy": "Halted", **spec})
+
+
+def delete(world: World) -> None:
+    path = f"/apis/kubevirt.io/v1/namespaces/{world.namespace}/virtualmachines/web"
+    assert world.api.request("DELETE", path)[0] == 200
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_vm_that_goes_at_once_is_no_success(
+    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        answer = create()
+        delete(world)
+        if again:
+            world.create(manifest(world))
+        return answer
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert ("another one stands there" if again else "not there any more") in run.item["reason"]
+
+
+def test_a_lost_answer_takes_no_other_vm_for_this_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        world.create(manifest(world))
+        raise UnreachableError("the answer was lost")
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "unknown"
+    assert "not seen to be this one" in run.item["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome"),
+    [
+        (ApiError(504, "Timeout", "request did not complete"), ExitStatus.UNVERIFIED, "unknown"),
+        (ApiError(403, "Forbidden", "quota exceeded"), ExitStatus.REFUSED, "denied"),
+        (
+            ApiError(500, "InternalError", "failed calling webhook: no endpoints"),
+            ExitStatus.REFUSED,
+            "denied",
+        ),
+        (ZeroDivisionError("a bug"), ExitStatus.UNVERIFIED, "unknown"),
+    ],
+)
+def test_every_answer_to_the_create_is_told(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: ExitStatus,
+    outcome: str,
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        raise error
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert (run.status, run.item["outcome"]) == (status, outcome)
+    assert str(error) in run.item["reason"]
+
+
+@pytest.mark.parametrize("more", [{"runStrategy": "Always"}, {"running": True}])
+def test_a_webhook_that_would_start_it_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, more: Body
+) -> None:
+    before, backup = released(world)
+    create = Cluster.create
+
+    def started(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
+        answer = create(self, *words, dry_run=dry_run)
+        return {**answer, "spec": {**answer["spec"], **more}}
+
+    monkeypatch.setattr(Cluster, "create", started)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert "runStrategy Always" in reason(run, "webhooks-accept")
+    assert world.now(before) is None
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_no_answer_holds_cloud_init_data(world: World, output: str) -> None:
+    _, backup = released(world)
+    assert SECRET in Path(backup).read_text()
+    run = world.run("restore", backup, "--dry-run=client", "-o", output)
+    assert run.status is ExitStatus.OK
+    assert "52:54:00:12:34:56" in run.out
+    assert SECRET not in run.out + run.err
+
+
+def test_a_lost_answer_is_looked_into(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        create()
+        raise UnreachableError("the answer was lost")
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    found = world.now(before)
+    assert found is not None
+    assert run.item["target"]["uid"] == found["metadata"]["uid"]
+
+
+def test_a_lost_request_is_never_told_as_nothing_created(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = released(world)
+
+    def act(create: Callable[[], Any]) -> Any:
+        raise UnreachableError("the connection broke")
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert run.item["outcome"] == "unknown"
+    assert "the connection broke" in run.item["reason"]
+
+
+def test_a_vm_that_somebody_starts_at_once_is_no_success(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = released(world)
+    path = f"/apis/kubevirt.io/v1/namespaces/{world.namespace}/virtualmachines/web"
+
+    def act(create: Callable[[], Any]) -> Any:
+        answer = create()
+        started = {"spec": {"runStrategy": "Always"}}
+        world.api.request("PATCH", path, started, content_type="application/merge-patch+json")
+        return answer
+
+    before_the_create(monkeypatch, act)
+    run = restore(world, backup, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert "Always" in run.item["reason"]
+
+
+def test_a_secret_that_is_gone_is_a_warning(world: World) -> None:
+    _, backup = released(world)
+    run = restore(world, backup, "--dry-run=client")
+    assert run.item["warnings"] == [
+        "Secret web-cloud-init is gone: make it again before the VM is started"
+    ]
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": world.namespace, "name": "web-cloud-init"},
+    }
+    world.create(secret)
+    assert restore(world, backup, "--dry-run=client").item["warnings"] == []
+    grant(world, "alice", (["kubevirt.io"], ["*"], ["*"]), (DISKS[0], DISKS[1][:2], DISKS[2]))
+    run = restore(world, backup, "--dry-run=client", user="alice")
+    assert run.item["outcome"] == "planned"
+    assert "could not look for Secret web-cloud-init" in run.item["warnings"][0]
+
+
+def test_secrets_are_only_asked_for_their_metadata(world: World) -> None:
+    _, backup = released(world)
+    accepted: list[str] = []
+    ask = Cluster._ask
+
+    def spy(self: Cluster, method: str, path: str, **more: Any) -> Any:
+        if "/secrets/" in path:
+            accepted.append(more["accept"])
+        return ask(self, method, path, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cluster, "_ask", spy)
+        restore(world, backup, "--dry-run=client")
+    assert len(accepted) == 1
+    assert "as=PartialObjectMetadata" in accepted[0]
+
+
+def test_a_backup_of_another_server_is_said(world: World) -> None:
+    _, backup = released(world)
+    document = json.loads(Path(backup).read_text())
+    document["release"]["server"] = "https://elsewhere:6443"
+    Path(backup).write_text(json.dumps(document))
+    (first, *_) = restore(world, backup, "--dry-run=client").item["warnings"]
+    assert "https://elsewhere:6443" in first
+    assert world.api.url in first
+
+
+def test_a_disk_whose_uid_was_not_saved_is_said(world: World) -> None:
+    _, backup = released(world)
+    document = json.loads(Path(backup).read_text())
+    document["items"] = [item for item in document["items"] if item["kind"] == "VirtualMachine"]
+    Path(backup).write_text(json.dumps(document))
+    warnings = restore(world, backup, "--dry-run=client").item["warnings"]
+    assert any("uid of PersistentVolumeClaim disk-root was not saved" in line for line in warnings)
+
+
+def test_owners_are_left_out_and_said(world: World) -> None:
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    body = builders.vm(world.namespace, "web")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "fleet", "uid": "not-there"}
+    body["metadata"]["ownerReferences"] = [owner]
+    before = world.delete(world.create(body))
+    run = world.unstick("--yes")
+    done = restore(world, run.item["backup"], "--yes")
+    assert done.item["outcome"] == "created"
+    assert any("ConfigMap fleet" in line for line in done.item["changes"])
+    after = world.now(before)
+    assert after is not None
+    assert "ownerReferences" not in after["metadata"]
+
+
+def test_the_namespace_of_the_backup_is_the_only_one(world: World) -> None:
+    _, backup = released(world)
+    assert restore(world, backup, "-n", "elsewhere").status is ExitStatus.USAGE
+    done = restore(world, backup, "-n", world.namespace, "--dry-run=client")
+    assert done.status is ExitStatus.OK
+
+
+def test_the_name_is_printed_as_kubectl_does(world: World) -> None:
+    _, backup = released(world)
+    run = world.run("restore", backup, "--yes", "-o", "name")
+    assert run.out == "virtualmachine.kubevirt.io/web\n"
+    again = world.run("restore", backup, "--yes", "-o", "name")
+    assert (again.out, again.status) == ("", ExitStatus.REFUSED)
+
+
+# Secrets in backups
+
+
+def test_a_release_warns_that_the_backup_is_private(world: World) -> None:
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    world.delete(machine(world))
+    run = world.run("unstick", "vm", "web", *QUICK, "--yes", "-o", "json")
+    assert run.err.count("cloud-init data") == 1
+    (line,) = [line for line in run.err.splitlines() if "restore" in line]
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:2] == ["kubectl", "harvester-stuck"]
+    path = Path(words[3])
+    assert path == Path(run.item["backup"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    shared = world.run(*words[2:])
+    assert shared.status is ExitStatus.OK
+    assert SECRET not in shared.out
+
+
+def test_a_release_without_secrets_warns_of_nothing(world: World) -> None:
+    world.delete(world.vm())
+    assert "private" not in world.unstick("--yes").err
+
+
+def test_a_redacted_copy_holds_no_secret_and_restores_nothing(world: World) -> None:
+    world.create(builders.pvc(world.namespace, "disk-root"))
+    secret = base64.b64encode(SECRET.encode()).decode()
+    inline = {
+        "userData": f"password: {SECRET}",
+        "userDataBase64": secret,
+        "networkData": f"# {SECRET}",
+        "networkDataBase64": secret,
+    }
+    volumes = [
+        {"name": "a", "cloudInitNoCloud": inline},
+        {"name": "b", "cloudInitConfigDrive": inline},
+    ]
+    world.live_node()
+    annotations = {
+        "kubectl.kubernetes.io/last-applied-configuration": f'{{"x":"{SECRET}"}}',
+        "example.com/template": json.dumps({"volumes": volumes}),
+    }
+    vm = world.vm(annotations=annotations, spec=builders.with_disks("disk-root", volumes=volumes))
+    vmi = world.vmi(vm, node=world.live, phase="Failed", spec={"volumes": volumes})
+    body = builders.pod(
+        world.namespace, "virt-launcher-web-x7k2p", world.live, vmi, terminated=True
+    )
+    env = [{"name": "STANDALONE_VMI", "value": json.dumps(inline)}, {"name": "PW", "value": SECRET}]
+    body["spec"]["containers"][0]["env"] = env
+    pod = world.create(body)
+    world.delete(pod, gracePeriodSeconds=1)
+    world.delete(vmi)
+    world.delete(vm)
+    run = world.unstick("--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    backup = Path(run.item["backup"])
+    assert backup.read_text().count(SECRET) >= 5
+    world.api.forget()
+
+    shared = world.run("restore", str(backup), "--redact")
+    assert shared.status is ExitStatus.OK
+    assert SECRET not in shared.out
+    assert secret not in shared.out
+    assert "staple" not in shared.out
+    assert shared.json["release"]["redacted"] is True
+    assert {item["kind"] for item in shared.json["items"]} == {
+        *("VirtualMachine", "VirtualMachineInstance", "Pod", "PersistentVolumeClaim"),
+    }
+    as_yaml = world.run("restore", str(backup), "--redact", "-o", "yaml")
+    assert yaml.safe_load(as_yaml.out) == shared.json
+    assert world.api.recorded() == []
+
+    copy = world.directory / "shared.json"
+    copy.write_text(shared.out)
+    refused = world.run("restore", str(copy), "--yes")
+    assert refused.status is ExitStatus.ERROR
+    assert "redacted" in refused.err
+    assert world.changes() == []

@@ -1,0 +1,303 @@
+"""What a backup is read as, the VM that is made from it, and what a redacted copy leaves out."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubectl_harvester_stuck import backup, render, restore, secrets
+from kubectl_harvester_stuck.errors import RestoreError, StuckError
+from kubectl_harvester_stuck.kinds import PVC
+from kubectl_harvester_stuck.model import Ref, Verdict
+from kubectl_harvester_stuck.render.invocation import Invocation
+from tests import builders
+from tests.simulator import Simulator
+from tests.world import Body, World
+
+Document = dict[str, Any]
+
+
+def vm(**meta: Any) -> Body:
+    body = builders.stored(
+        builders.vm("shop", "web", spec=builders.with_disks("disk-root")),
+        deleted=builders.ago(days=1),
+    )
+    return {**body, "metadata": {**body["metadata"], **meta}}
+
+
+def document(*items: Body, **release: Any) -> Document:
+    head = {"schema": restore.SCHEMA, "server": "https://here", "takenAt": "then", **release}
+    return {"apiVersion": "v1", "kind": "List", "items": list(items), "release": head}
+
+
+def read(*items: Body, **release: Any) -> restore.Backup:
+    text = json.dumps(document(*items, **release))
+    return restore.backup_of(restore.load(text, "FILE"), "FILE")
+
+
+# The VM that is made
+
+
+def test_everything_that_is_the_servers_own_is_left_out() -> None:
+    own = {
+        "generation": 7,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "managedFields": [{"manager": "x"}],
+        "selfLink": "/x",
+        "ownerReferences": [{"kind": "ConfigMap", "name": "fleet", "uid": "x"}],
+    }
+    saved = vm(**own)
+    before = copy.deepcopy(saved)
+    body = restore.body_of(read(saved))
+    assert body == {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {**saved["spec"], "runStrategy": "Halted"},
+    }
+    assert saved == before
+
+
+def test_labels_and_annotations_are_kept_apart_from_the_mark_that_deletes_disks() -> None:
+    notes = {
+        "harvesterhci.io/removedPersistentVolumeClaims": "disk-root",
+        "harvesterhci.io/volumeClaimTemplates": "[]",
+        "harvesterhci.io/mac-address": "{}",
+    }
+    found = read(vm(labels={"team": "a"}, annotations=notes))
+    meta = restore.body_of(found)["metadata"]
+    del notes["harvesterhci.io/removedPersistentVolumeClaims"]
+    assert meta["annotations"] == notes
+    assert meta["labels"] == {"team": "a"}
+    assert "left out: the mark that disk-root are deleted with the VM" in restore.changes(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "was"),
+    [
+        ({"runStrategy": "Manual"}, "Manual"),
+        ({"running": True}, "Always"),
+        ({"running": False}, "Halted"),
+        ({"runStrategy": "Halted"}, "Halted"),
+        ({}, ""),
+        ({"runStrategy": 7}, ""),
+    ],
+)
+def test_however_it_ran_it_comes_back_powered_off(spec: Body, was: str) -> None:
+    found = read({**vm(), "spec": spec})
+    assert found.run_strategy == was
+    assert restore.body_of(found)["spec"] == {"runStrategy": "Halted"}
+
+
+def test_every_place_that_names_a_disk_is_looked_at() -> None:
+    volumes = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "one"}},
+        {"name": "b", "dataVolume": {"name": "two"}},
+        {"name": "c", "ephemeral": {"persistentVolumeClaim": {"claimName": "three"}}},
+        {"name": "d", "memoryDump": {"claimName": "four"}},
+        {"name": "e", "containerDisk": {"image": "x"}},
+    ]
+    inner = {"volumes": volumes, "utilityVolumes": [{"name": "f", "claimName": "five"}]}
+    found = read({**vm(), "spec": {"template": {"spec": inner}}})
+    assert found.needs == ("one", "two", "three", "four", "five")
+
+
+def test_every_place_that_names_a_secret_is_looked_at() -> None:
+    refs = {"secretRef": {"name": "one"}, "networkDataSecretRef": {"name": "two"}}
+    more = {"secretRef": {"name": "three"}, "networkDataSecretRef": {"name": "four"}}
+    by_name = {"source": {"secret": {"secretName": "seven"}}}
+    inner = {
+        "volumes": [
+            {"cloudInitNoCloud": refs},
+            {"cloudInitConfigDrive": more},
+            {"secret": {"secretName": "five"}},
+            {"sysprep": {"secret": {"name": "six"}}},
+        ],
+        "accessCredentials": [
+            {"sshPublicKey": by_name},
+            {"userPassword": {"source": {"secret": {"secretName": "eight"}}}},
+        ],
+    }
+    found = read({**vm(), "spec": {"template": {"spec": inner}}})
+    wanted = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+    assert tuple(restore.secrets_of(found)) == wanted
+
+
+def test_a_lost_disk_is_no_disk() -> None:
+    claim = {**builders.stored(builders.pvc("shop", "disk-root")), "status": {"phase": "Lost"}}
+    checks = restore.checks(read(vm()), builders.snapshot(claim))
+    (found,) = [check for check in checks if check.guard == "disks-there"]
+    assert (found.verdict, "Lost" in found.reason) == (Verdict.REFUSE, True)
+
+
+def test_one_disk_that_cannot_be_read_hides_no_other_that_is_gone() -> None:
+    found = read({**vm(), "spec": builders.with_disks("blind", "disk-gone")})
+    snapshot = builders.snapshot(unreadable={PVC: "Forbidden"})
+    gone = {Ref("shop", "disk-gone", PVC): None}
+    checks = restore.checks(found, replace(snapshot, found=gone))
+    (said,) = [check for check in checks if check.guard == "disks-there"]
+    assert said.verdict is Verdict.REFUSE
+    assert "disk-gone is gone" in said.reason
+    assert "Forbidden" in said.reason
+
+
+# Files that are no backups
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(RestoreError) as caught:
+        restore.backup_of(restore.load(text, "FILE"), "FILE")
+    words = str(caught.value)
+    assert words.startswith("FILE ")
+    assert "\n" not in words
+    return words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not JSON"),
+        ("apiVersion: v1\n", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"release": NaN}', "is not JSON"),
+        ('{"x": "\\ud800"}', "is not JSON"),
+        ("9" * 5000, "is not JSON"),
+        ("[]", "not a backup"),
+        ("null", "not a backup"),
+        ("{}", "not a backup"),
+        ('{"release": []}', "not a backup"),
+        (json.dumps(document(schema="harvester-stuck/backup/v2")), "not a backup"),
+        (json.dumps({**document(), "items": {}}), "damaged"),
+        (json.dumps({**document(), "items": [7]}), "damaged"),
+        (json.dumps(document()), "no VirtualMachine"),
+        (json.dumps(document(builders.stored(builders.vmi("shop", "web", "n1")))), "only VirtualM"),
+        (json.dumps(document(vm(), vm())), "more than one"),
+        (json.dumps(document(vm(), redacted=True)), "redacted"),
+        (json.dumps(document(vm(name=None))), "damaged"),
+        (json.dumps(document(vm(name=".."))), "damaged"),
+        (json.dumps(document(vm(namespace=None))), "damaged"),
+        (json.dumps(document(vm(namespace="a/b"))), "damaged"),
+        (json.dumps(document(vm(annotations=[]))), "damaged"),
+        (json.dumps(document(vm(ownerReferences=7))), "damaged"),
+        (json.dumps(document({**vm(), "metadata": []})), "damaged"),
+        (json.dumps(document({**vm(), "spec": []})), "damaged"),
+        (json.dumps(document({**vm(), "spec": {"template": 7}})), "damaged"),
+        (json.dumps(document({**vm(), "spec": {"template": {"spec": {"volumes": [7]}}}})), "damag"),
+        (json.dumps(document(vm(), {"apiVersion": "v1", "kind": PVC.kind})), "damaged"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_backup_is_one_line(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), value=json_values)
+def test_whatever_is_changed_in_a_backup_only_expected_errors_come(
+    data: st.DataObject, value: object
+) -> None:
+    claim = builders.stored(builders.pvc("shop", "disk-root"))
+    instance = builders.stored(builders.vmi("shop", "web", "n1"))
+    damaged: Any = json.loads(json.dumps(document(vm(), instance, claim)))
+    where: Any = damaged
+    while True:
+        keys = list(where) if isinstance(where, dict) else list(range(len(where)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(where[key], dict | list) or not where[key] or data.draw(st.booleans()):
+            break
+        where = where[key]
+    where[key] = value
+    try:
+        loaded = restore.load(json.dumps(damaged), "FILE")
+        json.dumps(restore.without_secrets(loaded))
+        found = restore.backup_of(loaded, "FILE")
+    except StuckError:
+        return
+    body = restore.body_of(found)
+    assert body["spec"]["runStrategy"] == "Halted"
+    assert not {"finalizers", "uid", "ownerReferences"} & set(body["metadata"])
+    restore.secret_refs(found)
+    checks = restore.checks(found, builders.snapshot())
+    warnings = restore.warnings(found, "https://here", {})
+    proposal = restore.Proposal(found, body, checks, restore.changes(found), warnings)
+    done = restore.Restoration(proposal, restore.End.PLANNED)
+    for output in ("table", "json", "yaml", "name"):
+        render.restoration(done, output, Invocation("test", "https://here")).encode()
+
+
+def test_files_that_cannot_be_read_are_one_line(simulator: Simulator, tmp_path: Path) -> None:
+    world = World(simulator, tmp_path, "nowhere", "node-dead", "node-live")
+    simulator.forget()
+    large, binary = tmp_path / "large", tmp_path / "binary"
+    with large.open("wb") as file:
+        file.truncate(backup.LIMIT + 1)
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path, words in (
+        (tmp_path / "missing", "No such file"),
+        (tmp_path, "directory"),
+        (large, "larger than 64 MiB"),
+        (binary, "not text"),
+    ):
+        run = world.run("restore", str(path), "--yes")
+        assert run.status == 1
+        assert words in run.err
+        assert run.err.startswith("error: ")
+        assert run.err.count("\n") == 1
+    as_document = world.run("restore", str(large), "--yes", "-o", "json")
+    assert as_document.json["schema"] == "harvester-stuck/restore/v1"
+    assert as_document.json["error"]["exitStatus"] == 1
+    assert simulator.recorded() == []
+
+
+# Secrets
+
+
+def test_names_and_structure_stay_in_a_redacted_copy() -> None:
+    volume = {"name": "c", "cloudInitNoCloud": {"userData": "s3", "secretRef": {"name": "kept"}}}
+    boot = {"kernelBoot": {"kernelArgs": "password=s3"}}
+    sev = {"sev": {"session": "s3", "dhCert": "s3", "policy": {}}}
+    probe = {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": "s3"}]}}
+    inner = {
+        "volumes": [volume],
+        "domain": {"firmware": boot, "launchSecurity": sev},
+        "livenessProbe": probe,
+    }
+    shared = secrets.redacted({"spec": inner})
+    assert "s3" not in json.dumps(shared)
+    assert shared["spec"]["volumes"][0]["cloudInitNoCloud"] == {
+        "userData": secrets.REDACTED,
+        "secretRef": {"name": "kept"},
+    }
+    assert shared["spec"]["livenessProbe"]["httpGet"]["httpHeaders"][0]["name"] == "Authorization"
+    assert inner["volumes"] == [volume]
+
+
+@pytest.mark.parametrize(
+    ("body", "private"),
+    [
+        ({"userData": "x"}, True),
+        ({"a": [{"networkDataBase64": "x"}]}, True),
+        ({"env": [{"name": "VMI", "value": '{"userData": "x"}'}]}, True),
+        ({"userData": ""}, False),
+        ({"userData": secrets.REDACTED}, False),
+        ({"secretRef": {"name": "x"}}, False),
+        ({"f:userData": {}}, False),
+    ],
+)
+def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> None:
+    assert secrets.are_in(body) is private
