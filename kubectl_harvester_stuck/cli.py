@@ -62,7 +62,7 @@ def cli() -> None:
 @click.argument("kinds", nargs=-1, type=TargetKind(), metavar="[vm|vmi]...")
 @connection
 @filename
-@output(*FORMATS)
+@output(*FORMATS, "prometheus")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
@@ -87,6 +87,7 @@ def list_(
       kubectl harvester-stuck list -A
       kubectl harvester-stuck list vm -n shop -o wide
       kubectl harvester-stuck list -A --older-than 10m --exit-code
+      kubectl harvester-stuck list -A -o prometheus
       kubectl harvester-stuck list -f supportbundle.zip
     """
     from kubectl_harvester_stuck import find, render

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import people, structured
+from kubectl_harvester_stuck.render import people, prometheus, structured
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,6 +30,8 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
         return structured.dump(structured.listing(found, where), output)
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
+    if output == "prometheus":
+        return prometheus.listing(found)
     return people.listing(found, wide=output == "wide", headers=headers)
 
 
