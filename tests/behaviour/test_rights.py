@@ -277,14 +277,22 @@ def test_no_right_of_the_viewer_is_idle(world: World) -> None:
 
 def test_no_right_of_the_operator_is_idle(world: World) -> None:
     stage = Stage(world)
-    commands = [stage.diagnosed, stage.planned, stage.remade, stage.released]
-    assert idle(stage, OPERATOR, commands) == []
+    commands = [stage.planned, stage.remade, stage.released]
+    # What the viewer has as well, `diagnose` misses: see above.
+    beyond = [right for right in OPERATOR if right not in VIEWER]
+    assert idle(stage, OPERATOR, commands, beyond) == []
 
 
-def idle(stage: Stage, held: list[Right], commands: list[Callable[[str], Run]]) -> list[str]:
+def idle(
+    stage: Stage,
+    held: list[Right],
+    commands: list[Callable[[str], Run]],
+    taken: list[Right] | None = None,
+) -> list[str]:
     """The rights that none of these commands misses when they alone are taken away."""
     without = {
-        right: grant(stage.world, [one for one in held if one is not right]) for right in held
+        right: grant(stage.world, [one for one in held if one is not right])
+        for right in taken or held
     }
     whole = grant(stage.world, held)  # the last one, so that all are in force when it is
     until_in_force(lambda: not any(misses(command(whole)) for command in commands))
