@@ -488,7 +488,9 @@ def restore(
       kubectl harvester-stuck restore FILE
       kubectl harvester-stuck restore FILE --redact
     """
-    from kubectl_harvester_stuck import backup, render, restoring
+    import platform
+
+    from kubectl_harvester_stuck import backup, journal, render, restoring
     from kubectl_harvester_stuck import restore as decisions
     from kubectl_harvester_stuck.render import structured
     from kubectl_harvester_stuck.terminal import Terminal, reading
@@ -506,7 +508,20 @@ def restore(
         raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
     cluster, _, where = _connect(ctx.obj)
     terminal = Terminal(where, yes=yes)
-    desk = restoring.Desk(cluster, where.server, terminal)
+    desk = restoring.Desk(
+        cluster,
+        where.server,
+        terminal,
+        journal.Journal(
+            backup.state_directory(os.environ, Path.home()),
+            where.context,
+            where.server,
+            __version__,
+            lambda: cluster.now,
+        ),
+        file=str(file.absolute()),
+        host=platform.node(),
+    )
     if dry_run == "none":
         done = restoring.create(desk, found)
     else:

@@ -329,6 +329,8 @@ def _age(change: Mapping[str, Any], now: datetime) -> str:
 def _what(change: Mapping[str, Any], *, wide: bool) -> str:
     if change.get("action") == Action.DELETE_POD.value:
         return "delete"
+    if change.get("action") == Action.CREATE.value:
+        return "create"
     patch, before = change.get("patch"), change.get("before")
     meta = patch.get("metadata") if isinstance(patch, Mapping) else None
     had = _list(before.get("finalizers")) if isinstance(before, Mapping) else []
@@ -360,7 +362,9 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
     if not changes:
         return ""
     first = changes[0]
-    verb = {Action.DELETE_POD.value: "delete"}.get(str(first.get("action")), "patch")
+    verb = {Action.DELETE_POD.value: "delete", Action.CREATE.value: "create"}.get(
+        str(first.get("action")), "patch"
+    )
     ref = first.get("object")
     ref = ref if isinstance(ref, Mapping) else {}
     what = f"{verb} {ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}"
