@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.options import (
     connection,
     filename,
     output,
+    target_arguments,
 )
 
 if TYPE_CHECKING:
@@ -189,25 +190,8 @@ def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     return values
 
 
-class _DiagnoseCommand(Command):
-    """`diagnose vm web-1` and `diagnose vm/web-1`, as kubectl takes both."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split KIND/NAME where it is the first word."""
-        for index, word in enumerate(args):
-            if word.startswith("-"):
-                break
-            kind, slash, name = word.partition("/")
-            if slash:
-                rest = [other.removeprefix(f"{kind}/") for other in args[index + 1 :]]
-                args = [*args[:index], kind, name, *rest]
-            break
-        return super().parse_args(ctx, args)
-
-
-@cli.command("diagnose", cls=_DiagnoseCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi", required=False)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@cli.command("diagnose", cls=Command)
+@target_arguments("[vm|vmi] [NAME]...", required=False)
 @connection
 @filename
 @output(*FORMATS, "mermaid")
@@ -307,8 +291,7 @@ class _UnstickCommand(Command):
 
 
 @cli.command("unstick", cls=_UnstickCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi")
-@click.argument("names", nargs=-1, metavar="NAME...")
+@target_arguments("vm|vmi [NAME]...", required=True)
 @connection
 @output(*FORMATS)
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")

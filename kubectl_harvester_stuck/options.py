@@ -50,6 +50,34 @@ class TargetKind(click.ParamType):  # type: ignore[type-arg]
         return kind
 
 
+def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
+    """`vm NAME...` or `vm/NAME...`, as kubectl takes both, wherever the flags stand.
+
+    Gives the command `kind`, None where nothing was said and nothing is `required`, and `names`.
+    """
+
+    def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
+        first, *rest = words or ("",)
+        kind, slash, name = first.partition("/")
+        if slash:
+            parts = [word.partition("/") for word in rest]
+            if any(not slash for _, slash, _ in parts):
+                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
+            if {kind.lower()} != {kind.lower(), *(other.lower() for other, _, _ in parts)}:
+                raise click.UsageError("name targets of one kind at a time")
+            rest = [name, *(other for _, _, other in parts)]
+        elif any("/" in word for word in rest):
+            raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
+        if not all(rest):
+            raise click.UsageError("a name is missing behind the slash")
+        if required and not kind:
+            raise click.MissingParameter(ctx=ctx, param=param)
+        ctx.params["kind"] = TargetKind().convert(kind, param, ctx) if kind else None
+        ctx.params["names"] = tuple(rest)
+
+    return click.argument("words", nargs=-1, metavar=metavar, expose_value=False, callback=split)
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Remember a flag that was given; the one nearest to the command wins."""
     given: dict[str, Any] = ctx.ensure_object(dict)

@@ -24,9 +24,10 @@ from examples.bundle import damage
 from kubectl_harvester_stuck import cli, labels, offline
 from kubectl_harvester_stuck.errors import DumpError, ExitStatus, StuckError, UnreadableError
 from kubectl_harvester_stuck.kinds import LEASE, NODE, POD, PVC, SETTING, VM, VM_BACKUP, VMI, Kind
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.model import Missing, Ref
 from kubectl_harvester_stuck.offline import archive, documents
 from kubectl_harvester_stuck.offline.mend import mend
+from kubectl_harvester_stuck.render import people
 from kubectl_harvester_stuck.source import PartlyReadError, Selection
 from tests import builders
 from tests.builders import stored
@@ -692,3 +693,20 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
             items = again.get(piece.document, {}).get("items")
             again[piece.document] = {**value, **({"items": items} if items else {})}
     assert list(again.values()) == [one for one in expected if one is not None]
+
+
+def test_what_is_missing_is_told_once_and_exactly() -> None:
+    def gap(resource: str, *namespaces: str | None) -> list[Missing]:
+        return [Missing(resource, name, "Unreadable", "why") for name in namespaces]
+
+    text = people.missing([*gap("pods", "a", "b"), *gap("vms", "a", "b"), *gap("vmis", "a")])
+    assert text.splitlines() == [
+        "could not read pods and vms in namespaces a and b: Unreadable: why",
+        "could not read vmis in namespace a: Unreadable: why",
+    ]
+    assert people.missing([*gap("pods", None), *gap("leases", "c")]).splitlines() == [
+        "could not read pods in all namespaces: Unreadable: why",
+        "could not read leases in namespace c: Unreadable: why",
+    ]
+    many = people.missing(gap("pods", *(f"n{number}" for number in range(20))))
+    assert "in 20 namespaces (n0, n1," in many
