@@ -58,22 +58,23 @@ def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
 
     def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
         first, *rest = words or ("",)
-        kind, slash, name = first.partition("/")
-        if slash:
-            parts = [word.partition("/") for word in rest]
-            if any(not slash for _, slash, _ in parts):
+        if "/" in first:
+            if not all("/" in word for word in rest):
                 raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-            if {kind.lower()} != {kind.lower(), *(other.lower() for other, _, _ in parts)}:
+            pairs = [tuple(word.split("/", 1)) for word in words]
+            kinds = {TargetKind().convert(kind, param, ctx) for kind, _ in pairs}
+            if len(kinds) > 1:
                 raise click.UsageError("name targets of one kind at a time")
-            rest = [name, *(other for _, _, other in parts)]
-        elif any("/" in word for word in rest):
-            raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-        if not all(rest):
+            chosen, names = next(iter(kinds)), [name for _, name in pairs]
+        else:
+            if any("/" in word for word in rest):
+                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
+            if required and not first:
+                raise click.MissingParameter(ctx=ctx, param=param)
+            chosen, names = TargetKind().convert(first, param, ctx) if first else None, rest
+        if not all(names):
             raise click.UsageError("a name is missing behind the slash")
-        if required and not kind:
-            raise click.MissingParameter(ctx=ctx, param=param)
-        ctx.params["kind"] = TargetKind().convert(kind, param, ctx) if kind else None
-        ctx.params["names"] = tuple(rest)
+        ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
 
     return click.argument("words", nargs=-1, metavar=metavar, expose_value=False, callback=split)
 
