@@ -65,13 +65,14 @@ def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
             kinds = {TargetKind().convert(kind, param, ctx) for kind, _ in pairs}
             if len(kinds) > 1:
                 raise click.UsageError("name targets of one kind at a time")
-            chosen, names = next(iter(kinds)), [name for _, name in pairs]
+            chosen: Kind | None = next(iter(kinds))
+            names = [name for _, name in pairs]
         else:
             if any("/" in word for word in rest):
                 raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
             if required and not first:
                 raise click.MissingParameter(ctx=ctx, param=param)
-            chosen, names = TargetKind().convert(first, param, ctx) if first else None, rest
+            chosen, names = (TargetKind().convert(first, param, ctx) if first else None), rest
         if not all(names):
             raise click.UsageError("a name is missing behind the slash")
         ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
