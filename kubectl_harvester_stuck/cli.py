@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.options import (
     connection,
     filename,
     output,
+    target_arguments,
 )
 
 if TYPE_CHECKING:
@@ -190,25 +191,8 @@ def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     return values
 
 
-class _DiagnoseCommand(Command):
-    """`diagnose vm web-1` and `diagnose vm/web-1`, as kubectl takes both."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split KIND/NAME where it is the first word."""
-        for index, word in enumerate(args):
-            if word.startswith("-"):
-                break
-            kind, slash, name = word.partition("/")
-            if slash:
-                rest = [other.removeprefix(f"{kind}/") for other in args[index + 1 :]]
-                args = [*args[:index], kind, name, *rest]
-            break
-        return super().parse_args(ctx, args)
-
-
-@cli.command("diagnose", cls=_DiagnoseCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi", required=False)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@cli.command("diagnose", cls=Command)
+@target_arguments("[vm|vmi] [NAME]...", required=False)
 @connection
 @filename
 @output(*FORMATS, "mermaid")
@@ -308,8 +292,7 @@ class _UnstickCommand(Command):
 
 
 @cli.command("unstick", cls=_UnstickCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi")
-@click.argument("names", nargs=-1, metavar="NAME...")
+@target_arguments("vm|vmi [NAME]...", required=True)
 @connection
 @output(*FORMATS)
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
@@ -489,7 +472,9 @@ def restore(
       kubectl harvester-stuck restore FILE
       kubectl harvester-stuck restore FILE --redact
     """
-    from kubectl_harvester_stuck import backup, render, restoring
+    import platform
+
+    from kubectl_harvester_stuck import backup, journal, render, restoring
     from kubectl_harvester_stuck import restore as decisions
     from kubectl_harvester_stuck.render import structured
     from kubectl_harvester_stuck.terminal import Terminal, reading
@@ -507,7 +492,20 @@ def restore(
         raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
     cluster, _, where = _connect(ctx.obj)
     terminal = Terminal(where, yes=yes)
-    desk = restoring.Desk(cluster, where.server, terminal)
+    desk = restoring.Desk(
+        cluster,
+        where.server,
+        terminal,
+        journal.Journal(
+            backup.state_directory(os.environ, Path.home()),
+            where.context,
+            where.server,
+            __version__,
+            lambda: cluster.now,
+        ),
+        file=str(file.absolute()),
+        host=platform.node(),
+    )
     if dry_run == "none":
         done = restoring.create(desk, found)
     else:

@@ -329,6 +329,8 @@ def _age(change: Mapping[str, Any], now: datetime) -> str:
 def _what(change: Mapping[str, Any], *, wide: bool) -> str:
     if change.get("action") == Action.DELETE_POD.value:
         return "delete"
+    if change.get("action") == Action.CREATE.value:
+        return "create"
     patch, before = change.get("patch"), change.get("before")
     meta = patch.get("metadata") if isinstance(patch, Mapping) else None
     had = _list(before.get("finalizers")) if isinstance(before, Mapping) else []
@@ -360,7 +362,9 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
     if not changes:
         return ""
     first = changes[0]
-    verb = {Action.DELETE_POD.value: "delete"}.get(str(first.get("action")), "patch")
+    verb = {Action.DELETE_POD.value: "delete", Action.CREATE.value: "create"}.get(
+        str(first.get("action")), "patch"
+    )
     ref = first.get("object")
     ref = ref if isinstance(ref, Mapping) else {}
     what = f"{verb} {ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}"
@@ -377,13 +381,16 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
 
 def missing(items: Sequence[Missing]) -> str:
     """What could not be read, each reason once, with what to do about it."""
-    reasons: dict[tuple[str, str], list[Missing]] = {}
+    where: dict[tuple[str, str, str], list[str | None]] = {}
     for item in items:
-        reasons.setdefault((item.reason, item.message), []).append(item)
+        where.setdefault((item.reason, item.message, item.resource), []).append(item.namespace)
+    alike: dict[tuple[str, str, tuple[str | None, ...]], list[str]] = {}
+    for (reason, message, resource), namespaces in where.items():
+        place = tuple(dict.fromkeys(namespaces))
+        alike.setdefault((reason, message, place), []).append(resource)
     lines = [
-        f"could not read {_and(dict.fromkeys(item.resource for item in found))} in"
-        f" {_places(found)}: {reason}: {message}"
-        for (reason, message), found in reasons.items()
+        f"could not read {_and(resources)} in {_places(place)}: {reason}: {message}"
+        for (reason, message, place), resources in alike.items()
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
         lines.append("name a namespace that you may read: -n NAMESPACE")
@@ -391,16 +398,16 @@ def missing(items: Sequence[Missing]) -> str:
     return "".join(f"{line}\n" for line in wrapped)
 
 
-def _places(items: Sequence[Missing]) -> str:
-    if any(not item.namespace for item in items):
+def _places(namespaces: Sequence[str | None]) -> str:
+    names = [name for name in namespaces if name]
+    if len(names) < len(namespaces):
         return "all namespaces"
-    names = list(dict.fromkeys(str(item.namespace) for item in items))
     if len(names) > MOST_NAMES:
         return f"{len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
     return f"namespace{'s' if len(names) > 1 else ''} {_and(names)}"
 
 
-def _and(names: Iterable[str]) -> str:
+def _and(names: Sequence[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 
