@@ -7,6 +7,7 @@ imported with the first request, because that takes longer than most commands.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import threading
@@ -321,6 +322,8 @@ class Transport:
             return f"{unable}: not reached in time: check the network, or use --request-timeout"
         if caused_by(urllib3.exceptions.TimeoutError):
             return f"no whole answer from {host} in time: see --request-timeout{unknown}"
+        if caused_by(http.client.IncompleteRead):
+            why = "it broke off"
         if caused_by(ssl.SSLError):
             return f"{unable}: tls: {why}: check the client certificate{unknown}"
         return f"no whole answer from {host}: {why}: try again{unknown}"

@@ -5,6 +5,7 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
+    from kubectl_harvester_stuck.watch import Change
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 DOCUMENTS = ("json", "yaml")
@@ -33,6 +35,20 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
     if output == "prometheus":
         return prometheus.listing(found)
     return people.listing(found, wide=output == "wide", headers=headers)
+
+
+def changes(happened: Sequence[Change], found: Listing, output: str, rows: people.Rows) -> str:
+    """What `list --watch` says of changes that came together."""
+    if output == "json":
+        lines = (json.dumps(structured.change(one, found), ensure_ascii=False) for one in happened)
+        return "".join(f"{line}\n" for line in lines)
+    if output == "yaml":
+        parts = (structured.dump(structured.change(one, found), output) for one in happened)
+        return "".join(f"---\n{part}" for part in parts)
+    if output == "name":
+        refs = (one.row.ref for one in happened)
+        return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
+    return "".join(rows.line(rows.cells(one.row, found, people.became(one))) for one in happened)
 
 
 def diagnoses(

@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.model import (
     Plan,
     Ref,
     Result,
+    State,
     Step,
     Target,
     Verdict,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.restore import Proposal, Restoration
+    from kubectl_harvester_stuck.watch import Change
 
 WIDTH = 80
 
@@ -90,6 +92,39 @@ def _row(target: Target, found: Listing) -> list[str]:
         human(found.taken_at - target.since),
         target.node or "<unknown>",
     ]
+
+
+class Rows:
+    """The table of `list --watch`, a line at a time, in columns as wide as they are at first."""
+
+    def __init__(self, found: Listing, *, wide: bool) -> None:
+        self._wide = wide
+        first = [self.names, *(self.cells(row, found) for row in found.targets)]
+        self._widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+
+    @property
+    def names(self) -> list[str]:
+        """The header."""
+        names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
+        return [*names, "FINALIZERS"] if self._wide else names
+
+    def cells(self, row: Target, found: Listing, state: str = "") -> list[str]:
+        """One row; `state` stands for the row's own."""
+        cells = [safe(cell) for cell in _row(row, found)]
+        cells[3] = state or cells[3]
+        return [*cells, safe(",".join(row.finalizers)) or "<none>"] if self._wide else cells
+
+    def line(self, cells: Sequence[str]) -> str:
+        """The cells as a line of the table."""
+        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
+        return f"{'   '.join(padded).rstrip()}\n"
+
+
+def became(change: Change) -> str:
+    """The state of a row that is gone: of what was being deleted, or of what was only held up."""
+    if change.happened.value != "DELETED":
+        return change.row.state.value
+    return "Gone" if change.row.state is State.TERMINATING else "Freed"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

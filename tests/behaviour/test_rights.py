@@ -6,6 +6,7 @@ Each suffices for its commands, and none holds a right that no command would mis
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
+from tests.behaviour.test_watch import watching
 from tests.world import QUICK, Body, Run, World
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
@@ -100,6 +102,7 @@ def grant(world: World, granted: Iterable[Right]) -> str:
 VIEWER = rights("rbac.yaml", "harvester-stuck-viewer", OWNERS)
 OPERATOR = rights("rbac.yaml", "harvester-stuck-operator", OWNERS)
 METRICS = rights("cronjob.yaml", "harvester-stuck-metrics")
+WATCHES = [right for right in VIEWER if right.verb == "watch"]
 
 
 class Stage:
@@ -267,12 +270,44 @@ def test_no_role_holds_more_than_it_says() -> None:
         assert right.resource != "secrets"
         # Other settings hold credentials.
         assert (right.resource == "settings") == bool(right.names), str(right)
-    assert {right.verb for right in VIEWER + METRICS} == {"get", "list"}
+    assert {right.verb for right in VIEWER} == {"get", "list", "watch"}
+    assert {right.verb for right in METRICS} == {"get", "list"}
 
 
 def test_no_right_of_the_viewer_is_idle(world: World) -> None:
     stage = Stage(world)
-    assert idle(stage, VIEWER, [stage.diagnosed]) == []
+    # Those to watch have a test of their own.
+    listing = [right for right in VIEWER if right not in WATCHES]
+    assert idle(stage, VIEWER, [stage.diagnosed], listing) == []
+
+
+def test_no_right_to_watch_is_idle(world: World) -> None:
+    Stage(world)
+    assert {right.resource for right in WATCHES} == {
+        "virtualmachines",
+        "virtualmachineinstances",
+        "pods",
+    }
+    without = {
+        right: grant(world, [one for one in VIEWER if one is not right]) for right in WATCHES
+    }
+    whole = grant(world, VIEWER)
+    until_in_force(lambda: world.run("list", "--as", whole).status is ExitStatus.OK)
+    with watching(world, "--as", whole) as seen:
+        told = {seen.next()[2], seen.next()[2]}
+        world.delete(world.vm("later"))
+        while "later" not in told:
+            told.add(seen.next()[2])
+        seen.process.terminate()
+        assert seen.errors() == ""
+    for right, user in without.items():
+        with watching(world, "--as", user) as seen:
+            assert seen.process.stderr is not None
+            end = threading.Timer(15, seen.process.terminate)
+            end.start()
+            line = seen.process.stderr.readline()
+            end.cancel()
+            assert f"could not read {right.resource}" in line, str(right)
 
 
 def test_no_right_of_the_operator_is_idle(world: World) -> None:
