@@ -190,7 +190,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
 
 def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
     assert cli.FORMATS == render.FORMATS
-    assert set(SCHEMAS) - {"diagnosis"} <= set(commands())
+    assert set(SCHEMAS) - {"diagnosis", "watch"} <= set(commands())
     assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
         flag for param in cli.cli.commands["journal"].params for flag in param.opts
     }
