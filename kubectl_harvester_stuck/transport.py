@@ -7,7 +7,6 @@ imported with the first request, because that takes longer than most commands.
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import threading
@@ -288,6 +287,7 @@ class Transport:
 
     def _reason(self, request: _Request, error: Exception) -> str:
         """One line: what went wrong and what to do next."""
+        import http.client
         import ssl
 
         import urllib3
