@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PROGRAM = "kubectl harvester-stuck"
+FORMATS = ("table", "wide", "json", "yaml", "name")
+
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
     """`5m`, `1h30m`, `45`: see `durations`."""
@@ -145,6 +148,17 @@ def connection(function: F) -> F:
     for option in reversed(_CONNECTION):
         function = option(function)
     return function
+
+
+def connection_options() -> dict[str, click.Option]:
+    """The options of `connection` by the name of their value."""
+
+    @click.command()
+    @connection
+    def nothing() -> None: ...
+
+    options = (param for param in nothing.params if isinstance(param, click.Option))
+    return {str(param.name): param for param in options}
 
 
 def filename(function: F) -> F:

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kubectl_harvester_stuck import cli, render
+from kubectl_harvester_stuck import cli, options, render, scope
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
 from kubectl_harvester_stuck.finalizers import CATALOGUE
 from kubectl_harvester_stuck.kinds import TARGET_KINDS, VM, VMI
@@ -189,7 +189,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
 
 
 def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
-    assert cli.FORMATS == render.FORMATS
+    assert options.FORMATS == render.FORMATS
     assert set(SCHEMAS) - {"diagnosis", "watch"} <= set(commands())
     assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
         flag for param in cli.cli.commands["journal"].params for flag in param.opts
@@ -205,7 +205,7 @@ def test_a_token_is_never_printed(world: World) -> None:
 
 def test_a_command_that_is_printed_repeats_the_connection_but_no_secret() -> None:
     found = {"kubeconfig": "/tmp/my config", "as_groups": ("a", "b"), "token": "s3cret"}
-    words = cli._connection_words({**found, "namespace": "shop"})
+    words = scope.connection_words({**found, "namespace": "shop"})
     assert words == ("--kubeconfig", "/tmp/my config", "--as-group", "a", "--as-group", "b")
 
 

@@ -1,0 +1,80 @@
+"""`finalizers`: the catalogue, and with `-f` what objects carry."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from kubectl_harvester_stuck.answer import answer
+from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.options import (
+    FORMATS,
+    PROGRAM,
+    Command,
+    filename,
+    output,
+)
+from kubectl_harvester_stuck.scope import open_scope, tell_missing
+
+
+@click.command("finalizers", cls=Command)
+@click.argument("name", required=False)
+@filename
+@output(*FORMATS)
+@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.pass_context
+def finalizers_(
+    ctx: click.Context,
+    name: str | None,
+    filenames: tuple[str, ...],
+    output: str,
+    no_headers: bool,
+) -> None:
+    """Show the catalogue: who owns a finalizer, and what it guards.
+
+    With -f: the finalizers that the VMs and VMIs in the files carry.
+
+    \b
+    Examples:
+      kubectl harvester-stuck finalizers
+      kubectl harvester-stuck finalizers foregroundDeletion
+      kubectl harvester-stuck finalizers -f supportbundle.zip
+    """
+    if filenames:
+        _carried(ctx, name, filenames, output, headers=not no_headers)
+    from kubectl_harvester_stuck import render
+    from kubectl_harvester_stuck.errors import NotFoundError
+    from kubectl_harvester_stuck.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.render import people
+
+    entries = [entry for entry in CATALOGUE if name in (None, entry.name)]
+    if not entries:
+        raise NotFoundError(
+            f"{name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
+        )
+    if name is not None and output in ("table", "wide"):
+        answer("\n".join(people.entry(entry) for entry in entries))
+        return
+    answer(render.catalogue(entries, output, headers=not no_headers))
+
+
+def _carried(
+    ctx: click.Context, name: str | None, filenames: tuple[str, ...], output: str, *, headers: bool
+) -> NoReturn:
+    """`finalizers -f`."""
+    from kubectl_harvester_stuck import find, render
+    from kubectl_harvester_stuck.terminal import Terminal, reading
+
+    scope = open_scope(ctx.ensure_object(dict), filenames)
+    terminal = Terminal(scope.where)
+    with reading(terminal.tell, f"reading {scope.what}"):
+        found, missing = find.carried(scope.source, scope.namespaces)
+    terminal.clear()
+    missing = scope.missing + missing
+    found = tuple(item for item in found if name in (None, item.name))
+    answer(render.carried(found, missing, output, scope.where, headers=headers))
+    if not found and not missing:
+        click.echo(f"No finalizer{f' {name}' if name else ''}{scope.place}.", err=True)
+    tell_missing(scope, missing)
+    ctx.exit(ExitStatus.INCOMPLETE if missing else ExitStatus.OK)

@@ -1,0 +1,88 @@
+"""`restore`: make a VM again from the backup of its release."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.answer import answer, show
+from kubectl_harvester_stuck.options import (
+    Command,
+    connection,
+    output,
+)
+from kubectl_harvester_stuck.scope import connect
+
+
+@click.command("restore", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@connection
+@output("table", "json", "yaml", "name")
+@click.option(
+    "--dry-run",
+    type=click.Choice(["none", "client", "server"]),
+    default="none",
+    help="client: only show the VM. server: let admission answer, too.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
+@click.option("--redact", is_flag=True, help="Print a copy of FILE without secrets, to share.")
+@click.pass_context
+def restore(
+    ctx: click.Context, file: Path, output: str, dry_run: str, yes: bool, redact: bool
+) -> None:
+    """Create a VM again from the backup that unstick saved, powered off.
+
+    Refused if the name is taken, if a disk is gone, is another one, or is used
+    by another VM. Nothing is started. With --redact no cluster is spoken to.
+
+    \b
+    Examples:
+      kubectl harvester-stuck restore FILE --dry-run=server
+      kubectl harvester-stuck restore FILE
+      kubectl harvester-stuck restore FILE --redact
+    """
+    import platform
+
+    from kubectl_harvester_stuck import backup, journal, render, restoring
+    from kubectl_harvester_stuck import restore as decisions
+    from kubectl_harvester_stuck.render import structured
+    from kubectl_harvester_stuck.terminal import Terminal, reading
+
+    if redact and (yes or dry_run != "none" or output == "name"):
+        raise click.UsageError("--redact only prints: it goes with -o json or yaml alone")
+    document = decisions.load(backup.read(file), str(file))
+    if redact:
+        shared = decisions.without_secrets(document)
+        answer(structured.dump(shared, "yaml" if output == "yaml" else "json"))
+        return
+    found = decisions.backup_of(document, str(file))
+    ctx.ensure_object(dict)
+    if ctx.obj.get("namespace") not in (None, found.ref.namespace):
+        raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
+    cluster, _, where = connect(ctx.obj)
+    terminal = Terminal(where, yes=yes)
+    desk = restoring.Desk(
+        cluster,
+        where.server,
+        terminal,
+        journal.Journal(
+            backup.state_directory(os.environ, Path.home()),
+            where.context,
+            where.server,
+            __version__,
+            lambda: cluster.now,
+        ),
+        file=str(file.absolute()),
+        host=platform.node(),
+    )
+    if dry_run == "none":
+        done = restoring.create(desk, found)
+    else:
+        with reading(terminal.tell, "reading the cluster"):
+            done = restoring.preview(desk, found, ask_webhooks=dry_run == "server")
+    terminal.clear()
+    show(ctx, output, render.restoration(done, output, where))
+    ctx.exit(restoring.status_of(done))
