@@ -127,7 +127,7 @@ def unstick(
     from kubectl_harvester_stuck import ask, find, flow, journal, render
     from kubectl_harvester_stuck.backup import Backups, state_directory
     from kubectl_harvester_stuck.model import Ref, Request
-    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.render import history, people
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
     if yes and confirm:
@@ -191,7 +191,7 @@ def unstick(
     )
     if dry_run == "none":
         last = journal.read(state, journal.TAIL)
-        click.echo(people.cut_off(last.cut_off), nl=False, err=True)
+        click.echo(history.cut_off(last.cut_off), nl=False, err=True)
         done = flow.unstick(desk, targets, request)
     else:
         with reading(terminal.tell, "reading the cluster"):

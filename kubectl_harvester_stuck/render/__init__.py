@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import people, prometheus, structured
+from kubectl_harvester_stuck.render import history, people, prometheus, structured
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -122,5 +122,5 @@ def journal(
     if output in DOCUMENTS:
         return structured.dump(structured.journal(changes), output)
     if output == "name":
-        return people.changed_names(changes)
-    return people.journal(changes, now, wide=output == "wide", headers=headers)
+        return history.changed_names(changes)
+    return history.journal(changes, now, wide=output == "wide", headers=headers)
