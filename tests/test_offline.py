@@ -661,7 +661,7 @@ def test_finalizers_of_files_are_counted_and_explained(tmp_path: Path) -> None:
 def test_nothing_that_changes_a_cluster_takes_files() -> None:
     for name, command in cli.cli.commands.items():
         takes = any("-f" in param.opts for param in command.params)
-        assert takes == (name in ("list", "diagnose", "finalizers")), name
+        assert takes == (name in ("list", "diagnose", "check", "finalizers")), name
 
 
 @settings(deadline=timedelta(seconds=2))
