@@ -323,7 +323,7 @@ def check(
       kubectl harvester-stuck check -A -o wide
       kubectl harvester-stuck check -n shop --backup-age 24h --exit-code
       kubectl harvester-stuck check -f supportbundle.zip
-      kubectl harvester-stuck check --print-rules | kubectl apply -f -
+      kubectl harvester-stuck check --print-rules
     """
     from kubectl_harvester_stuck.render import checks, structured
 

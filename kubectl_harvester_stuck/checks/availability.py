@@ -444,7 +444,7 @@ def _matches(rule: Mapping[str, Any], name: str | None, node: Object, owner: Obj
     if operator == "NotIn":
         return has not in values
     if operator in ("Exists", "DoesNotExist"):
-        return (has is not None) == (operator == "Exists")
+        return bool((has is not None) == (operator == "Exists"))
     if operator in ("Gt", "Lt") and len(values) == 1:
         try:
             left, right = int(has or ""), int(values[0])
