@@ -188,15 +188,17 @@ def endpoints(service: str, *, ready: bool = True) -> Body:
 
 
 def api_service(name: str, available: str) -> Body:
-    """An aggregated API."""
-    condition = {
-        "type": "Available",
-        "status": available,
-        "reason": "Test",
-        "message": "no endpoints",
-    }
-    return {"apiVersion": API_SERVICE.api_version, "kind": API_SERVICE.kind,
-            "metadata": {"name": name}, "status": {"conditions": [condition]}}  # fmt: skip
+    """An API; without a Service behind it, so that nobody is asked whether it is there."""
+    version, _, group = name.partition(".")
+    said = {"type": "Available", "status": available, "reason": "Test", "message": "no endpoints"}
+    return {
+        "apiVersion": API_SERVICE.api_version,
+        "kind": API_SERVICE.kind,
+        "metadata": {"name": name},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": 1000,
+                 "versionPriority": 15},
+        "status": {"conditions": [said]},
+    }  # fmt: skip
 
 
 Change = Callable[[Body], object]
