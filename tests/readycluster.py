@@ -73,6 +73,7 @@ def objects(
 def node(name: str, *, memory: str = "64Gi") -> Body:
     """A node that takes VMs."""
     body = builders.node(name, "True")
+    body["metadata"]["labels"] = {"kubernetes.io/hostname": name}
     room = {"cpu": "16", "memory": memory, "pods": "200"}
     return {**body, "status": {**body["status"], "capacity": room, "allocatable": room}}
 

@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import checkup
+from kubectl_harvester_stuck import checkup, quantities
 from kubectl_harvester_stuck.checks import CHECKS, Checked
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.checks.view import Result
@@ -40,7 +41,9 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.model import Evidence, Ref
+from kubectl_harvester_stuck.render import colour
+from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.source import Selection
 from tests import builders, readycluster
 from tests.builders import NOW, Body, ago, bare, stored
@@ -270,7 +273,7 @@ STORIES = (
           lambda: changed(ready(), VMI, no_condition("AgentConnected"))),
     Story("grace-period", WARN, "pulls the plug",
           lambda: changed(ready(), VM, put(0, *TEMPLATE, "terminationGracePeriodSeconds"))),
-    Story("grace-period", WARN, "more than 10m: shop/web (60m)",
+    Story("grace-period", WARN, "more than ten minutes: shop/web (3600s)",
           lambda: changed(ready(), VM, put(3600, *TEMPLATE, "terminationGracePeriodSeconds"))),
     Story("eviction-strategy", WARN, "without an eviction strategy",
           lambda: changed(ready(), VMI, put("None", "spec", "evictionStrategy"))),
@@ -434,6 +437,16 @@ def test_the_room_of_a_node_is_what_its_other_pods_leave() -> None:
     assert results(look([*bodies, ended])["room-for-any-node"]) == {OK}
 
 
+def test_what_one_guest_takes_the_next_has_not() -> None:
+    """Either guest of n1 fits on n2, and both do not."""
+    bodies = [*without(ready(), NODE, "n3"), *readycluster.guest("shop", "db", "n1", memory="40Gi")]
+    assert results(look(bodies)["room-for-any-node"]) == {OK}
+    big = put("40Gi", "spec", "containers", 0, "resources", "requests", "memory")
+    rows = look(changed(bodies, POD, big, "virt-launcher-web"))["room-for-any-node"]
+    assert results(rows) == {FAIL}
+    assert "VMs ask for 1.0 CPU, 80.0Gi, free elsewhere is" in told(rows)
+
+
 def test_room_in_pieces_is_no_room() -> None:
     """All together there are 60 Gi free, and no node has 40."""
     bodies = changed(ready(), NODE, put("30Gi", "status", "allocatable", "memory"))
@@ -573,6 +586,55 @@ def test_the_exit_status() -> None:
     assert status(ready(), NODE, exit_code=False) is ExitStatus.INCOMPLETE
     malformed = changed(ready(), NODE, put(None, "status", "allocatable"))
     assert status(malformed) is ExitStatus.INCOMPLETE
+
+
+def test_no_number_of_an_object_ends_in_a_traceback() -> None:
+    """Some VMs have the largest number that fits, to be left alone for ever."""
+    path = (*TEMPLATE, "terminationGracePeriodSeconds")
+    for value, result in ((2**63 - 1, WARN), (float("inf"), UNKNOWN), (120.0, OK), (True, UNKNOWN)):
+        rows = look(changed(ready(), VM, put(value, *path)))["grace-period"]
+        assert results(rows) == {result}, value
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("500m", "0.5"), ("16", "16"), (2, "2"), ("64Gi", str(64 * readycluster.GIB)), ("1k", "1000"),
+     ("1e3", "1000"), ("1.5Mi", str(1536 * 1024)), ("100u", "0.0001")],
+)  # fmt: skip
+def test_quantities(written: object, number: str) -> None:
+    assert quantities.parse(written) == Decimal(number)
+
+
+@pytest.mark.parametrize("written", ["", "much", "1gi", "1e999", None, True, "1Gi2"])
+def test_what_is_no_quantity(written: object) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        quantities.parse(written)
+
+
+# The screen
+
+
+def rows(result: Result, summary: str) -> list[Checked]:
+    seen = (Evidence("Node n1", "Ready", "Unknown"),)
+    return [Checked(CHECKS[0], result, summary, seen, (f"kubectl {'x' * 90}",))]
+
+
+def test_the_table_fits_and_nothing_of_the_cluster_moves_the_cursor() -> None:
+    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), wide=True, headers=True)
+    *lines, command = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "\x1b" not in text
+    assert command == f"    kubectl {'x' * 90}"
+    assert not table(rows(FAIL, "x"), wide=False, headers=False).startswith("RESULT")
+
+
+@pytest.mark.parametrize(
+    ("result", "code"), [(OK, "32"), (WARN, "33"), (UNKNOWN, "33"), (FAIL, "31")]
+)
+def test_results_have_their_colour(result: Result, code: str) -> None:
+    text = colour.paint(table(rows(result, "fail is a word here"), wide=True, headers=True))
+    assert f"\x1b[{code}m{result.value}\x1b[0m" in text
+    assert text.count("\x1b[0m") == 2  # the header is bold
 
 
 # The rules

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from kubectl_harvester_stuck.checks.view import (
     Seen,
@@ -16,11 +15,10 @@ from kubectl_harvester_stuck.checks.view import (
     saw,
     warn,
 )
-from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.model import Object
 
-LONG_GRACE = timedelta(minutes=10)
-"""A guest that gets longer holds up the drain of its node and every release of its VM."""
+LONG_GRACE = 10 * 60
+"""A guest that gets more seconds holds up the drain of its node and every release of its VM."""
 
 
 def guest_agent(view: View) -> Iterator[Seen]:
@@ -43,12 +41,12 @@ def grace_period(view: View) -> Iterator[Seen]:
     """No VM has a termination grace period of zero, or of more than ten minutes."""
     path = ("spec", "template", "spec", "terminationGracePeriodSeconds")
     written = [
-        (vm, timedelta(seconds=number(vm, *path)))
+        (vm, number(vm, *path))
         for vm in view.vms
         if vm.mapping(*path[:-1]).get(path[-1]) is not None
     ]
-    none = [vm for vm, grace in written if grace <= timedelta(0)]
-    long = [(vm, grace) for vm, grace in written if grace > LONG_GRACE]
+    none = [vm for vm, seconds in written if seconds <= 0]
+    long = [(vm, seconds) for vm, seconds in written if seconds > LONG_GRACE]
     field = ".".join(path)
     if none:
         yield warn(
@@ -59,9 +57,9 @@ def grace_period(view: View) -> Iterator[Seen]:
         )
     if long:
         yield warn(
-            f"{count(len(long), 'VM')} with a grace period of more than {human(LONG_GRACE)}:"
-            f" {names(f'{vm.ref.key} ({human(grace)})' for vm, grace in long)}",
-            [saw(vm, field, int(grace.total_seconds())) for vm, grace in long],
+            f"{count(len(long), 'VM')} with a grace period of more than ten minutes:"
+            f" {names(f'{vm.ref.key} ({seconds}s)' for vm, seconds in long)}",
+            [saw(vm, field, seconds) for vm, seconds in long],
             "# a guest that ignores the shutdown holds up its node for as long",
         )
     if not none and not long:

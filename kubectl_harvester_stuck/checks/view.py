@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, unique
+from math import isfinite
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
@@ -156,7 +157,8 @@ def number(subject: Object, *path: str) -> int:
     if value is None:
         return 0
     # What went through a support bundle may have become a float.
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not isfinite(value)):
         raise UnreadableError(str(subject.ref), f"{'.'.join(path)} is not a number")
     return int(value)
 
