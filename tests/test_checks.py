@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -269,6 +269,8 @@ STORIES = (
           lambda: without(ready(), PROMETHEUS_RULE)),
     Story("alert-rules", WARN, "no alert watches virt-api",
           lambda: changed(ready(), PROMETHEUS_RULE, no_rule_about("virt-api"))),
+    Story("alert-rules", WARN, "no alert watches nodes, VMs, virt-controller, virt-api, harvester",
+          lambda: changed(ready(), PROMETHEUS_RULE, only_recorded)),
     Story("guest-agent", WARN, "without a guest agent: shop/web",
           lambda: changed(ready(), VMI, no_condition("AgentConnected"))),
     Story("grace-period", WARN, "pulls the plug",
@@ -323,6 +325,11 @@ def no_rule_about(word: str) -> Callable[[Body], object]:
             group["rules"] = [rule for rule in group["rules"] if word not in rule["expr"]]
 
     return change
+
+
+def only_recorded(body: Body) -> None:
+    for group in body["spec"]["groups"]:
+        group["rules"] = [{"record": "x", "expr": rule["expr"]} for rule in group["rules"]]
 
 
 BLIND: Mapping[str, tuple[Kind, ...]] = {
@@ -586,6 +593,34 @@ def test_the_exit_status() -> None:
     assert status(ready(), NODE, exit_code=False) is ExitStatus.INCOMPLETE
     malformed = changed(ready(), NODE, put(None, "status", "allocatable"))
     assert status(malformed) is ExitStatus.INCOMPLETE
+
+
+def test_whatever_is_malformed_there_is_an_answer() -> None:
+    """Each field of each kind of object in turn holds something else than the API promises."""
+    bodies, seen = ready(), set()
+    for index, body in enumerate(bodies):
+        if body["kind"] in seen:
+            continue
+        seen.add(body["kind"])
+        for path in paths(body):
+            if path[:1] in (("apiVersion",), ("kind",)) or path in (
+                ("metadata",), ("metadata", "name"), ("metadata", "namespace")
+            ):  # fmt: skip
+                continue
+            for value in ("x", [None]):
+                broken = copy.deepcopy(body)
+                put(value, *path)(broken)
+                answers = look([*bodies[:index], broken, *bodies[index + 1 :]])
+                assert all(answers.values()), path
+
+
+def paths(value: Any, *before: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where every value in it stands."""
+    if before:
+        yield before
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(item, *before, key)
 
 
 def test_no_number_of_an_object_ends_in_a_traceback() -> None:
