@@ -41,7 +41,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import Evidence, Ref
+from kubectl_harvester_stuck.model import Evidence, Missing, Ref
 from kubectl_harvester_stuck.render import colour
 from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.source import Selection
@@ -416,6 +416,13 @@ def test_everywhere_is_every_namespace() -> None:
     assert "1 VM of 2 without a good backup: lab/db" in told(everywhere["recent-backup"])
 
 
+def test_a_namespace_without_vms_is_told_as_one() -> None:
+    found = look(ready(), namespaces=("typo",))
+    assert told(found["recent-backup"]) == "there is no VirtualMachine to look at"
+    assert told(found["guest-agent"]) == "there is no VirtualMachineInstance to look at"
+    assert results(found["nodes-ready"]) == {OK}
+
+
 def test_a_vm_that_is_being_deleted_or_harvesters_own_needs_no_backup() -> None:
     bodies = without(ready(), VM_BACKUP)
     gone = [stored(body, deleted=ago(minutes=1)) if body["kind"] == "VirtualMachine" else body
@@ -593,6 +600,12 @@ def test_the_exit_status() -> None:
     assert status(ready(), NODE, exit_code=False) is ExitStatus.INCOMPLETE
     malformed = changed(ready(), NODE, put(None, "status", "allocatable"))
     assert status(malformed) is ExitStatus.INCOMPLETE
+    # Namespaces that nobody knows of spoil no check, and the answer is not whole all the same.
+    gap = Missing("namespaces", None, "Unreadable", "not in the bundle")
+    passed = tuple(Checked(check, OK, "fine") for check in CHECKS)
+    assert checkup.status_of(checkup.Checkup(passed, (), NOW), exit_code=True) is ExitStatus.OK
+    unsure = checkup.Checkup(passed, (gap,), NOW)
+    assert checkup.status_of(unsure, exit_code=True) is ExitStatus.INCOMPLETE
 
 
 def test_whatever_is_malformed_there_is_an_answer() -> None:

@@ -81,9 +81,14 @@ def _answers(check: Check, view: View) -> list[Seen]:
             gaps.setdefault(str(error) if not namespace else error.why, []).append(namespace)
     found: list[Seen] = []
     if readable or not gaps:
+        there = view.within(readable)
         try:
-            for seen in check.look(view.within(readable)):
+            for seen in check.look(there):
                 found.append(seen)
+            guests = [kind for kind in check.reads if kind in (VM, VMI)]
+            if guests and not any(there.all(kind) for kind in guests):
+                # Nothing was wrong with nothing: a namespace may have been mistyped.
+                found = [Seen(Result.OK, f"there is no {guests[0].kind} to look at")]
         except UnreadableError as error:
             found = [seen for seen in found if seen.result is not Result.OK]
             found.append(_blind(error))
