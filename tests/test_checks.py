@@ -481,7 +481,8 @@ def test_a_node_that_takes_no_vms_is_no_room() -> None:
 
 
 def test_a_selector_that_fits_two_nodes_ties_nothing() -> None:
-    labelled = changed(ready(), NODE, put({"disk": "fast"}, "metadata", "labels"))
+    labels = {"disk": "fast", "disks": "8"}
+    labelled = changed(ready(), NODE, put(labels, "metadata", "labels"))
     chosen = changed(labelled, VM, put({"disk": "fast"}, *TEMPLATE, "nodeSelector"))
     assert results(look(chosen)["restart-elsewhere"]) == {OK}
     for rule, result in (
@@ -489,10 +490,20 @@ def test_a_selector_that_fits_two_nodes_ties_nothing() -> None:
         ({"key": "disk", "operator": "DoesNotExist"}, WARN),
         ({"key": "disk", "operator": "NotIn", "values": ["fast"]}, WARN),
         ({"key": "disk", "operator": "Gt", "values": ["3"]}, WARN),
+        ({"key": "disks", "operator": "Gt", "values": ["3"]}, OK),
+        ({"key": "disks", "operator": "Lt", "values": ["3"]}, WARN),
         ({"key": "disk", "operator": "Newer"}, UNKNOWN),
     ):
         rows = look(changed(labelled, VM, with_affinity(rule)))["restart-elsewhere"]
         assert results(rows) == {result}, told(rows)
+
+
+def test_a_witness_is_no_place_for_a_vm() -> None:
+    """It carries the label that is asked for, and takes no VM all the same."""
+    label = put({"disk": "fast", "node-role.harvesterhci.io/witness": "true"}, "metadata", "labels")
+    bodies = changed(ready(), NODE, put({"disk": "fast"}, "metadata", "labels"), "n1")
+    chosen = changed(bodies, VM, put({"disk": "fast"}, *TEMPLATE, "nodeSelector"))
+    assert results(look(changed(chosen, NODE, label, "n3"))["restart-elsewhere"]) == {WARN}
 
 
 def test_a_vm_that_is_off_is_not_asked_where_it_would_start() -> None:
