@@ -66,7 +66,7 @@ class Change:
 def event(change: Change, host: str) -> Mapping[str, Any]:
     """The Event (events.k8s.io/v1) on the object that was changed."""
     step = change.step
-    deleted = step.action is Action.DELETE_POD
+    action, reason = _TOLD[step.action]
     name = step.ref.name[:NAME_LENGTH].rstrip(".-")
     return {
         "apiVersion": "events.k8s.io/v1",
@@ -75,8 +75,8 @@ def event(change: Change, host: str) -> Mapping[str, Any]:
         "eventTime": f"{change.time:%Y-%m-%dT%H:%M:%S.%fZ}",
         "reportingController": CONTROLLER,
         "reportingInstance": host[:INSTANCE_LENGTH] or "unknown",
-        "action": "ForceDeletePod" if deleted else "RemoveFinalizers",
-        "reason": "PodForceDeleted" if deleted else "FinalizersRemoved",
+        "action": action,
+        "reason": reason,
         "regarding": {
             "apiVersion": step.ref.kind.api_version,
             "kind": step.ref.kind.kind,
@@ -90,12 +90,19 @@ def event(change: Change, host: str) -> Mapping[str, Any]:
     }
 
 
+_TOLD = {
+    Action.DELETE_POD: ("ForceDeletePod", "PodForceDeleted"),
+    Action.PATCH: ("RemoveFinalizers", "FinalizersRemoved"),
+    Action.CREATE: ("RestoreVirtualMachine", "VirtualMachineRestored"),
+}
+
+
 def _note(change: Change) -> str:
-    what = (
-        "deleted without waiting for its node"
-        if change.step.action is Action.DELETE_POD
-        else f"removed {', '.join(change.step.removes)}"
-    )
+    what = {
+        Action.DELETE_POD: "deleted without waiting for its node",
+        Action.PATCH: f"removed {', '.join(change.step.removes)}",
+        Action.CREATE: "made again from a backup, powered off",
+    }[change.step.action]
     vouched = [
         *(f"node {node} is said to have no power" for node in change.plan.powered_off),
         *(f"guard {guard} was overridden" for guard in change.overrides),

@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.options import (
     connection,
     filename,
     output,
+    target_arguments,
 )
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ def cli() -> None:
 @click.argument("kinds", nargs=-1, type=TargetKind(), metavar="[vm|vmi]...")
 @connection
 @filename
-@output(*FORMATS)
+@output(*FORMATS, "prometheus")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
+@click.option("-w", "--watch", "follow", is_flag=True, help="Go on and show what changes.")
 @click.pass_context
 def list_(
     ctx: click.Context,
@@ -79,6 +81,7 @@ def list_(
     older_than: timedelta,
     no_headers: bool,
     exit_code: bool,
+    follow: bool,
 ) -> None:
     """Show what is stuck: Terminating, Stopping, or on a pod that hangs.
 
@@ -87,13 +90,22 @@ def list_(
       kubectl harvester-stuck list -A
       kubectl harvester-stuck list vm -n shop -o wide
       kubectl harvester-stuck list -A --older-than 10m --exit-code
+      kubectl harvester-stuck list -A -o prometheus
+      kubectl harvester-stuck list -A --watch
       kubectl harvester-stuck list -f supportbundle.zip
     """
     from kubectl_harvester_stuck import find, render
     from kubectl_harvester_stuck.kinds import VM, VMI
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
+    if follow and (filenames or exit_code):
+        raise click.UsageError("--watch goes neither with -f nor with --exit-code")
+    if follow and output == "prometheus":
+        raise click.UsageError("--watch does not go with -o prometheus: metrics are of one moment")
     ctx.ensure_object(dict)
+    if follow:
+        chosen = frozenset(kinds or (VM, VMI))
+        _follow(ctx, output, chosen, all_namespaces, selector, older_than, headers=not no_headers)
     scope = _scope(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
     where = scope.where
     terminal = Terminal(where)
@@ -112,6 +124,64 @@ def list_(
         _nothing(scope.place, found.missing)
     _tell_missing(scope, found.missing)
     ctx.exit(_list_status(found, exit_code=exit_code))
+
+
+def _follow(
+    ctx: click.Context,
+    output: str,
+    kinds: frozenset[Kind],
+    all_namespaces: bool,
+    selector: str | None,
+    older_than: timedelta,
+    *,
+    headers: bool,
+) -> NoReturn:
+    """`list --watch`: until Ctrl-C, or until nobody reads any more."""
+    from kubectl_harvester_stuck import render, watch
+    from kubectl_harvester_stuck.render import people
+    from kubectl_harvester_stuck.terminal import Board, queued
+
+    cluster, namespace, _ = _connect(ctx.obj)
+    namespaces = (None if all_namespaces else namespace,)
+    place = people.safe("" if all_namespaces else f" in {namespace} namespace")
+    view = watch.View(cluster, namespaces)
+    view.start()
+    answers = watch.follow(
+        view, kinds=kinds, namespaces=namespaces, labels=selector, older_than=older_than
+    )
+    is_screen = output in ("table", "wide") and sys.stdout.isatty()
+    board = Board(lambda text: _answer(text, stop=True))
+    found: Listing | None = None
+    rows: people.Rows | None = None
+    told: set[tuple[str, str | None]] = set()
+    since = time.monotonic()
+    for answer in queued(answers, every=1.0):
+        if answer is not None:
+            found, changes = answer
+            since = time.monotonic()
+            # Each gap is told once, however its reason changes while the API server restarts.
+            news = [item for item in found.missing if (item.resource, item.namespace) not in told]
+            click.echo(people.missing(news), nl=False, err=True)
+            if told and not found.missing:
+                click.echo("Everything can be read again.", err=True)
+                told.clear()
+            told |= {(item.resource, item.namespace) for item in news}
+            if rows is None and found.is_blind and found.missing:
+                ctx.exit(ExitStatus.ERROR)
+            if rows is None and not found.targets and not is_screen:
+                click.echo(f"Nothing is stuck{place}; watching.", err=True)
+            if rows is None:
+                rows = people.Rows(found, wide=output == "wide")
+                if headers and output in ("table", "wide") and not is_screen:
+                    _answer(rows.line(rows.names), stop=True)
+            if not is_screen:
+                _answer(render.changes(changes, found, output, rows), stop=True)
+        if is_screen and found is not None:
+            passed = timedelta(seconds=time.monotonic() - since)
+            shown = replace(found, taken_at=found.taken_at + passed)
+            text = people.listing(shown, wide=output == "wide", headers=headers)
+            board.draw(text or f"Nothing is stuck{place}; watching.\n")
+    ctx.exit(ExitStatus.OK)
 
 
 @dataclass(frozen=True)
@@ -189,25 +259,8 @@ def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     return values
 
 
-class _DiagnoseCommand(Command):
-    """`diagnose vm web-1` and `diagnose vm/web-1`, as kubectl takes both."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split KIND/NAME where it is the first word."""
-        for index, word in enumerate(args):
-            if word.startswith("-"):
-                break
-            kind, slash, name = word.partition("/")
-            if slash:
-                rest = [other.removeprefix(f"{kind}/") for other in args[index + 1 :]]
-                args = [*args[:index], kind, name, *rest]
-            break
-        return super().parse_args(ctx, args)
-
-
-@cli.command("diagnose", cls=_DiagnoseCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi", required=False)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@cli.command("diagnose", cls=Command)
+@target_arguments("[vm|vmi] [NAME]...", required=False)
 @connection
 @filename
 @output(*FORMATS, "mermaid")
@@ -362,8 +415,7 @@ class _UnstickCommand(Command):
 
 
 @cli.command("unstick", cls=_UnstickCommand)
-@click.argument("kind", type=TargetKind(), metavar="vm|vmi")
-@click.argument("names", nargs=-1, metavar="NAME...")
+@target_arguments("vm|vmi [NAME]...", required=True)
 @connection
 @output(*FORMATS)
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
@@ -543,7 +595,9 @@ def restore(
       kubectl harvester-stuck restore FILE
       kubectl harvester-stuck restore FILE --redact
     """
-    from kubectl_harvester_stuck import backup, render, restoring
+    import platform
+
+    from kubectl_harvester_stuck import backup, journal, render, restoring
     from kubectl_harvester_stuck import restore as decisions
     from kubectl_harvester_stuck.render import structured
     from kubectl_harvester_stuck.terminal import Terminal, reading
@@ -561,7 +615,20 @@ def restore(
         raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
     cluster, _, where = _connect(ctx.obj)
     terminal = Terminal(where, yes=yes)
-    desk = restoring.Desk(cluster, where.server, terminal)
+    desk = restoring.Desk(
+        cluster,
+        where.server,
+        terminal,
+        journal.Journal(
+            backup.state_directory(os.environ, Path.home()),
+            where.context,
+            where.server,
+            __version__,
+            lambda: cluster.now,
+        ),
+        file=str(file.absolute()),
+        host=platform.node(),
+    )
     if dry_run == "none":
         done = restoring.create(desk, found)
     else:
@@ -816,14 +883,19 @@ def _show(ctx: click.Context, output: str, text: str) -> None:
     _answer(text)
 
 
-def _answer(text: str) -> None:
-    """Write to stdout. A reader that went away does not change how the work itself ended."""
+def _answer(text: str, *, stop: bool = False) -> None:
+    """Write to stdout. A reader that went away does not change how the work itself ended.
+
+    With `stop` the work is over then: nobody waits for the rest.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         # Nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if stop:
+            sys.exit(ExitStatus.OK)
 
 
 def _say_error(error: StuckError) -> None:

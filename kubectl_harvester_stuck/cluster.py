@@ -6,6 +6,7 @@ object is absence. Nothing here decides anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ PAGE = 500
 
 RESTARTS = 3
 """How often a list whose pages expired underneath (410) is started again."""
+
+IDLE_SECONDS = 150.0
+"""A watch that is silent for so long is lost: the API server sends a bookmark every minute."""
 
 LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
 """How much of a controller's log is looked at, and for how long."""
@@ -64,6 +68,10 @@ class HttpTransport(Protocol):
         timeout: float | None = None,
     ) -> HttpResponse: ...
 
+    def lines(
+        self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
+    ) -> Iterator[Any]: ...
+
 
 class Cluster:
     """One API server, reached through `transport`; safe to use from several threads."""
@@ -82,9 +90,18 @@ class Cluster:
 
         Raises ApiError (404: the kind is not installed) and UnreachableError.
         """
+        return self.items_at(selection, keep)[0]
+
+    def items_at(self, selection: Selection, keep: Callable[[Any], bool]) -> tuple[list[Any], str]:
+        """The items, and the resourceVersion that they all stand at. Raises as `items` does."""
         for _ in range(RESTARTS):
             try:
-                return [item for page in self._pages(selection) for item in page if keep(item)]
+                found: list[Any] = []
+                version = ""
+                for page, at in self._pages(selection):
+                    found += (item for item in page if keep(item))
+                    version = at
+                return found, version
             except ApiError as error:
                 # The snapshot behind the pages is gone: only a whole new list is consistent.
                 if error.code != 410:
@@ -94,12 +111,39 @@ class Cluster:
             " try a namespace with -n"
         )
 
-    def _pages(self, selection: Selection) -> Iterator[list[Any]]:
-        query = [("limit", str(PAGE))]
-        if selection.labels:
-            query.append(("labelSelector", selection.labels))
-        if selection.fields:
-            query.append(("fieldSelector", selection.fields))
+    def watch(
+        self, selection: Selection, version: str, *, seconds: int, opened: Callable[[], None]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What happens to the selected objects after `version`, as (type, object).
+
+        The server ends it after `seconds`; bookmarks are among what it tells. `opened` is called
+        once it has begun. Raises ApiError (410: the version is too old) and UnreachableError.
+        """
+        path = selection.kind.path(selection.namespace)
+        query = [
+            ("watch", "1"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(seconds)),
+            *_selected(selection),
+        ]
+        accept = _METADATA if selection.metadata_only else "application/json"
+        lines = self._transport.lines(path, query=query, accept=accept, idle=IDLE_SECONDS)
+        for line in lines:
+            if not isinstance(line, bytes):
+                self._server_time = line.date or self._server_time
+                if line.status >= 400:
+                    raise api_error(line, f"GET {path}")
+                opened()
+                continue
+            kind, body = _event(line, path)
+            if kind == "ERROR":
+                message = str(body.get("message") or f"the watch of {path} failed")
+                raise ApiError(_code(body), str(body.get("reason") or ""), message)
+            yield kind, body
+
+    def _pages(self, selection: Selection) -> Iterator[tuple[list[Any], str]]:
+        query = [("limit", str(PAGE)), *_selected(selection)]
         path = selection.kind.path(selection.namespace)
         accept = _METADATA_LIST if selection.metadata_only else "application/json"
         token, seen = "", set[str]()
@@ -112,7 +156,7 @@ class Cluster:
             is_list = str(body.get("kind")).endswith("List") and isinstance(items, list)
             if not is_list or not isinstance(meta, Mapping):
                 raise UnreachableError(f"the answer to GET {path} is not a list of objects")
-            yield items
+            yield items, str(meta.get("resourceVersion") or "")
             token = meta.get("continue") or ""
             if not token:
                 return
@@ -260,6 +304,32 @@ class Cluster:
         if not isinstance(answer, Mapping):
             raise UnreachableError(f"the answer to {method} {path} is not a Kubernetes object")
         return answer
+
+
+def _selected(selection: Selection) -> list[tuple[str, str]]:
+    query = []
+    if selection.labels:
+        query.append(("labelSelector", selection.labels))
+    if selection.fields:
+        query.append(("fieldSelector", selection.fields))
+    return query
+
+
+def _event(line: bytes, path: str) -> tuple[str, Mapping[str, Any]]:
+    """One line of a watch. Raises UnreachableError for what is none, such as half a line."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    body = event.get("object") if isinstance(event, Mapping) else None
+    if not isinstance(body, Mapping):
+        raise UnreachableError(f"the watch of {path} told something that is not an event")
+    return str(event["type"]) if "type" in event else "", body
+
+
+def _code(status: Mapping[str, Any]) -> int:
+    code = status.get("code")
+    return code if isinstance(code, int) else 500
 
 
 def api_error(response: HttpResponse, what: str) -> ApiError:

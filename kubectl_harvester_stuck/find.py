@@ -162,7 +162,7 @@ class _Finder:
                     metadata_only=True,
                     deleting=True,
                 ),
-                _is_deleting,
+                is_deleting,
             )
             for namespace in self._namespaces
             for kind in self._deleting
@@ -189,7 +189,7 @@ class _Finder:
             raise unreachable[0]
         for kind, items in self._deleting.items():
             for item in items:
-                name = _guest(item) if kind is POD else item.ref.name
+                name = guest(item) if kind is POD else item.ref.name
                 if name:
                     self.keys.add((item.ref.namespace, name))
 
@@ -242,20 +242,22 @@ class _Finder:
             return False
 
 
-def _is_deleting(item: Any) -> bool:
+def is_deleting(item: Any) -> bool:
     """Whether a listed item is being deleted; one that cannot be read is kept, to be named."""
     if not isinstance(item, Mapping) or not isinstance(item.get("metadata"), Mapping):
         return True
     return item["metadata"].get("deletionTimestamp") is not None
 
 
-def _guest(pod: Object) -> str:
+def guest(pod: Object) -> str:
     """The name of the VMI that a virt-launcher pod was made for."""
     owners = [owner.name for owner in pod.owners if owner.kind == VMI.kind]
     return next(iter(owners), "") or pod.labels.get("vm.kubevirt.io/name", "")
 
 
 def _missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
+    if isinstance(error, PartlyReadError) and error.cause is not None:
+        return _missing(kind, namespace, error.cause)
     if isinstance(error, ApiError):
         reason, message = error.reason or str(error.code), error.message
         if error.code == 404:

@@ -186,7 +186,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
     if all(plan.refusals for plan in plans):
         return Run(digest, tuple(map(_refused, plans)), failures)
     desk.operator.confirm(plans, digest)
-    run = _Run(digest, uuid.uuid4().hex, _who(desk.cluster))
+    run = _Run(digest, uuid.uuid4().hex, who_is(desk.cluster))
 
     def release(plan: Plan) -> Outcome | Failure:
         if plan.refusals:
@@ -344,7 +344,7 @@ class _Run:
     who: Who
 
 
-def _who(cluster: Cluster) -> Who:
+def who_is(cluster: Cluster) -> Who:
     """This user, for the journal; not to know it stops nothing."""
     try:
         return Who(cluster.user())

@@ -57,6 +57,7 @@ class Journal:
     def _of(self, change: Change, time: datetime) -> dict[str, Any]:
         plan, step = change.plan, change.step
         asked = {"userUnknown": change.who.unknown} if change.who.user is None else {}
+        is_new = step.action is Action.CREATE
         before: dict[str, Any] = {"resourceVersion": step.resource_version}
         if step.action is Action.PATCH:
             before["finalizers"] = [*step.removes, *step.keeps]
@@ -77,8 +78,9 @@ class Journal:
                 "uid": step.uid,
                 "resourceVersion": step.resource_version,
             },
-            "before": before,
-            "patch": step.body,
+            "before": None if is_new else before,
+            # What is created is a whole spec, which can hold secrets; the backup has it.
+            "patch": None if is_new else step.body,
             "overrides": list(change.overrides),
             "poweredOff": list(plan.powered_off),
             "leaveBehind": list(change.leaves_behind),
@@ -111,7 +113,11 @@ def _ref(ref: Ref) -> dict[str, str]:
 def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
     """The object as the server answered with it; None where it did not."""
     meta = (answer or {}).get("metadata")
-    if not isinstance(meta, Mapping) or meta.get("uid") != change.step.uid:
+    if not isinstance(meta, Mapping):
+        return None
+    if change.step.action is Action.CREATE:
+        return {"uid": meta.get("uid"), "resourceVersion": meta.get("resourceVersion")}
+    if meta.get("uid") != change.step.uid:
         return None
     after: dict[str, Any] = {"resourceVersion": meta.get("resourceVersion")}
     if change.step.action is Action.PATCH:

@@ -291,6 +291,8 @@ class Action(str, Enum):
 
     DELETE_POD = "delete-pod"
     PATCH = "patch"
+    CREATE = "create"
+    """`restore` alone: a VM that was released is made again."""
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,27 @@ Nothing here starts a VM. After the create was sent no exception leaves this mod
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck import ask, flow, read, restore
+from kubectl_harvester_stuck import plan as planning
+from kubectl_harvester_stuck.change import Change, event
 from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus, StuckError
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
 from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import GuardResult, Object, Ref, Verdict
+from kubectl_harvester_stuck.model import Action, GuardResult, Object, Plan, Ref, Step, Verdict
 from kubectl_harvester_stuck.restore import HALTED, Backup, End, Proposal, Restoration
 
 
 class Operator(Protocol):
     """The person, or the flags that speak for them."""
+
+    def note(self, text: str) -> None:
+        """Say what has just been done."""
 
     def agree(self, proposal: Proposal) -> None:
         """Show what would be made; return on a yes, raise RefusedError on everything else."""
@@ -34,6 +41,10 @@ class Desk:
     cluster: Cluster
     server: str
     operator: Operator
+    journal: flow.Journal
+    file: str
+    """Where the backup is."""
+    host: str = ""
 
 
 def status_of(done: Restoration) -> ExitStatus:
@@ -129,26 +140,65 @@ def _secrets(cluster: Cluster, backup: Backup) -> Mapping[str, bool | str]:
     return found
 
 
+def _change(desk: Desk, proposal: Proposal) -> Change:
+    """The create as the journal tells it."""
+    ref = proposal.backup.ref
+    step = Step(Action.CREATE, ref, "", "", proposal.body)
+    plan = Plan(ref, "", "", None, None, None, (step,), proposal.checks, ())
+    digest = planning.digest(desk.server, [plan])
+    who, now = flow.who_is(desk.cluster), desk.cluster.now
+    return Change(uuid.uuid4().hex, uuid.uuid4().hex, now, who, digest, plan, step, desk.file)
+
+
 def _send(desk: Desk, proposal: Proposal) -> Restoration:
-    """Create it. Whatever happens is a Restoration."""
+    """Create it, told before and after. Whatever happens once it was sent is a Restoration.
+
+    Raises JournalError when it cannot be told; nothing was sent then.
+    """
+    change = _change(desk, proposal)
+    try:
+        desk.journal.begin(change)
+    except StuckError as error:
+        raise JournalError(f"{proposal.backup.ref}: {error}; nothing was created") from error
+    done, answer = _create(desk, proposal)
+    outcome = {
+        End.CREATED: "done",
+        End.REFUSED: f"conflict: {done.reason}",
+        End.DENIED: f"denied: {done.reason}",
+    }.get(done.end, f"unknown: {done.reason}")
+    try:
+        desk.journal.end(change, outcome, answer)
+    except Exception as error:  # noqa: BLE001 - it may not hide what was sent
+        desk.operator.note(f"warning: {proposal.backup.ref}: {outcome}, but {error}")
+    if done.end is End.CREATED and done.uid:
+        made = replace(change.step, uid=done.uid)
+        # Best effort: a user may have no right to it, and the journal has told it already.
+        with suppress(Exception):
+            desk.cluster.report(event(replace(change, step=made), desk.host))
+    return done
+
+
+def _create(desk: Desk, proposal: Proposal) -> tuple[Restoration, Mapping[str, Any] | None]:
+    """Create it and look at it; with the server's answer, where there was one."""
     ref = proposal.backup.ref
     lost = ""
-    uid = None
+    uid: str | None = None
+    answer: Mapping[str, Any] | None = None
     try:
         answer = desk.cluster.create(VM, ref.namespace, proposal.body)
         uid = Object.parse_as(ref, answer).uid
     except ApiError as error:
         if error.code == 409:
-            return Restoration(proposal, End.REFUSED, f"{error}; it was made a moment ago")
+            return Restoration(proposal, End.REFUSED, f"{error}; it was made a moment ago"), None
         if error.code < 500 or error.is_from_webhook:
-            return Restoration(proposal, End.DENIED, ask.with_cure(error))
+            return Restoration(proposal, End.DENIED, ask.with_cure(error)), None
         lost = str(error)  # such an answer can come after the VM was stored
     except Exception as error:  # noqa: BLE001 - it may have been created, whatever went wrong
         lost = str(error)
     try:
-        return _look(desk.cluster, proposal, uid, lost)
+        return _look(desk.cluster, proposal, uid, lost), answer
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was sent
-        return Restoration(proposal, End.UNKNOWN, lost or str(error), uid)
+        return Restoration(proposal, End.UNKNOWN, lost or str(error), uid), answer
 
 
 def _look(cluster: Cluster, proposal: Proposal, uid: str | None, lost: str) -> Restoration:

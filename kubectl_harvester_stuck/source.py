@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.kinds import Kind
 from kubectl_harvester_stuck.model import Ref
 
@@ -53,8 +53,14 @@ class Source(Protocol):
 
 
 class PartlyReadError(UnreadableError):
-    """A list that is not known to be whole; `items` are those that could be read."""
+    """A list that is not known to be whole; `items` are those that could be read.
 
-    def __init__(self, what: str, why: str, items: list[Any]) -> None:
+    `cause` is the error that stands behind it, where there is one.
+    """
+
+    def __init__(
+        self, what: str, why: str, items: list[Any], cause: StuckError | None = None
+    ) -> None:
         super().__init__(what, why)
         self.items = items
+        self.cause = cause

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar, cast
 
 from kubectl_harvester_stuck.errors import RefusedError
 from kubectl_harvester_stuck.model import Plan
 from kubectl_harvester_stuck.render import people
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.restore import Proposal
+
+_T = TypeVar("_T")
 
 QUIET = 2.0
 """Seconds before anything is said of progress."""
@@ -106,6 +110,54 @@ class Terminal:
             raise RefusedError(
                 f"not confirmed, nothing was changed; without a terminal use {otherwise}"
             )
+
+
+class Board:
+    """A text on the terminal of stdout that is drawn again where it stands."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._height = 0
+
+    def draw(self, text: str) -> None:
+        """Show the text in the place of the one before, as much of it as there is room for."""
+        columns, rows = shutil.get_terminal_size()
+        lines = [line[:columns] for line in text.splitlines()]
+        if len(lines) > rows - 1:
+            left = len(lines) - (rows - 2)
+            lines = [*lines[: rows - 2], f"... and {left} more"]
+        up = f"\x1b[{self._height}A" if self._height else ""
+        self._write(f"{up}\r\x1b[J" + "".join(f"{line}\n" for line in lines))
+        self._height = len(lines)
+
+
+def queued(answers: Iterator[_T], *, every: float) -> Iterator[_T | None]:
+    """The answers as they come, and None after every so many seconds without one.
+
+    They are made in a thread of their own. What is raised there is raised here.
+    """
+    waiting: queue.Queue[tuple[str, object]] = queue.Queue()
+
+    def collect() -> None:
+        try:
+            for answer in answers:
+                waiting.put(("answer", answer))
+            waiting.put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            waiting.put(("error", error))
+
+    threading.Thread(target=collect, daemon=True).start()
+    while True:
+        try:
+            kind, value = waiting.get(timeout=every)
+        except queue.Empty:
+            yield None
+            continue
+        if kind == "error" and isinstance(value, BaseException):
+            raise value
+        if kind == "end":
+            return
+        yield cast(_T, value)
 
 
 def _is_terminal() -> bool:

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 _CHUNK = 1 << 16
+_LONGEST_LINE = 16 << 20
 _Cause = TypeVar("_Cause", bound=BaseException)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
@@ -115,16 +117,14 @@ class Transport:
         Raises UnreachableError if no whole answer came and KubeconfigError if the credentials or
         certificates cannot be used.
         """
-        url = self._connection.server + path + (f"?{urlencode(query)}" if query else "")
-        headers = [("Accept", accept), ("User-Agent", self._user_agent)]
+        headers = []
         if not self._connection.cluster.get("disable-compression"):
             headers.append(("Accept-Encoding", "gzip"))
         content = None
         if body is not None:
             headers.append(("Content-Type", content_type))
             content = json.dumps(body, allow_nan=False).encode()
-        sent = [*headers, *impersonation(self._connection.user)]
-        request = _Request(method, url, sent, content, timeout)
+        request = self._prepared(method, path, query, accept, headers, content, timeout)
         credential = self._credentials.current()
         response = self._send(request, credential)
         if response.status == 401:
@@ -133,6 +133,77 @@ class Transport:
                 response = self._send(request, renewed)
         self._warn(response)
         return response
+
+    def lines(
+        self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
+    ) -> Iterator[bytes | Response]:
+        """The lines of an answer that goes on, each when it has come; closing it hangs up.
+
+        The first thing is the Response, without a body where lines follow. `idle` seconds without
+        a byte are an error. Raises as `request` does, at any line.
+        """
+        request = self._prepared("GET", path, query, accept, [], None, None)
+        for is_last in (False, True):
+            credential = self._credentials.current()
+            with self._opened(request, credential, idle) as answer:
+                if answer.status >= 400:
+                    body = answer.read(_CHUNK)
+                    renewed = None
+                    if answer.status == 401 and not is_last:
+                        renewed = self._renew(credential)
+                    if renewed is None:
+                        yield Response(answer.status, answer.headers, body, request.place)
+                        return
+                    continue
+                yield Response(answer.status, answer.headers, b"", request.place)
+                rest = bytearray()
+                while chunk := answer.read1(_CHUNK):
+                    *whole, tail = (rest + chunk).split(b"\n")
+                    yield from map(bytes, whole)
+                    rest = bytearray(tail)
+                    if len(rest) > _LONGEST_LINE:
+                        raise UnreachableError(f"a line of {request.place} does not end")
+                return
+
+    @contextmanager
+    def _opened(
+        self, request: _Request, credential: Credential, idle: float
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """An answer that is read bit by bit. Raises UnreachableError, also while it is read."""
+        import urllib3
+
+        manager = self._manager(credential)
+        headers = urllib3.HTTPHeaderDict(request.headers)
+        if credential.authorization is not None:
+            headers.add("Authorization", credential.authorization)
+        timeout = urllib3.Timeout(connect=self._timeout or _CONNECT_SECONDS, read=idle)
+        if self._on_request is not None:
+            self._on_request(f"GET {request.url} goes on")
+        try:
+            answer = _begin(manager, request, headers, timeout)
+            try:
+                yield answer
+            finally:
+                # The connection is in the middle of an answer and of no more use.
+                answer.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnreachableError(self._reason(request, error)) from error
+
+    def _prepared(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        accept: str,
+        headers: list[tuple[str, str]],
+        content: bytes | None,
+        timeout: float | None,
+    ) -> _Request:
+        url = self._connection.server + path + (f"?{urlencode(query)}" if query else "")
+        own = [("Accept", accept), ("User-Agent", self._user_agent), *headers]
+        return _Request(
+            method, url, [*own, *impersonation(self._connection.user)], content, timeout
+        )
 
     def _renew(self, refused: Credential) -> Credential | None:
         """Another credential, unless the refused one is the result of having asked again."""
@@ -190,8 +261,8 @@ class Transport:
                 raise
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(self._reason(request, error)) from error
-        url = request.url.partition("?")[0]
-        return Response(answer.status, answer.headers, bytes(body), url), answer.reason or ""
+        found = Response(answer.status, answer.headers, bytes(body), request.place)
+        return found, answer.reason or ""
 
     def _manager(self, credential: Credential) -> urllib3.PoolManager:
         """The pool for the client certificate of `credential`, made when it is first needed."""
@@ -216,6 +287,7 @@ class Transport:
 
     def _reason(self, request: _Request, error: Exception) -> str:
         """One line: what went wrong and what to do next."""
+        import http.client
         import ssl
 
         import urllib3
@@ -250,6 +322,8 @@ class Transport:
             return f"{unable}: not reached in time: check the network, or use --request-timeout"
         if caused_by(urllib3.exceptions.TimeoutError):
             return f"no whole answer from {host} in time: see --request-timeout{unknown}"
+        if caused_by(http.client.IncompleteRead):
+            why = "it broke off"
         if caused_by(ssl.SSLError):
             return f"{unable}: tls: {why}: check the client certificate{unknown}"
         return f"no whole answer from {host}: {why}: try again{unknown}"
@@ -262,6 +336,11 @@ class _Request:
     headers: list[tuple[str, str]]
     body: bytes | None
     timeout: float | None = None
+
+    @property
+    def place(self) -> str:
+        """The URL without its query."""
+        return self.url.partition("?")[0]
 
 
 @dataclass(frozen=True)

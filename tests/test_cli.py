@@ -99,7 +99,13 @@ def test_a_list_does_not_load_the_generated_client() -> None:
         ("list", "pods"),
         ("list", "-o", "xml"),
         ("list", "--older-than", "soon"),
+        ("unstick",),
         ("unstick", "vm"),
+        ("unstick", "vm/"),
+        ("unstick", "vm/web", "db"),
+        ("unstick", "vm", "vm/web"),
+        ("diagnose", "vm/web", "vmi/web"),
+        ("diagnose", "pod/web"),
         ("unstick", "pod", "web"),
         ("unstick", "vm", "web", "--override", "guest-stopped"),
         ("unstick", "vm", "web", "--yes", "--confirm", "0"),
@@ -184,7 +190,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
 
 def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
     assert cli.FORMATS == render.FORMATS
-    assert set(SCHEMAS) - {"diagnosis"} <= set(commands())
+    assert set(SCHEMAS) - {"diagnosis", "watch"} <= set(commands())
     assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
         flag for param in cli.cli.commands["journal"].params for flag in param.opts
     }
@@ -290,3 +296,24 @@ def test_colour_changes_no_character_but_its_own(world: World) -> None:
         assert ages.sub("", stripped).split() == ages.sub("", plain.out).split()
         assert "\x1b[" not in world.run(*words, "--color=always", "-o", "json").out
     world.api.wipe(machine["metadata"]["namespace"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("vm", "web", "-n", "{namespace}"),
+        ("-n", "{namespace}", "vm/web"),
+        ("vm/web", "-n", "{namespace}"),
+        ("-o", "json", "VM/web", "-n", "{namespace}"),
+        ("vms.kubevirt.io/web", "-n", "{namespace}", "vm/web"),
+    ],
+    ids=" ".join,
+)
+def test_a_target_is_named_as_kubectl_takes_it(world: World, words: tuple[str, ...]) -> None:
+    world.delete(world.vm())
+    given = [word.format(namespace=world.namespace) for word in words]
+    for command in (("diagnose",), ("unstick", "--dry-run=client", "--older-than=0")):
+        run = world.run(*command, *given, "-o", "json")
+        assert run.status is ExitStatus.OK, run.err
+        assert run.item["target"]["name"] == "web"
+    world.api.wipe(world.namespace)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -101,6 +104,7 @@ def test_the_pages_are_current() -> None:
 
 
 README = DOCS.parent / "README.md"
+RUN = re.compile(r"<!-- run: (.+?) -->\n(?:\n```console\n.*?\n```\n)?", re.S)
 SCREEN = re.compile(r"<!-- diagnose: (\S+) -->\n(?:\n```console\n.*?\n```\n)?", re.S)
 
 
@@ -115,11 +119,26 @@ def readme(directory: Path) -> str:
         where = f" -n {scenario['namespace']}" if scenario["namespace"] != "default" else ""
         return f"{found[0].splitlines()[0]}\n\n```console\n{command}{where}\n{run.out}```\n"
 
-    return SCREEN.sub(screen, README.read_text())
+    def ran(found: re.Match[str]) -> str:
+        """A command that needs no cluster, as one would type it at the top of the checkout."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kubectl_harvester_stuck", *found[1].split()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            env={"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONIOENCODING": "ascii"},
+            cwd=README.parent,
+            check=False,
+        )
+        first = found[0].splitlines()[0]
+        return f"{first}\n\n```console\n$ kubectl harvester-stuck {found[1]}\n{done.stdout}```\n"
+
+    return RUN.sub(ran, SCREEN.sub(screen, README.read_text()))
 
 
 def test_the_screens_in_the_readme_are_the_programs(tmp_path: Path) -> None:
     assert len(SCREEN.findall(README.read_text())) == 3
+    assert len(RUN.findall(README.read_text())) == 1
     assert README.read_text() == readme(tmp_path), "README.md: run python -m tests.test_docs"
 
 

@@ -24,9 +24,10 @@ from examples.bundle import damage
 from kubectl_harvester_stuck import cli, labels, offline
 from kubectl_harvester_stuck.errors import DumpError, ExitStatus, StuckError, UnreadableError
 from kubectl_harvester_stuck.kinds import LEASE, NODE, POD, PVC, SETTING, VM, VM_BACKUP, VMI, Kind
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.model import Missing, Ref
 from kubectl_harvester_stuck.offline import archive, documents
 from kubectl_harvester_stuck.offline.mend import mend
+from kubectl_harvester_stuck.render import people
 from kubectl_harvester_stuck.source import PartlyReadError, Selection
 from tests import builders
 from tests.builders import stored
@@ -184,6 +185,58 @@ def test_kinds_of_one_plural_are_told_apart_by_their_group(tmp_path: Path) -> No
     theirs = {**ours, "apiVersion": "backup.kubevirt.io/v1", "metadata": {**ours["metadata"],
               "name": "stranger", "uid": "other"}}  # fmt: skip
     assert listed(files(zipped(tmp_path, [node(), ours, theirs])), VM_BACKUP, "shop") == ["nightly"]
+
+
+def member(name: str, *items: Body) -> dict[str, bytes]:
+    """A file of a bundle, with these items as they are."""
+    text = yaml.safe_dump({"apiVersion": "v1", "items": list(items), "kind": "List"})
+    return {f"yamls/{name}.yaml": text.encode()}
+
+
+def test_two_versions_of_a_group_are_one_kind(tmp_path: Path) -> None:
+    older = {**vm(), "apiVersion": "kubevirt.io/v1alpha3"}
+    newer = {**older, "apiVersion": "kubevirt.io/v1"}
+    more = member("namespaced/shop/kubevirt.io/v1alpha3/virtualmachines", older)
+    source = files(zipped(tmp_path, [node(), newer], more=more))
+    assert listed(source, VM, "shop") == ["web"]
+
+
+def test_only_the_members_of_the_kind_are_opened(tmp_path: Path) -> None:
+    more = {"yamls/cluster/longhorn.io/v1beta2/nodes.yaml": b"\xff not even text"}
+    assert listed(files(zipped(tmp_path, [node()], more=more)), NODE) == ["n1"]
+
+
+def test_an_old_bundle_may_mix_kinds_in_a_folder(tmp_path: Path) -> None:
+    stranger = {"apiVersion": "other.io/v1", "kind": "VirtualMachine", "metadata": {"name": "x"}}
+    more = member("namespaced/old/kubevirt/virtualmachines", vm("mine", "old"), stranger)
+    source = files(zipped(tmp_path, [node()], more=more))
+    assert listed(source, VM, "old") == ["mine"]
+
+
+def test_a_namespace_of_which_only_secrets_were_taken_was_not_collected(tmp_path: Path) -> None:
+    more = member("namespaced/fleet-local/v1/secrets")
+    source = files(zipped(tmp_path, [node()], more=more))
+    with pytest.raises(UnreadableError, match="namespace not in the bundle"):
+        listed(source, VM, "fleet-local")
+
+
+def test_objects_of_a_bundle_are_mended(tmp_path: Path) -> None:
+    written = {"harvesterhci.io/removedPersistentVolumeClaims": "", "quoted": '"x"', "n": "1"}
+    body = vm()
+    body["metadata"]["annotations"] = written
+    body["status"] = {"printableStatus": "", "snapshotInProgress": None, "z": 1}
+    (found,) = files(zipped(tmp_path, [node(), body])).items(Selection(VM, "shop"), lambda _: True)
+    assert found["metadata"]["annotations"] == written
+    assert not found["status"]["printableStatus"]
+    assert found["status"]["snapshotInProgress"] is None
+
+
+def test_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
+    pod = stored(builders.bare(POD, "shop", "p") | {"spec": {"containers": [{"name": "c"}]}})
+    logs = {"shop/p/c": "old\n" + "x" * 3_000_000 + "\nnew\n"}
+    text = files(zipped(tmp_path, [node(), pod], logs=logs)).log(Ref("shop", "p", POD))
+    assert len(text) == 2_000_000
+    assert text.endswith("\nnew\n")
 
 
 def test_the_zips_of_nodes_are_left_alone(tmp_path: Path) -> None:
@@ -346,6 +399,24 @@ def test_several_files_are_one_cluster_and_the_later_wins(tmp_path: Path) -> Non
     assert listed(files(tmp_path), VM, "shop") == ["a", "b"]
 
 
+def test_what_no_file_holds_a_list_of_is_unreadable(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text(yamls(vm("a")))
+    second.write_text(yamls(vm("b")))
+    with pytest.raises(PartlyReadError, match="no file holds a list") as caught:
+        listed(files(first, second), VM, "shop")
+    assert names(caught.value.items) == ["a", "b"]
+
+
+def test_a_lone_object_is_diagnosed_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "vm.yaml"
+    path.write_text(yamls(vm("a", deleted="2026-11-20T00:00:00Z")))
+    done = run("diagnose", "vm/a", "-f", str(path), "-o", "json")
+    assert done.status is ExitStatus.INCOMPLETE
+    assert done.item["target"]["state"] == "Terminating"
+    assert done.item["verdict"] in ("refuse", "repair", "wait")
+
+
 def test_a_file_is_of_the_time_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "dump.yaml"
     path.write_text(yamls(a_list(vm("a"))))
@@ -426,6 +497,18 @@ def test_bombs_are_bounded_in_memory_and_time(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 160 << 20
+
+
+def test_a_file_of_very_many_objects_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "ITEMS_LIMIT", 2)
+    path = tmp_path / "dump.yaml"
+    path.write_text(yamls(a_list(vm("a"), vm("b"))))
+    assert listed(files(path), VM, "shop") == ["a", "b"]
+    path.write_text(yamls(a_list(vm("a"), vm("b"), vm("c"))))
+    with pytest.raises(DumpError, match="more than 2 objects"):
+        files(path)
 
 
 def test_names_that_leave_the_archive_are_not_opened(tmp_path: Path) -> None:
@@ -620,6 +703,7 @@ def test_a_missing_lease_blocks_what_needs_it() -> None:
     assert item["verdict"] == "refuse"
     assert guards["guest-stopped"]["result"] == "refuse"
     assert "lease: namespace not in the bundle" in guards["guest-stopped"]["reason"]
+    assert "heartbeat: 25m ago" in guards["guest-stopped"]["reason"]
 
 
 def test_objects_come_from_a_pipe() -> None:
@@ -709,3 +793,20 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
             items = again.get(piece.document, {}).get("items")
             again[piece.document] = {**value, **({"items": items} if items else {})}
     assert list(again.values()) == [one for one in expected if one is not None]
+
+
+def test_what_is_missing_is_told_once_and_exactly() -> None:
+    def gap(resource: str, *namespaces: str | None) -> list[Missing]:
+        return [Missing(resource, name, "Unreadable", "why") for name in namespaces]
+
+    text = people.missing([*gap("pods", "a", "b"), *gap("vms", "a", "b"), *gap("vmis", "a")])
+    assert text.splitlines() == [
+        "could not read pods and vms in namespaces a and b: Unreadable: why",
+        "could not read vmis in namespace a: Unreadable: why",
+    ]
+    assert people.missing([*gap("pods", None), *gap("leases", "c")]).splitlines() == [
+        "could not read pods in all namespaces: Unreadable: why",
+        "could not read leases in namespace c: Unreadable: why",
+    ]
+    many = people.missing(gap("pods", *(f"n{number}" for number in range(20))))
+    assert "in 20 namespaces (n0, n1," in many

@@ -732,6 +732,20 @@ def test_a_watch_tells_what_happens_from_a_version_on(
     assert five.recorded()[-1].path.startswith(VMS + "?watch=1")
 
 
+def test_a_watch_of_the_past_tells_what_went_in_between(
+    five: Simulator, http: urllib3.PoolManager
+) -> None:
+    version = http.request("GET", five.url + VMS + "?limit=1").json()["metadata"]["resourceVersion"]
+    name = http.request("GET", five.url + VMS).json()["items"][0]["metadata"]["name"]
+    http.request("DELETE", f"{five.url}{VMS}/{name}")
+    query = f"?watch=1&resourceVersion={version}&timeoutSeconds=0.3&allowWatchBookmarks=true"
+    lines = http.request("GET", five.url + VMS + query).data.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["type"] for event in events] == ["DELETED", "BOOKMARK"]
+    assert events[0]["object"]["metadata"]["name"] == name
+    assert int(events[1]["object"]["metadata"]["resourceVersion"]) > int(version)
+
+
 def test_a_watch_of_a_forgotten_version_expires(five: Simulator, http: urllib3.PoolManager) -> None:
     five.compact()
     answer = http.request("GET", five.url + VMS + "?watch=1&resourceVersion=1&timeoutSeconds=1")

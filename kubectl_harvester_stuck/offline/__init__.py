@@ -220,7 +220,7 @@ def _naming(names: set[str]) -> Wanted:
 
 
 def _called(part: Part, names: set[str]) -> list[Any]:
-    return [item for item in part.items if _meta(item).get("name") in names]
+    return [item for item in part.items if str(_meta(item).get("name")) in names]
 
 
 def _meta(item: Any) -> Mapping[str, Any]:

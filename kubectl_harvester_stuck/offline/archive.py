@@ -42,8 +42,8 @@ class Archive(Protocol):
         """The member's bytes, as a context. Raises DumpError, also while they are read."""
 
 
-class Folder:
-    """An unpacked bundle."""
+class _OnDisk:
+    """What is somewhere in the file system."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,6 +55,10 @@ class Folder:
     @property
     def written(self) -> datetime:
         return datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
+
+
+class Folder(_OnDisk):
+    """An unpacked bundle."""
 
     def sizes(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
@@ -76,25 +80,17 @@ class Folder:
             raise DumpError(f"{name}: {error.strerror or error}") from error
 
 
-class Zip:
-    """A zip that is read where it is."""
+class Zip(_OnDisk):
+    """A zip that is read where it is. Raises DumpError where it is none."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise DumpError(f"{path} is not a whole zip archive ({error}): copy it again") from None
         except OSError as error:
             raise DumpError(f"{path}: {error.strerror or error}") from error
-
-    @property
-    def name(self) -> str:
-        return str(self._path)
-
-    @property
-    def written(self) -> datetime:
-        return datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
 
     def sizes(self) -> Mapping[str, int]:
         members = self._zip.infolist()

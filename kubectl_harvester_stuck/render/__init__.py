@@ -5,10 +5,11 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import people, structured
+from kubectl_harvester_stuck.render import people, prometheus, structured
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
+    from kubectl_harvester_stuck.watch import Change
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 DOCUMENTS = ("json", "yaml")
@@ -30,7 +32,23 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
         return structured.dump(structured.listing(found, where), output)
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
+    if output == "prometheus":
+        return prometheus.listing(found)
     return people.listing(found, wide=output == "wide", headers=headers)
+
+
+def changes(happened: Sequence[Change], found: Listing, output: str, rows: people.Rows) -> str:
+    """What `list --watch` says of changes that came together."""
+    if output == "json":
+        lines = (json.dumps(structured.change(one, found), ensure_ascii=False) for one in happened)
+        return "".join(f"{line}\n" for line in lines)
+    if output == "yaml":
+        parts = (structured.dump(structured.change(one, found), output) for one in happened)
+        return "".join(f"---\n{part}" for part in parts)
+    if output == "name":
+        refs = (one.row.ref for one in happened)
+        return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
+    return "".join(rows.line(rows.cells(one.row, found, people.became(one))) for one in happened)
 
 
 def diagnoses(

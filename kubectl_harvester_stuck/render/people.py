@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.model import (
     Plan,
     Ref,
     Result,
+    State,
     Step,
     Target,
     Verdict,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.restore import Proposal, Restoration
+    from kubectl_harvester_stuck.watch import Change
 
 WIDTH = 80
 
@@ -90,6 +92,39 @@ def _row(target: Target, found: Listing) -> list[str]:
         human(found.taken_at - target.since),
         target.node or "<unknown>",
     ]
+
+
+class Rows:
+    """The table of `list --watch`, a line at a time, in columns as wide as they are at first."""
+
+    def __init__(self, found: Listing, *, wide: bool) -> None:
+        self._wide = wide
+        first = [self.names, *(self.cells(row, found) for row in found.targets)]
+        self._widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+
+    @property
+    def names(self) -> list[str]:
+        """The header."""
+        names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
+        return [*names, "FINALIZERS"] if self._wide else names
+
+    def cells(self, row: Target, found: Listing, state: str = "") -> list[str]:
+        """One row; `state` stands for the row's own."""
+        cells = [safe(cell) for cell in _row(row, found)]
+        cells[3] = state or cells[3]
+        return [*cells, safe(",".join(row.finalizers)) or "<none>"] if self._wide else cells
+
+    def line(self, cells: Sequence[str]) -> str:
+        """The cells as a line of the table."""
+        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
+        return f"{'   '.join(padded).rstrip()}\n"
+
+
+def became(change: Change) -> str:
+    """The state of a row that is gone: of what was being deleted, or of what was only held up."""
+    if change.happened.value != "DELETED":
+        return change.row.state.value
+    return "Gone" if change.row.state is State.TERMINATING else "Freed"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -329,6 +364,8 @@ def _age(change: Mapping[str, Any], now: datetime) -> str:
 def _what(change: Mapping[str, Any], *, wide: bool) -> str:
     if change.get("action") == Action.DELETE_POD.value:
         return "delete"
+    if change.get("action") == Action.CREATE.value:
+        return "create"
     patch, before = change.get("patch"), change.get("before")
     meta = patch.get("metadata") if isinstance(patch, Mapping) else None
     had = _list(before.get("finalizers")) if isinstance(before, Mapping) else []
@@ -360,7 +397,9 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
     if not changes:
         return ""
     first = changes[0]
-    verb = {Action.DELETE_POD.value: "delete"}.get(str(first.get("action")), "patch")
+    verb = {Action.DELETE_POD.value: "delete", Action.CREATE.value: "create"}.get(
+        str(first.get("action")), "patch"
+    )
     ref = first.get("object")
     ref = ref if isinstance(ref, Mapping) else {}
     what = f"{verb} {ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}"
@@ -377,13 +416,16 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
 
 def missing(items: Sequence[Missing]) -> str:
     """What could not be read, each reason once, with what to do about it."""
-    reasons: dict[tuple[str, str], list[Missing]] = {}
+    where: dict[tuple[str, str, str], list[str | None]] = {}
     for item in items:
-        reasons.setdefault((item.reason, item.message), []).append(item)
+        where.setdefault((item.reason, item.message, item.resource), []).append(item.namespace)
+    alike: dict[tuple[str, str, tuple[str | None, ...]], list[str]] = {}
+    for (reason, message, resource), namespaces in where.items():
+        place = tuple(dict.fromkeys(namespaces))
+        alike.setdefault((reason, message, place), []).append(resource)
     lines = [
-        f"could not read {_and(dict.fromkeys(item.resource for item in found))} in"
-        f" {_places(found)}: {reason}: {message}"
-        for (reason, message), found in reasons.items()
+        f"could not read {_and(resources)} in {_places(place)}: {reason}: {message}"
+        for (reason, message, place), resources in alike.items()
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
         lines.append("name a namespace that you may read: -n NAMESPACE")
@@ -391,16 +433,16 @@ def missing(items: Sequence[Missing]) -> str:
     return "".join(f"{line}\n" for line in wrapped)
 
 
-def _places(items: Sequence[Missing]) -> str:
-    if any(not item.namespace for item in items):
+def _places(namespaces: Sequence[str | None]) -> str:
+    names = [name for name in namespaces if name]
+    if len(names) < len(namespaces):
         return "all namespaces"
-    names = list(dict.fromkeys(str(item.namespace) for item in items))
     if len(names) > MOST_NAMES:
         return f"{len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
     return f"namespace{'s' if len(names) > 1 else ''} {_and(names)}"
 
 
-def _and(names: Iterable[str]) -> str:
+def _and(names: Sequence[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 

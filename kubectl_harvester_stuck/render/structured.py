@@ -30,10 +30,20 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.restore import Restoration
+    from kubectl_harvester_stuck.watch import Change
 
 SCHEMAS = {
     name: f"harvester-stuck/{name}/v1"
-    for name in ("list", "diagnosis", "unstick", "restore", "finalizers", "journal", "check")
+    for name in (
+        "list",
+        "watch",
+        "diagnosis",
+        "unstick",
+        "restore",
+        "finalizers",
+        "journal",
+        "check",
+    )
 }
 
 Document = dict[str, Any]
@@ -57,6 +67,16 @@ def listing(found: Listing, where: Invocation) -> Document:
         "takenAt": _time(found.taken_at),
         "items": [_target(row, found.taken_at) for row in found.targets],
         "incomplete": [unread(item) for item in found.missing],
+    }
+
+
+def change(happened: Change, found: Listing) -> Document:
+    """One change of `list --watch`."""
+    return {
+        "schema": SCHEMAS["watch"],
+        "type": happened.happened.value,
+        "takenAt": _time(found.taken_at),
+        "object": _target(happened.row, found.taken_at),
     }
 
 

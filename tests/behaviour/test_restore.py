@@ -678,3 +678,56 @@ def test_a_redacted_copy_holds_no_secret_and_restores_nothing(world: World) -> N
     assert refused.status is ExitStatus.ERROR
     assert "redacted" in refused.err
     assert world.changes() == []
+
+
+def lines(world: World) -> list[Body]:
+    """The journal of this world."""
+    path = world.directory / "state" / "kubectl-harvester-stuck" / "journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_is_told_before_and_after_and_without_a_spec(world: World) -> None:
+    vm, backup = released(world)
+    release = len(lines(world))
+    assert world.run("restore", backup, "--yes").status is ExitStatus.OK
+    before, after = lines(world)[release:]
+    assert (before["phase"], after["phase"]) == ("before", "after")
+    assert (before["action"], before["patch"], before["before"]) == ("create", None, None)
+    assert (before["object"]["name"], before["backup"]) == ("web", backup)
+    assert after["outcome"] == "done"
+    made = world.now(vm)
+    assert made is not None
+    assert after["after"]["uid"] == made["metadata"]["uid"]
+    assert SECRET not in json.dumps([before, after])
+    (event,) = [item for item in world.events() if item["reason"] == "VirtualMachineRestored"]
+    assert event["involvedObject"]["uid"] == made["metadata"]["uid"]
+    shown = world.run("journal").out.splitlines()[-1].split()
+    assert shown[-2:] == ["create", "done"]
+
+
+def test_what_cannot_be_told_first_is_not_created(world: World) -> None:
+    vm, backup = released(world)
+    state = world.directory / "elsewhere"
+    state.write_text("not a directory")
+    environ = {**world.environ(), "XDG_STATE_HOME": str(state)}
+    run = world.run("restore", backup, "--yes", environ=environ)
+    assert run.status is ExitStatus.ERROR
+    assert "nothing was created" in run.err
+    assert world.now(vm) is None
+    assert world.changes() == []
+
+
+def test_what_was_denied_at_the_last_moment_is_told(world: World) -> None:
+    _, backup = released(world)
+    release = len(lines(world))
+
+    def denied(*_: object, **more: object) -> Body:
+        if more.get("dry_run"):
+            return {"spec": {"runStrategy": "Halted"}}
+        raise ApiError(422, "Invalid", 'admission webhook "v" denied the request: no')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cluster, "create", denied)
+        run = world.run("restore", backup, "--yes", "-o", "json")
+    assert run.status is ExitStatus.REFUSED
+    assert lines(world)[release:][1]["outcome"].startswith("denied: ")

@@ -46,7 +46,24 @@ def watch(
     version = store.version if asked in ("", "0") else int(asked)
     deadline = time.monotonic() + float(query.get("timeoutSeconds") or DEFAULT_TIMEOUT)
     known = {stored.key for stored in present}
-    return _lines(store, resource, form, fits, known, initial, version, deadline, stopped)
+    # What the watcher knows is what stood at its version, not what stands now.
+    for event in reversed(store.events_after(version) or []):
+        if event.resource == resource:
+            known.discard(event.stored.key)
+            if event.type != "ADDED" and fits(event.stored):
+                known.add(event.stored.key)
+    lines = _lines(store, resource, form, fits, known, initial, version, deadline, stopped)
+    if query.get("allowWatchBookmarks") not in ("1", "true"):
+        return lines
+    return _with_bookmark(lines, store, resource)
+
+
+def _with_bookmark(lines: Iterator[bytes], store: Store, resource: Resource) -> Iterator[bytes]:
+    """A bookmark before the watch ends; the real server sends one each minute as well."""
+    yield from lines
+    meta = {"resourceVersion": str(store.version), "creationTimestamp": None}
+    body = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
+    yield f'{{"type":"BOOKMARK","object":{encode(body)}}}\n'.encode()
 
 
 def _lines(

@@ -1,0 +1,378 @@
+"""The roles of `deploy`, on the simulated and on the real API server.
+
+Each suffices for its commands, and none holds a right that no command would miss.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from kubectl_harvester_stuck.errors import ExitStatus
+from tests import builders
+from tests.behaviour.test_watch import watching
+from tests.world import QUICK, Body, Run, World
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+OWNERS = "harvester-stuck-owners"
+RBAC = "rbac.authorization.k8s.io"
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one resource; in `namespace` alone if it is one of a Role."""
+
+    namespace: str
+    group: str
+    resource: str
+    verb: str
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}.{self.group}{where}"
+
+
+def documents(file: str) -> list[Body]:
+    """The objects of a manifest."""
+    return list(yaml.safe_load_all((DEPLOY / file).read_text()))
+
+
+def rights(file: str, *roles: str) -> list[Right]:
+    """Every single right of these roles."""
+    found = [
+        Right(
+            item["metadata"].get("namespace", ""),
+            group,
+            resource,
+            verb,
+            tuple(rule.get("resourceNames", ())),
+        )
+        for item in documents(file)
+        if item["metadata"]["name"] in roles and item["kind"] in ("Role", "ClusterRole")
+        for rule in item["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert len(set(found)) == len(found) > 0
+    return found
+
+
+def grant(world: World, granted: Iterable[Right]) -> str:
+    """A user with these rights alone."""
+    user = f"{world.namespace}-user-{next(_numbers)}"
+    places: dict[str, list[Right]] = {}
+    for right in granted:
+        places.setdefault(right.namespace, []).append(right)
+    for namespace, held in places.items():
+        prefix = "" if namespace else "Cluster"
+        meta = {"name": user, **({"namespace": namespace} if namespace else {})}
+        rules = [
+            {
+                "apiGroups": [right.group],
+                "resources": [right.resource],
+                "verbs": [right.verb],
+                **({"resourceNames": list(right.names)} if right.names else {}),
+            }
+            for right in held
+        ]
+        version = {"apiVersion": f"{RBAC}/v1", "metadata": meta}
+        world.create({**version, "kind": f"{prefix}Role", "rules": rules})
+        world.create(
+            {
+                **version,
+                "kind": f"{prefix}RoleBinding",
+                "roleRef": {"apiGroup": RBAC, "kind": f"{prefix}Role", "name": user},
+                "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}],
+            }
+        )
+    return user
+
+
+VIEWER = rights("rbac.yaml", "harvester-stuck-viewer", OWNERS)
+OPERATOR = rights("rbac.yaml", "harvester-stuck-operator", OWNERS)
+METRICS = rights("cronjob.yaml", "harvester-stuck-metrics")
+WATCHES = [right for right in VIEWER if right.verb == "watch"]
+
+
+class Stage:
+    """Everything that the commands of the roles meet: what is stuck, and what was released."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.create(builders.controller_pod("virt-controller"))
+        world.power_cut()
+        # A VM that lives, so that `list` has to get it; its VMI is what hangs.
+        world.delete(world.vmi(world.vm("db"), "db"))
+        self.backup = self.released("admin").item["backup"]
+
+    def gone(self) -> str:
+        """A deleted VM that a release takes nothing but a patch to release."""
+        name = f"gone-{next(_numbers)}"
+        volume = builders.volume(f"pv-{self.world.namespace}-{name}")
+        self.world.create(volume)
+        claim = builders.pvc(self.world.namespace, name, volume=volume["metadata"]["name"])
+        self.world.create(claim)
+        self.world.delete(self.world.vm(name, spec=builders.with_disks(name)))
+        return name
+
+    def run(self, user: str, *words: str) -> Run:
+        """A command as that user."""
+        return self.world.run(*words, "-o", "json", *(() if user == "admin" else ("--as", user)))
+
+    def diagnosed(self, user: str) -> Run:
+        """`diagnose`, for everything that is stuck here: it lists and reads."""
+        return self.run(user, "diagnose")
+
+    def planned(self, user: str) -> Run:
+        """`unstick` through pod, VMI and VM, as a dry run that the server admits."""
+        off = ("--node-powered-off", self.world.dead, "--dry-run=server")
+        return self.run(user, "unstick", "vm", "web", *QUICK, *off)
+
+    def remade(self, user: str) -> Run:
+        """`restore`, as a dry run that the server admits."""
+        return self.run(user, "restore", self.backup, "--dry-run=server")
+
+    def released(self, user: str) -> Run:
+        """`unstick` of one more VM with a disk."""
+        return self.run(user, "unstick", "vm", self.gone(), *QUICK, "--yes")
+
+    def told(self, run: Run) -> set[str]:
+        """What this user misses, as the command says it."""
+        document = run.json
+        told = {f"status {run.status.name}"}
+        told |= {f"incomplete {item['resource']}" for item in document.get("incomplete", ())}
+        for item in document["items"]:
+            told |= {
+                f"{guard['id']} {guard['result']}"
+                for key in ("guards", "checks")
+                for guard in item.get(key, ())
+            }
+            for key in ("notLookedFor", "warnings", "leftovers"):
+                told |= {f"{key} {line}" for line in item.get(key, ()) if "orbidden" in line}
+            if item.get("outcome") == "gone":
+                saved = self.world.backup(run)["release"]["notSaved"]
+                told |= {f"not saved: {line.partition(':')[0].split()[0]}" for line in saved}
+                name = item["target"]["name"]
+                events = [event["involvedObject"]["name"] for event in self.world.events()]
+                told |= {f"events: {events.count(name)}"}
+        return told
+
+
+def misses(run: Run) -> list[str]:
+    """Where anything that the command says speaks of a right."""
+    return [line for line in f"{run.out}\n{run.err}".splitlines() if "orbidden" in line]
+
+
+def until_in_force(ready: Callable[[], bool]) -> None:
+    """RBAC is read from caches: wait until the last grant has reached them."""
+    deadline = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < deadline, "the rights never came into force, or do not suffice"
+        time.sleep(0.05)
+
+
+def test_the_viewer_lists_and_diagnoses_without_a_gap(world: World) -> None:
+    stage = Stage(world)
+    user = grant(world, VIEWER)
+    until_in_force(lambda: not misses(stage.diagnosed(user)))
+    world.api.forget()
+    listed, seen = stage.run(user, "list", "-A"), stage.diagnosed(user)
+    everywhere = stage.run(user, "diagnose", "-A", "--older-than", "0")
+    for run in (listed, seen, everywhere):
+        assert (run.status, run.json["incomplete"], misses(run)) == (ExitStatus.OK, [], [])
+    assert {item["target"]["name"] for item in seen.json["items"]} == {"web", "db"}
+    refused = [item.path for item in world.api.recorded() if item.status == 403]
+    assert refused == []
+
+
+def test_the_viewer_changes_nothing(world: World) -> None:
+    stage = Stage(world)
+    user = grant(world, VIEWER)
+    until_in_force(lambda: not misses(stage.diagnosed(user)))
+    world.api.forget()
+    run = stage.released(user)
+    assert run.status is ExitStatus.REFUSED
+    assert [item["guard"] for item in run.item["refusals"]] == ["permitted"]
+    assert world.sent() == []
+
+
+def test_the_operator_releases_and_restores_without_a_gap(world: World) -> None:
+    stage = Stage(world)
+    user = grant(world, OPERATOR)
+    until_in_force(lambda: not misses(stage.diagnosed(user)) and not misses(stage.planned(user)))
+    world.api.forget()
+    seen = stage.diagnosed(user)
+    assert (seen.status, seen.json["incomplete"], misses(seen)) == (ExitStatus.OK, [], [])
+    off = ("--node-powered-off", world.dead)
+    run = stage.run(user, "unstick", "vm", "web", *QUICK, "--yes", *off)
+    assert (run.status, misses(run)) == (ExitStatus.OK, []), run.out + run.err
+    assert [step["action"] for step in run.item["steps"]] == ["delete-pod", "patch", "patch"]
+    assert {item["user"] for item in world.journal()[-6:] if "user" in item} == {user}
+    gone = stage.released(user)
+    assert (gone.status, misses(gone)) == (ExitStatus.OK, []), gone.out + gone.err
+    assert {"events: 1"} <= stage.told(gone)
+    again = stage.run(user, "restore", gone.item["backup"], "--yes")
+    assert (again.status, misses(again)) == (ExitStatus.OK, []), again.out + again.err
+    assert again.item["outcome"] == "created"
+    refused = [item.path for item in world.api.recorded() if item.status == 403]
+    assert refused == []
+
+
+def test_the_operator_restores_without_reading_secrets(world: World) -> None:
+    stage = Stage(world)
+    user = grant(world, OPERATOR)
+    until_in_force(lambda: not misses(stage.diagnosed(user)) and not misses(stage.planned(user)))
+    source = {"cloudInitNoCloud": {"secretRef": {"name": "cloud-init"}}, "name": "cloud-init"}
+    world.delete(world.vm("init", spec=builders.with_disks(volumes=[source])))
+    gone = stage.run(user, "unstick", "vm", "init", *QUICK, "--yes")
+    world.api.forget()
+    run = stage.run(user, "restore", gone.item["backup"], "--yes")
+    assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "created")
+    assert [line for line in run.item["warnings"] if "cloud-init" in line and "orbidden" in line]
+    refused = {item.path for item in world.api.recorded() if item.status == 403}
+    assert refused == {f"/api/v1/namespaces/{world.namespace}/secrets/cloud-init"}
+
+
+def test_the_operator_of_one_namespace_releases_what_needs_no_node(world: World) -> None:
+    stage = Stage(world)
+    held = [replace(right, namespace=world.namespace) for right in OPERATOR if not right.namespace]
+    user = grant(world, held)
+    until_in_force(lambda: stage.run(user, "list").status is ExitStatus.OK)
+    gone = stage.released(user)
+    assert (gone.status, gone.item["outcome"]) == (ExitStatus.OK, "gone"), gone.out + gone.err
+    assert stage.run(user, "list", "-A").status is ExitStatus.ERROR
+    world.api.forget()
+    off = ("--node-powered-off", world.dead)
+    run = stage.run(user, "unstick", "vm", "web", *QUICK, "--yes", *off)
+    assert run.status is ExitStatus.REFUSED
+    assert [item["guard"] for item in run.item["refusals"]] == ["guest-stopped"]
+    assert world.sent() == []
+
+
+def test_the_operator_may_do_what_the_viewer_may() -> None:
+    assert set(VIEWER) < set(OPERATOR)
+
+
+def test_no_role_holds_more_than_it_says() -> None:
+    for right in (*VIEWER, *OPERATOR, *METRICS):
+        assert "*" not in (right.group, right.resource, right.verb), str(right)
+        assert right.resource != "secrets"
+        # Other settings hold credentials.
+        assert (right.resource == "settings") == bool(right.names), str(right)
+    assert {right.verb for right in VIEWER} == {"get", "list", "watch"}
+    assert {right.verb for right in METRICS} == {"get", "list"}
+
+
+def test_no_right_of_the_viewer_is_idle(world: World) -> None:
+    stage = Stage(world)
+    # Those to watch have a test of their own.
+    listing = [right for right in VIEWER if right not in WATCHES]
+    assert idle(stage, VIEWER, [stage.diagnosed], listing) == []
+
+
+def test_no_right_to_watch_is_idle(world: World) -> None:
+    Stage(world)
+    assert {right.resource for right in WATCHES} == {
+        "virtualmachines",
+        "virtualmachineinstances",
+        "pods",
+    }
+    without = {
+        right: grant(world, [one for one in VIEWER if one is not right]) for right in WATCHES
+    }
+    whole = grant(world, VIEWER)
+    until_in_force(lambda: world.run("list", "--as", whole).status is ExitStatus.OK)
+    with watching(world, "--as", whole) as seen:
+        told = {seen.next()[2], seen.next()[2]}
+        world.delete(world.vm("later"))
+        while "later" not in told:
+            told.add(seen.next()[2])
+        seen.process.terminate()
+        assert seen.errors() == ""
+    for right, user in without.items():
+        with watching(world, "--as", user) as seen:
+            assert seen.process.stderr is not None
+            end = threading.Timer(15, seen.process.terminate)
+            end.start()
+            line = seen.process.stderr.readline()
+            end.cancel()
+            assert f"could not read {right.resource}" in line, str(right)
+
+
+def test_no_right_of_the_operator_is_idle(world: World) -> None:
+    stage = Stage(world)
+    commands = [stage.planned, stage.remade, stage.released]
+    # What the viewer has as well, `diagnose` misses: see above.
+    beyond = [right for right in OPERATOR if right not in VIEWER]
+    assert idle(stage, OPERATOR, commands, beyond) == []
+
+
+def idle(
+    stage: Stage,
+    held: list[Right],
+    commands: list[Callable[[str], Run]],
+    taken: list[Right] | None = None,
+) -> list[str]:
+    """The rights that none of these commands misses when they alone are taken away."""
+    without = {
+        right: grant(stage.world, [one for one in held if one is not right])
+        for right in taken or held
+    }
+    whole = grant(stage.world, held)  # the last one, so that all are in force when it is
+    until_in_force(lambda: not any(misses(command(whole)) for command in commands))
+    usual = {command: stage.told(command(whole)) for command in commands}
+    assert {command: stage.told(command(whole)) for command in commands} == usual
+    return [
+        str(right)
+        for right, user in without.items()
+        if all(stage.told(command(user)) == usual[command] for command in commands)
+    ]
+
+
+def complete(run: Run) -> float:
+    """The metric that says whether everything could be read."""
+    (value,) = [
+        sample.value
+        for family in text_string_to_metric_families(run.out)
+        for sample in family.samples
+        if sample.name == "harvester_stuck_list_complete"
+    ]
+    return float(value)
+
+
+def test_the_metrics_need_each_right_of_their_role_and_no_other(world: World) -> None:
+    stage = Stage(world)
+
+    def listed(user: str) -> Run:
+        return world.run("list", "-A", "-o", "prometheus", "--as", user)
+
+    without = {
+        right: grant(world, [one for one in METRICS if one is not right]) for right in METRICS
+    }
+    whole = grant(world, METRICS)
+    until_in_force(lambda: complete(listed(whole)) == 1)
+    run = listed(whole)
+    assert run.status is ExitStatus.OK
+    assert stage.world.namespace in run.out
+    for right, user in without.items():
+        less = listed(user)
+        assert (less.status, complete(less)) == (ExitStatus.INCOMPLETE, 0), str(right)
+        assert "harvester_stuck_objects{" in less.out
+
+
+def test_what_may_not_be_read_at_all_gives_no_count(world: World) -> None:
+    Stage(world)
+    run = world.run("list", "-A", "-o", "prometheus", user="alice")
+    assert (run.status, complete(run)) == (ExitStatus.ERROR, 0)
+    assert "harvester_stuck_objects" not in run.out
