@@ -14,6 +14,7 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.answer import answer, say_error
+from kubectl_harvester_stuck.commands.check import check
 from kubectl_harvester_stuck.commands.diagnose import diagnose
 from kubectl_harvester_stuck.commands.finalizers_ import finalizers_
 from kubectl_harvester_stuck.commands.journal_ import journal_
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-COMMANDS = (list_, diagnose, unstick, restore, finalizers_, journal_, version)
+COMMANDS = (list_, diagnose, unstick, restore, check, finalizers_, journal_, version)
 """In the order of the help."""
 
 for _command in COMMANDS:

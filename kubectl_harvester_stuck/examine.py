@@ -74,7 +74,7 @@ def examine(
     return Examination(
         tuple(end for end in ends if isinstance(end, Diagnosis)),
         tuple(end for end in ends if isinstance(end, Failure)),
-        tuple(_gap(what, why) for what, why in snapshot.unreadable.items()),
+        tuple(gap(what, why) for what, why in snapshot.unreadable.items()),
         snapshot.taken_at,
     )
 
@@ -96,7 +96,8 @@ def _listen(source: Source, cases: Sequence[Case]) -> Mapping[Ref, str | StuckEr
         return dict(zip(pods, pool.map(listen, pods), strict=True))
 
 
-def _gap(what: Scope | Ref, why: str) -> Missing:
+def gap(what: Scope | Ref, why: str) -> Missing:
+    """What could not be read, as it is named to the operator."""
     if isinstance(what, Ref):
         return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
     kind, namespace = what

@@ -154,6 +154,33 @@ UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=Tru
 SECRET = Kind("Secret", "", "v1", "secrets", metadata_only=True)
 SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
 
+SCHEDULE = Kind(
+    "ScheduleVMBackup", "harvesterhci.io", "v1beta1", "schedulevmbackups", optional=True
+)
+ADDON = Kind("Addon", "harvesterhci.io", "v1beta1", "addons", optional=True)
+PROMETHEUS_RULE = Kind(
+    "PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules", optional=True
+)
+LONGHORN_REPLICA = Kind("Replica", "longhorn.io", "v1beta2", "replicas", optional=True)
+LONGHORN_BACKUP_TARGET = Kind(
+    "BackupTarget", "longhorn.io", "v1beta2", "backuptargets", optional=True
+)
+ENDPOINT_SLICE = Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+VALIDATING = Kind(
+    "ValidatingWebhookConfiguration",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    namespaced=False,
+)
+MUTATING = Kind(
+    "MutatingWebhookConfiguration",
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    namespaced=False,
+)
+
 # What a user may type for the two kinds that can be stuck, as kubectl accepts it.
 TARGET_KINDS = {
     spelling + suffix: kind
@@ -170,6 +197,9 @@ LONGHORN_NAMESPACE = "longhorn-system"
 
 HARVESTER_NAMESPACE = "harvester-system"
 """Where Harvester runs KubeVirt and its own controllers."""
+
+MONITORING_NAMESPACE = "cattle-monitoring-system"
+"""Where Harvester's add-on rancher-monitoring runs."""
 
 LEASE_NAMESPACE = "kube-node-lease"
 """Where kubelets renew the Lease of their node."""

@@ -6,22 +6,25 @@ decision that needs the missing part is blocked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.checks import backups, release_path
 from kubectl_harvester_stuck.cluster import NOT_SERVED, Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.findings.guest import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
+    ADDON,
     API_SERVICE,
     CONTROLLER_REVISION,
     DAEMON_SET,
     DATA_VOLUME,
     DEPLOYMENT,
+    ENDPOINT_SLICE,
     EVENT,
     HARVESTER_NAMESPACE,
     JOB,
@@ -29,22 +32,30 @@ from kubectl_harvester_stuck.kinds import (
     LEASE_NAMESPACE,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
+    LONGHORN_BACKUP_TARGET,
     LONGHORN_NAMESPACE,
     LONGHORN_ORPHAN,
+    LONGHORN_REPLICA,
     LONGHORN_VOLUME,
     MIGRATION,
+    MONITORING_NAMESPACE,
+    MUTATING,
     NETWORK,
     NETWORK_CONFIG,
     NODE,
     PCI_CLAIM,
     PCI_DEVICE,
     POD,
+    PROMETHEUS_RULE,
     PV,
     PVC,
     RESOURCE_QUOTA,
+    SCHEDULE,
+    SETTING,
     UPGRADE,
     USB_CLAIM,
     USB_DEVICE,
+    VALIDATING,
     VM,
     VM_BACKUP,
     VM_RESTORE,
@@ -122,6 +133,44 @@ def before_restore(cluster: Cluster, ref: Ref, claims: Iterable[str]) -> Cluster
     return reader.snapshot()
 
 
+def for_check(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
+    """Everything that the checks of a cluster depend on; its VMs in `namespaces` (None: in all).
+
+    The number of requests depends on the namespaces alone. Raises UnreachableError when the API
+    server is.
+    """
+    reader = _Reader(source)
+    settings = (FORCE_RESET.name, backups.BACKUP_TARGET, release_path.SERVER_VERSION)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        # Settings one by one: others among them hold certificates and credentials.
+        refs = [Ref("", name, SETTING) for name in settings]
+        # Every pod takes room on its node, whatever it runs.
+        reader.read(pool, refs, _breadth(namespaces), wanted=lambda _: _everything)
+        with suppress(UnreadableError):  # the check that needs them will meet the same gap
+            spaces = release_path.webhook_namespaces(reader.snapshot())
+            reader.read(pool, (), [Selection(ENDPOINT_SLICE, namespace) for namespace in spaces])
+    return reader.snapshot()
+
+
+def _breadth(namespaces: Sequence[str | None]) -> list[Selection]:
+    """What the checks read of the cluster, and of the namespaces of the VMs."""
+    return [
+        *(
+            Selection(kind, namespace)
+            for namespace in namespaces
+            for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE)
+        ),
+        *(Selection(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
+        *(Selection(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
+        *(
+            Selection(kind, LONGHORN_NAMESPACE)
+            for kind in (LONGHORN_VOLUME, LONGHORN_REPLICA, LONGHORN_BACKUP_TARGET)
+        ),
+        Selection(ADDON, MONITORING_NAMESPACE),
+        Selection(PROMETHEUS_RULE),
+    ]
+
+
 def _depth(namespaces: list[str]) -> list[Selection]:
     """What a diagnosis reads: the same lists, however many targets there are."""
     return [
@@ -195,11 +244,16 @@ class _Reader:
         self._unreadable: dict[Scope | Ref, str] = {}
 
     def read(
-        self, pool: ThreadPoolExecutor, refs: Iterable[Ref], selections: Iterable[Selection]
+        self,
+        pool: ThreadPoolExecutor,
+        refs: Iterable[Ref],
+        selections: Iterable[Selection],
+        *,
+        wanted: Callable[[Selection], Callable[[Any], bool]] = _wanted,
     ) -> None:
         """Get the objects and list the selections, all at once."""
         gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
-        lists = {item: pool.submit(self._source.items, item, _wanted(item)) for item in selections}
+        lists = {item: pool.submit(self._source.items, item, wanted(item)) for item in selections}
         for ref, one in gets.items():
             try:
                 body = one.result()

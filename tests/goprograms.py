@@ -65,7 +65,8 @@ class GoPrograms:
         """A name for all that decides what the programs are: pins, flags, this machine's type."""
         parts = [platform.system(), platform.machine(), *self._flags(), *self.packages.values()]
         digest = hashlib.sha256("\0".join(parts).encode())
-        for name in ("go.mod", "go.sum"):
+        sources = sorted(path.name for path in self.module.glob("*.go"))
+        for name in ("go.mod", "go.sum", *sources):
             digest.update((self.module / name).read_bytes())
         return digest.hexdigest()[:16]
 

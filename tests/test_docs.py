@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.finalizers import CATALOGUE
 from kubectl_harvester_stuck.findings import FINDINGS, id_of
 from kubectl_harvester_stuck.guards import GUARDS
@@ -73,7 +74,27 @@ def findings_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"findings.md": findings_page, "finalizers.md": finalizers_page, "guards.md": guards_page}
+def checks_page() -> str:
+    """The checks as a page."""
+    lines = [
+        "# Checks",
+        "",
+        "Everything that `check` looks at. A check that cannot read what it needs is `unknown`,",
+        "never `ok`. This page is made from the program; do not edit it.",
+        "",
+        "| theme | check | passes when |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {check.theme} | `{check.id}` | {check.summary} |" for check in CHECKS]
+    return "\n".join([*lines, ""])
+
+
+PAGES = {
+    "checks.md": checks_page,
+    "findings.md": findings_page,
+    "finalizers.md": finalizers_page,
+    "guards.md": guards_page,
+}
 
 
 def test_the_pages_are_current() -> None:

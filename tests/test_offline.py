@@ -742,10 +742,27 @@ def test_finalizers_of_files_are_counted_and_explained(tmp_path: Path) -> None:
     assert "<not in the catalogue>" in table
 
 
+def test_the_example_is_checked_as_far_as_it_goes() -> None:
+    done = run("check", "-f", str(bundle.EXAMPLE), "-o", "json")
+    assert done.status is ExitStatus.INCOMPLETE
+    found: dict[str, set[str]] = {}
+    for item in done.json["items"]:
+        found.setdefault(item["id"], set()).add(item["result"])
+    assert found["nodes-ready"] == found["force-reset-policy"] == {"fail"}
+    # Namespaces that were not collected are told beside those that were.
+    assert found["recent-backup"] == {"fail", "unknown"}
+    assert found["grace-period"] == {"ok", "unknown"}
+    assert found["alert-rules"] == {"unknown"}
+    assert done.json["takenAt"] == bundle.CREATED
+    collected = run("check", "-f", str(bundle.EXAMPLE), "-n", "default", "-o", "json")
+    items = [item for item in collected.json["items"] if item["id"] == "grace-period"]
+    assert [item["result"] for item in items] == ["ok"]
+
+
 def test_nothing_that_changes_a_cluster_takes_files() -> None:
     for name, command in cli.cli.commands.items():
         takes = any("-f" in param.opts for param in command.params)
-        assert takes == (name in ("list", "diagnose", "finalizers")), name
+        assert takes == (name in ("list", "diagnose", "check", "finalizers")), name
 
 
 @settings(deadline=timedelta(seconds=2))

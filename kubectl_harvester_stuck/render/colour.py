@@ -16,6 +16,9 @@ _PAINT = (
     (re.compile(r"^wait(?=: )", re.M), _YELLOW),
     (re.compile(r"^release(?=: )", re.M), _GREEN),
     (re.compile(r"\b(?:Terminating|Stopping|NotReady)\b"), _YELLOW),
+    (re.compile(r"^fail(?= {3,})", re.M), _RED),
+    (re.compile(r"^(?:warn|unknown)(?= {3,})", re.M), _YELLOW),
+    (re.compile(r"^ok(?= {3,})", re.M), _GREEN),
     (re.compile(r"^(?:[A-Z]+(?: {3,}|$))+$", re.M), _BOLD),
     (re.compile(r"^[A-Z][a-z]+(?: [a-z]+)*$", re.M), _BOLD),
 )

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
 SCHEMAS = {
     name: f"harvester-stuck/{name}/v1"
-    for name in ("list", "watch", "diagnosis", "unstick", "restore", "finalizers", "journal")
+    for name in (
+        "list",
+        "watch",
+        "diagnosis",
+        "unstick",
+        "restore",
+        "finalizers",
+        "journal",
+        "check",
+    )
 }
 
 Document = dict[str, Any]
@@ -54,10 +63,10 @@ def listing(found: Listing, where: Invocation) -> Document:
     """`list`."""
     return {
         "schema": SCHEMAS["list"],
-        **_origin(where),
+        **origin(where),
         "takenAt": _time(found.taken_at),
         "items": [_target(row, found.taken_at) for row in found.targets],
-        "incomplete": [_missing(item) for item in found.missing],
+        "incomplete": [unread(item) for item in found.missing],
     }
 
 
@@ -83,7 +92,7 @@ def run(done: Run, where: Invocation) -> Document:
             {"target": _ref(failure.ref), "message": str(failure.error)}
             for failure in done.failures
         ],
-        "incomplete": [_missing(item) for item in done.missing],
+        "incomplete": [unread(item) for item in done.missing],
     }
 
 
@@ -132,7 +141,7 @@ def carried(items: Sequence[Carried], missing: Sequence[Missing], where: Invocat
     """`finalizers -f`."""
     return {
         "schema": SCHEMAS["finalizers"],
-        **_origin(where),
+        **origin(where),
         "items": [
             {
                 "name": item.name,
@@ -145,7 +154,7 @@ def carried(items: Sequence[Carried], missing: Sequence[Missing], where: Invocat
             }
             for item in items
         ],
-        "incomplete": [_missing(item) for item in missing],
+        "incomplete": [unread(item) for item in missing],
     }
 
 
@@ -173,7 +182,7 @@ def diagnoses(
     """`diagnose`."""
     return {
         "schema": SCHEMAS["diagnosis"],
-        **_origin(where),
+        **origin(where),
         "takenAt": _time(taken_at),
         "items": [
             {
@@ -202,11 +211,11 @@ def diagnoses(
             }
             for item in items
         ],
-        "incomplete": [_missing(item) for item in missing],
+        "incomplete": [unread(item) for item in missing],
     }
 
 
-def _origin(where: Invocation) -> Document:
+def origin(where: Invocation) -> Document:
     """Which cluster, or which files: files have neither a context nor a server."""
     if where.files:
         return {"context": None, "server": None, "files": list(where.files)}
@@ -237,7 +246,8 @@ def _guard(item: GuardResult) -> Document:
     return {"id": item.guard, "result": item.verdict.value, "reason": item.reason}
 
 
-def _missing(item: Missing) -> Document:
+def unread(item: Missing) -> Document:
+    """Something that could not be read."""
     return {
         "resource": item.resource,
         "namespace": item.namespace,

@@ -1,0 +1,465 @@
+"""High availability: does every VM find a place when a node dies, and its disks with it?
+
+What moves VMs from a dead node is Harvester's vm-force-reset-policy; what they need there is room,
+a node that fits, and a healthy copy of their volumes (H: harvester).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from kubectl_harvester_stuck import quantities
+from kubectl_harvester_stuck.case import claims_of
+from kubectl_harvester_stuck.checks.view import (
+    Seen,
+    View,
+    condition,
+    count,
+    devices_of,
+    fail,
+    fields_of,
+    mapping,
+    mappings,
+    names,
+    number,
+    ok,
+    saw,
+    texts,
+    value_of,
+    warn,
+)
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.kinds import (
+    HARVESTER_NAMESPACE,
+    LONGHORN_NAMESPACE,
+    LONGHORN_REPLICA,
+    LONGHORN_VOLUME,
+    NODE,
+    POD,
+    PV,
+    PVC,
+    SETTING,
+    UPGRADE,
+)
+from kubectl_harvester_stuck.model import Evidence, Object
+
+FORCE_RESET = "vm-force-reset-policy"
+
+RESTARTED = ("Always", "RerunOnFailure")
+"""The runStrategies by which KubeVirt starts a guest again that its node has lost."""
+
+LEAST_REPLICAS = 2
+
+
+def nodes_ready(view: View) -> Iterator[Seen]:
+    """Every node is Ready and takes VMs, and there is more than one."""
+    nodes = _nodes(view)
+    silent = [node for node in nodes if condition(node, "Ready").get("status") != "True"]
+    if silent:
+        yield fail(
+            f"not Ready: {names(silent)}",
+            [saw(node, "Ready", condition(node, "Ready").get("status")) for node in silent],
+            *(f"kubectl describe node {node.ref.name}" for node in silent),
+        )
+    closed = [node for node in nodes if node not in silent and _why_closed(node)]
+    witnesses = [node for node in closed if _is_witness(node)]
+    closed = [node for node in closed if node not in witnesses]
+    if closed:
+        yield warn(
+            f"take no VMs: {names(closed)}",
+            [saw(node, *_why_closed(node)) for node in closed],
+            *(
+                f"kubectl uncordon {node.ref.name}"
+                for node in closed
+                if node.mapping("spec").get("unschedulable") is True
+            ),
+        )
+    hosts = _hosts(nodes)
+    if len(hosts) < 2:
+        yield fail(
+            f"{count(len(hosts), 'node')} can run VMs: there is no other to restart them on",
+            [saw(node, "Ready", condition(node, "Ready").get("status")) for node in nodes],
+        )
+    elif not silent and not closed:
+        yield ok(f"{len(hosts)} nodes are Ready and schedulable")
+
+
+def room_for_any_node(view: View) -> Iterator[Seen]:
+    """The VMs of any one node fit on the others, by requests of cpu and memory."""
+    nodes = _nodes(view)
+    hosts = {node.ref.name: _allocatable(node) for node in _hosts(nodes)}
+    guests: dict[str, list[tuple[Object, _Room]]] = {}
+    for pod in view.snapshot.all(POD):
+        where = pod.text("spec", "nodeName")
+        if not where or pod.text("status", "phase") in ("Succeeded", "Failed"):
+            continue
+        room = _requests(pod)
+        if where in hosts:
+            hosts[where] = hosts[where].less(room)
+        if pod.labels.get("kubevirt.io") == "virt-launcher":
+            guests.setdefault(where, []).append((pod, room))
+    short = False
+    tightest: tuple[Decimal, str] | None = None
+    for name, moved in sorted(guests.items()):
+        free = {host: room for host, room in hosts.items() if host != name}
+        need, there = _total(room for _, room in moved), _total(free.values())
+        seen = Evidence(f"Node {name}", "VMs ask for", f"{need}; free elsewhere: {there}")
+        left = _left_over(moved, free)
+        if left:
+            short = True
+            yield fail(
+                f"without {name}, no node has room for {names(left)}: its VMs ask for {need},"
+                f" free elsewhere is {there}",
+                [seen],
+                f"# stop or shrink VMs until those of {name} fit, or add a node",
+            )
+        share = need.memory / there.memory if there.memory > 0 else Decimal(0)
+        if tightest is None or share > tightest[0]:
+            tightest = (share, f"tightest is {name}: {need} of {there}")
+    if not guests:
+        yield ok("no VM runs")
+    elif not short:
+        yield ok(f"the VMs of any one node fit on the others; {tightest[1] if tightest else ''}")
+
+
+def restart_elsewhere(view: View) -> Iterator[Seen]:
+    """Each running VM starts again on another node: runStrategy, devices, selectors, volumes."""
+    nodes = _nodes(view)
+    machines = [vm for vm in view.vms if _runs(vm, view)]
+    bound: list[tuple[Object, tuple[str, str, str]]] = []
+    for vm in machines:
+        bound += [(vm, reason) for reason in _ties(vm, view, nodes)]
+    if bound:
+        tied = list(dict.fromkeys(vm.ref for vm, _ in bound))
+        first = [f"{vm.ref.key} ({why})" for vm, (why, _, _) in bound]
+        yield warn(
+            f"{count(len(tied), 'VM')} of {len(machines)} would not start on another node:"
+            f" {names(first)}",
+            [saw(vm, field, value) for vm, (_, field, value) in bound],
+            "# decide for each whether it may stay down with its node",
+        )
+    else:
+        yield ok(f"nothing ties any of {count(len(machines), 'running VM')} to its node")
+
+
+def live_migratable(view: View) -> Iterator[Seen]:
+    """Each running VM can be moved while it runs, by its LiveMigratable condition."""
+    found = [
+        (vmi, condition(vmi, "LiveMigratable"))
+        for vmi in view.instances.values()
+        if vmi.text("status", "phase") == "Running"
+    ]
+    stays = [(vmi, why) for vmi, why in found if why.get("status") == "False"]
+    silent = [vmi for vmi, why in found if why.get("status") not in ("True", "False")]
+    if stays:
+        yield warn(
+            f"{count(len(stays), 'VM')} of {len(found)} cannot be migrated:"
+            f" {names(f'{vmi.ref.key} ({_because(why)})' for vmi, why in stays)}",
+            [saw(vmi, "LiveMigratable", why.get("message") or _because(why))
+             for vmi, why in stays],
+            "# they go down when their node is drained",
+        )  # fmt: skip
+    if silent:
+        yield warn(
+            f"KubeVirt does not say whether it can migrate {names(silent)}",
+            [saw(vmi, "LiveMigratable", None) for vmi in silent],
+        )
+    if not stays and not silent:
+        yield ok(f"all of {count(len(found), 'running VM')} can be migrated")
+
+
+def force_reset_policy(view: View) -> Iterator[Seen]:
+    """vm-force-reset-policy is enabled, and no unfinished Upgrade holds it back (H#4049)."""
+    edit = f"kubectl edit {SETTING.full_name} {FORCE_RESET}"
+    setting = view.setting(FORCE_RESET)
+    enabled = False
+    if setting is None:
+        yield warn(
+            f"there is no setting {FORCE_RESET}: is this a Harvester cluster?",
+            [Evidence(f"Setting {FORCE_RESET}", "value", "not there")],
+        )
+    else:
+        # A setting that says nothing has Harvester's own default, which is on.
+        enabled = not value_of(setting) or fields_of(setting).get("enable") is True
+        if not enabled:
+            yield fail(
+                f"{FORCE_RESET} is off: Harvester does not free the VMs of a dead node",
+                [saw(setting, "value", value_of(setting))],
+                edit,
+            )
+    held = False
+    for upgrade in view.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
+        state = upgrade.labels.get("harvesterhci.io/upgradeState")
+        if state not in ("Succeeded", "Failed"):
+            held = True
+            yield fail(
+                f"{upgrade.ref} is not finished ({state or 'no state'}): as long as it stands,"
+                f" {FORCE_RESET} does nothing",
+                [saw(upgrade, "metadata.labels[harvesterhci.io/upgradeState]", state)],
+                f"kubectl get {UPGRADE.full_name} {upgrade.ref.name} -n {HARVESTER_NAMESPACE}"
+                " -o yaml",
+                "# if no upgrade runs any more, delete it",
+            )
+    if setting is not None and enabled and not held:
+        yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
+
+
+def volume_replicas(view: View) -> Iterator[Seen]:
+    """Each Longhorn volume of a VM has two healthy replicas, on two nodes."""
+    claims = {(vm.ref.namespace, claim): vm for vm in view.vms for claim in claims_of(vm)}
+    replicas: dict[str, list[Object]] = {}
+    for replica in view.snapshot.all(LONGHORN_REPLICA, LONGHORN_NAMESPACE):
+        if _is_healthy(replica):
+            replicas.setdefault(replica.text("spec", "volumeName"), []).append(replica)
+    few, together, degraded, fine = [], [], [], 0
+    foreign = dict(claims)
+    for volume in view.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
+        bound = volume.mapping("status", "kubernetesStatus")
+        vm = claims.get((str(bound.get("namespace")), str(bound.get("pvcName"))))
+        if vm is None:
+            continue
+        foreign.pop((str(bound.get("namespace")), str(bound.get("pvcName"))), None)
+        healthy = replicas.get(volume.ref.name, [])
+        on = {replica.text("spec", "nodeID") for replica in healthy}
+        what = (vm, volume, f"{len(healthy)} on {', '.join(sorted(on)) or 'no node'}")
+        if len(healthy) < LEAST_REPLICAS:
+            few.append(what)
+        elif len(on) < LEAST_REPLICAS:
+            together.append(what)
+        elif len(healthy) < number(volume, "spec", "numberOfReplicas"):
+            degraded.append(what)
+        else:
+            fine += 1
+    for found, tell, text in (
+        (few, fail, "fewer than two healthy replicas"),
+        (together, fail, "every healthy replica on one node"),
+        (degraded, warn, "fewer healthy replicas than it should"),
+    ):
+        if found:
+            yield tell(
+                f"{count(len(found), 'volume')} with {text}, of {names(vm for vm, _, _ in found)}",
+                [saw(volume, "healthy replicas", seen) for _, volume, seen in found],
+                *(
+                    f"kubectl get {LONGHORN_REPLICA.resource} -n {LONGHORN_NAMESPACE}"
+                    f" -l longhornvolume={volume.ref.name}"
+                    for _, volume, _ in found
+                ),
+            )
+    if foreign:
+        yield warn(
+            f"{count(len(foreign), 'disk')} not on a Longhorn volume, so that its copies could"
+            f" not be counted, of {names(foreign.values())}",
+            [saw(vm, "PersistentVolumeClaim", name) for (_, name), vm in foreign.items()],
+        )
+    if not few and not together and not degraded and not foreign:
+        yield ok(f"every Longhorn volume of a VM ({fine}) has its replicas, on several nodes")
+
+
+def _because(why: Mapping[str, Any]) -> str:
+    return str(why.get("reason") or "no reason given")
+
+
+def _nodes(view: View) -> tuple[Object, ...]:
+    nodes = view.snapshot.all(NODE)
+    if not nodes:
+        raise UnreadableError("nodes", "there is none in what was read")
+    return nodes
+
+
+def _hosts(nodes: tuple[Object, ...]) -> list[Object]:
+    """The nodes that would take a VM now."""
+    return [
+        node
+        for node in nodes
+        if condition(node, "Ready").get("status") == "True" and not _why_closed(node)
+    ]
+
+
+def _is_witness(node: Object) -> bool:
+    """Whether the node only keeps etcd's quorum: it never takes VMs, and is not meant to."""
+    return node.labels.get("node-role.harvesterhci.io/witness") == "true"
+
+
+def _why_closed(node: Object) -> tuple[str, ...]:
+    """Field and value that keep VMs off a node; empty where nothing does."""
+    if node.mapping("spec").get("unschedulable") is True:
+        return ("spec.unschedulable", "true")
+    # virt-controller's own word, by the heartbeat of virt-handler.
+    if node.labels.get("kubevirt.io/schedulable") == "false":
+        return ("metadata.labels[kubevirt.io/schedulable]", "false")
+    for taint in node.mappings("spec", "taints"):
+        if taint.get("effect") in ("NoSchedule", "NoExecute"):
+            return ("spec.taints", f"{taint.get('key')}:{taint.get('effect')}")
+    return ()
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Processors and bytes."""
+
+    cpu: Decimal
+    memory: Decimal
+
+    def less(self, other: _Room) -> _Room:
+        return _Room(self.cpu - other.cpu, self.memory - other.memory)
+
+    def holds(self, other: _Room) -> bool:
+        return self.cpu >= other.cpu and self.memory >= other.memory
+
+    def __str__(self) -> str:
+        return f"{quantities.cores(self.cpu)}, {quantities.gibibytes(self.memory)}"
+
+
+def _total(rooms: Iterable[_Room]) -> _Room:
+    """All of them together; a node that is overbooked has no room, and takes none from others."""
+    listed = list(rooms)
+    none = Decimal(0)
+    return _Room(
+        sum((max(room.cpu, none) for room in listed), none),
+        sum((max(room.memory, none) for room in listed), none),
+    )
+
+
+def _left_over(moved: list[tuple[Object, _Room]], free: Mapping[str, _Room]) -> list[str]:
+    """The guests that find no node, the largest placed first where most memory is free."""
+    rooms = dict(free)
+    left = []
+    for pod, room in sorted(moved, key=lambda item: item[1].memory, reverse=True):
+        fitting = [host for host, there in rooms.items() if there.holds(room)]
+        if not fitting:
+            left.append(
+                f"{pod.ref.namespace}/{pod.labels.get('vm.kubevirt.io/name') or pod.ref.name}"
+            )
+            continue
+        host = max(fitting, key=lambda name: rooms[name].memory)
+        rooms[host] = rooms[host].less(room)
+    return left
+
+
+def _amount(subject: Object, written: Mapping[str, Any], name: str) -> Decimal:
+    try:
+        return quantities.parse(written.get(name) or 0)
+    except ValueError as error:
+        raise UnreadableError(str(subject.ref), str(error)) from None
+
+
+def _allocatable(node: Object) -> _Room:
+    written = node.mapping("status", "allocatable")
+    if "cpu" not in written or "memory" not in written:
+        raise UnreadableError(str(node.ref), "it does not say what is allocatable")
+    return _Room(_amount(node, written, "cpu"), _amount(node, written, "memory"))
+
+
+def _requests(pod: Object) -> _Room:
+    """What the scheduler counts for a pod."""
+    total = {"cpu": Decimal(0), "memory": Decimal(0)}
+    starting = dict(total)
+    for field in ("containers", "initContainers"):
+        for container in pod.mappings("spec", field):
+            resources = mapping(pod, container.get("resources"), "resources")
+            written = mapping(pod, resources.get("requests"), "resources.requests")
+            for name in total:
+                amount = _amount(pod, written, name)
+                if field == "containers" or container.get("restartPolicy") == "Always":
+                    total[name] += amount
+                else:
+                    starting[name] = max(starting[name], amount)
+    overhead = pod.mapping("spec", "overhead")
+    cpu, memory = (
+        max(total[name], starting[name]) + _amount(pod, overhead, name) for name in total
+    )
+    return _Room(cpu, memory)
+
+
+def _runs(vm: Object, view: View) -> bool:
+    return (vm.ref.namespace, vm.ref.name) in view.instances or _strategy(vm) in RESTARTED
+
+
+def _strategy(vm: Object) -> str:
+    """`runStrategy`, or what the older `running` stands for."""
+    running = vm.mapping("spec").get("running")
+    old = "" if running is None else "Always" if running is True else "Halted"
+    return vm.text("spec", "runStrategy") or old
+
+
+def _ties(vm: Object, view: View, nodes: tuple[Object, ...]) -> Iterator[tuple[str, str, str]]:
+    """Why a VM would not start on another node: in short, with field and value."""
+    if _strategy(vm) not in RESTARTED:
+        yield (f"runStrategy {_strategy(vm) or 'none'}", "spec.runStrategy", _strategy(vm))
+    for device in devices_of(vm):
+        yield ("host device", "spec.template.spec.domain.devices", device)
+    fitting = [node for node in nodes if not _is_witness(node) and _is_chosen(node, vm)]
+    if len(fitting) < 2 <= len(nodes):
+        where = ", ".join(node.ref.name for node in fitting) or "no node"
+        yield ("node selector", "spec.template.spec.nodeSelector or affinity", f"fits {where}")
+    for volume in vm.mappings("spec", "template", "spec", "volumes"):
+        if "hostDisk" in volume:
+            yield ("host disk", "spec.template.spec.volumes", str(volume.get("name")))
+    claims = {(item.ref.namespace, item.ref.name): item for item in view.all(PVC)}
+    local = {item.ref.name: item for item in view.snapshot.all(PV)}
+    for name in claims_of(vm):
+        claim = claims.get((vm.ref.namespace, name))
+        if claim is None:
+            yield ("disk missing", "spec.template.spec.volumes", name)
+        volume_ = local.get(claim.text("spec", "volumeName")) if claim else None
+        if volume_ is not None:
+            terms = volume_.mapping("spec", "nodeAffinity", "required")
+            if terms and sum(_fits(node, terms, volume_) for node in nodes) < 2:
+                yield ("local volume", "spec.template.spec.volumes", f"{name} ({volume_.ref.name})")
+
+
+def _is_chosen(node: Object, vm: Object) -> bool:
+    where = ("spec", "template", "spec")
+    selector = vm.mapping(*where, "nodeSelector")
+    if any(node.labels.get(key) != value for key, value in selector.items()):
+        return False
+    required = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    return _fits(node, vm.mapping(*where, *required), vm)
+
+
+def _fits(node: Object, terms: Mapping[str, Any], owner: Object) -> bool:
+    """Whether a node fits one of the terms of a node affinity."""
+    listed = mappings(owner, terms.get("nodeSelectorTerms"), "nodeSelectorTerms")
+    if not listed:
+        return True
+    return any(
+        all(
+            _matches(rule, node.ref.name if field == "matchFields" else None, node, owner)
+            for field in ("matchExpressions", "matchFields")
+            for rule in mappings(owner, term.get(field), field)
+        )
+        for term in listed
+    )
+
+
+def _matches(rule: Mapping[str, Any], name: str | None, node: Object, owner: Object) -> bool:
+    has = name if name is not None else node.labels.get(str(rule.get("key")))
+    values = texts(owner, rule.get("values"), "the values of a node affinity")
+    operator = rule.get("operator")
+    if operator == "In":
+        return has in values
+    if operator == "NotIn":
+        return has not in values
+    if operator in ("Exists", "DoesNotExist"):
+        return bool((has is not None) == (operator == "Exists"))
+    if operator in ("Gt", "Lt") and len(values) == 1:
+        try:
+            left, right = int(has or ""), int(values[0])
+        except ValueError:
+            return False
+        return left > right if operator == "Gt" else left < right
+    raise UnreadableError(str(owner.ref), f"its node affinity has the operator {operator!r}")
+
+
+def _is_healthy(replica: Object) -> bool:
+    """A replica that has all the data, and whose process has not gone with its node."""
+    return (
+        replica.deletion_timestamp is None
+        and bool(replica.text("spec", "healthyAt"))
+        and not replica.text("spec", "failedAt")
+        and replica.mapping("spec").get("active") is not False
+        and replica.text("status", "currentState") not in ("error", "unknown")
+    )

@@ -1,0 +1,86 @@
+"""Monitoring: does anybody hear of a dead node before the users do?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kubectl_harvester_stuck.checks.rules import WATCHED
+from kubectl_harvester_stuck.checks.view import (
+    Seen,
+    View,
+    condition,
+    count,
+    fail,
+    mappings,
+    ok,
+    saw,
+    warn,
+)
+from kubectl_harvester_stuck.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
+from kubectl_harvester_stuck.model import Evidence, Object, Ref
+
+MONITORING = Ref(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
+
+DEPLOYED = "AddonDeploySuccessful"
+
+PRINT_RULES = "kubectl harvester-stuck check --print-rules | kubectl apply -f -"
+
+
+def monitoring_addon(view: View) -> Iterator[Seen]:
+    """The add-on rancher-monitoring is enabled and deployed."""
+    addon = view.snapshot.one(MONITORING)
+    enable = (
+        f"kubectl patch {ADDON.full_name} {MONITORING.name} -n {MONITORING.namespace}"
+        """ --type=merge -p '{"spec":{"enabled":true}}'"""
+    )
+    if addon is None:
+        yield fail(
+            "there is no add-on rancher-monitoring: nobody watches",
+            [Evidence(str(MONITORING), "spec.enabled", "not there")],
+            "# install it: Harvester, Advanced, Add-ons",
+        )
+    elif addon.mapping("spec").get("enabled") is not True:
+        yield fail(
+            "the add-on rancher-monitoring is not enabled: nobody watches",
+            [saw(addon, "spec.enabled", addon.mapping("spec").get("enabled"))],
+            enable,
+        )
+    elif addon.text("status", "status") != DEPLOYED:
+        state = addon.text("status", "status") or "no status"
+        why = condition(addon, "OperationFailed").get("message")
+        yield fail(
+            f"the add-on rancher-monitoring is enabled, but not deployed ({why or state})",
+            [saw(addon, "status.status", state)],
+            f"kubectl describe {ADDON.full_name} {MONITORING.name} -n {MONITORING.namespace}",
+        )
+    else:
+        yield ok("rancher-monitoring is enabled and deployed")
+
+
+def alert_rules(view: View) -> Iterator[Seen]:
+    """PrometheusRules watch nodes, VMs, and the controllers that release them."""
+    alerts = [
+        (item, str(rule.get("expr") or ""))
+        for item in view.snapshot.all(PROMETHEUS_RULE)
+        for rule in _rules(item)
+        if rule.get("alert")
+    ]
+    missing = [
+        what
+        for what, pattern in WATCHED.items()
+        if not any(pattern.search(text) for _, text in alerts)
+    ]
+    if missing:
+        yield warn(
+            f"no alert watches {', '.join(missing)}",
+            [Evidence("PrometheusRule", "alerts read", str(len(alerts)))],
+            PRINT_RULES,
+        )
+    else:
+        yield ok(f"alerts watch {', '.join(WATCHED)} ({count(len(alerts), 'alert')} read)")
+
+
+def _rules(item: Object) -> Iterator[Mapping[str, Any]]:
+    for group in item.mappings("spec", "groups"):
+        yield from mappings(item, group.get("rules"), "the rules of a group")

@@ -1,0 +1,306 @@
+"""The release path: will those who take finalizers off, and those they ask, be there?
+
+Numbers of issues: H is harvester, K is kubevirt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kubectl_harvester_stuck import finalizers
+from kubectl_harvester_stuck.checks.view import (
+    Seen,
+    View,
+    condition,
+    count,
+    fail,
+    mappings,
+    names,
+    number,
+    ok,
+    saw,
+    texts,
+    value_of,
+    warn,
+)
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.kinds import (
+    API_SERVICE,
+    DAEMON_SET,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    HARVESTER_NAMESPACE,
+    MUTATING,
+    NODE,
+    POD,
+    VALIDATING,
+    VM,
+    VMI,
+)
+from kubectl_harvester_stuck.model import Evidence, Object
+from kubectl_harvester_stuck.snapshot import ClusterSnapshot
+
+DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
+DAEMON_SETS = ("virt-handler",)
+
+SERVER_VERSION = "server-version"
+
+OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
+    "wrangler.cattle.io/VMController.UnsetOwnerOfPVCs": (1, 1, 2),
+    "harvesterhci.io/VMController.UnsetOwnerOfPVCs": (1, 4, 0),
+    "wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs": (1, 4, 0),
+}
+"""The first Harvester without a controller for the finalizer (H#3529)."""
+
+
+def workloads_available(view: View) -> Iterator[Seen]:
+    """The controllers of KubeVirt and Harvester are there, with all their replicas."""
+    gone, fewer = [], []
+    for kind, wanted, have, want in (
+        (DEPLOYMENT, DEPLOYMENTS, ("status", "availableReplicas"), ("spec", "replicas")),
+        (DAEMON_SET, DAEMON_SETS, ("status", "numberAvailable"),
+         ("status", "desiredNumberScheduled")),
+    ):  # fmt: skip
+        there = {item.ref.name: item for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)}
+        for name in wanted:
+            workload = there.get(name)
+            available = number(workload, *have) if workload else 0
+            seen = (
+                f"{kind.kind.lower()}/{name}",
+                Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", ".".join(have),
+                         str(available) if workload else "not there"),
+            )  # fmt: skip
+            if not available:
+                gone.append(seen)
+            elif workload and available < number(workload, *want):
+                fewer.append(seen)
+    for found, tell, text in ((gone, fail, "not available"), (fewer, warn, "not complete")):
+        if found:
+            yield tell(
+                f"{text}: {names(name for name, _ in found)}",
+                [seen for _, seen in found],
+                *(f"kubectl get {name} -n {HARVESTER_NAMESPACE} -o wide" for name, _ in found),
+            )
+    if not gone and not fewer:
+        yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
+
+
+def workloads_spread(view: View) -> Iterator[Seen]:
+    """The controllers run on more than one node, so that one of each outlives any of them."""
+    pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
+    if len(view.snapshot.all(NODE)) < 2:
+        yield warn(
+            "there is one node: the controllers go down with it",
+            [Evidence("Node", "count", str(len(view.snapshot.all(NODE))))],
+        )
+        return
+    together = []
+    for name in DEPLOYMENTS:
+        ready = [
+            pod
+            for pod in pods
+            if _is_of(pod, name) and condition(pod, "Ready").get("status") == "True"
+        ]
+        on = {pod.text("spec", "nodeName") for pod in ready}
+        if len(on) < 2:
+            together.append((name, ", ".join(sorted(on)) or "no node"))
+    if together:
+        yield warn(
+            f"on fewer than two nodes: {names(f'{name} ({where})' for name, where in together)}",
+            [
+                Evidence(f"Deployment {HARVESTER_NAMESPACE}/{name}", "nodes of ready pods", where)
+                for name, where in together
+            ],
+            *(f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide | grep {name}"
+              for name, _ in together),
+        )  # fmt: skip
+    else:
+        yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
+
+
+def webhook_endpoints(view: View) -> Iterator[Seen]:
+    """Each webhook that is asked about VMs has a ready endpoint (K#13098)."""
+    asked = list(_webhooks(view.snapshot))
+    silent: list[tuple[Object, Mapping[str, Any], tuple[str, str]]] = []
+    for configuration, webhook in asked:
+        service = _service(webhook)
+        if service is None:
+            continue
+        ready = [
+            endpoint
+            for piece in view.snapshot.all(ENDPOINT_SLICE, service[0])
+            if piece.labels.get("kubernetes.io/service-name") == service[1]
+            for endpoint in piece.mappings("endpoints")
+            if _is_ready(endpoint)
+        ]
+        if not ready:
+            silent.append((configuration, webhook, service))
+    for tell, policy, what in (
+        (fail, "Fail", "no VM can be changed or released"),
+        (warn, "Ignore", "it is skipped"),
+    ):
+        found = [item for item in silent if (item[1].get("failurePolicy") or "Fail") == policy]
+        if found:
+            hooks = names(str(webhook.get("name")) for _, webhook, _ in found)
+            yield tell(
+                f"no endpoint behind {hooks}: {what}",
+                [saw(configuration, f"{hook.get('name')}: endpoints of {'/'.join(service)}", "none")
+                 for configuration, hook, service in found],
+                *dict.fromkeys(
+                    f"kubectl get {ENDPOINT_SLICE.resource} -n {service[0]}"
+                    f" -l kubernetes.io/service-name={service[1]}"
+                    for _, _, service in found
+                ),
+            )  # fmt: skip
+    if not asked:
+        yield warn(
+            "no webhook is asked about VMs: those of KubeVirt and Harvester are not there",
+            [Evidence(VALIDATING.kind, "webhooks for VMs", "none")],
+            f"kubectl get {VALIDATING.plural},{MUTATING.plural}",
+        )
+    elif not silent:
+        yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
+
+
+def aggregated_apis(view: View) -> Iterator[Seen]:
+    """Each aggregated API is available."""
+    services = view.snapshot.all(API_SERVICE)
+    if not services:
+        # Every API server has them, of its own groups at least.
+        raise UnreadableError(API_SERVICE.resource, "there is none in what was read")
+    down = [
+        (item, condition(item, "Available"))
+        for item in services
+        if condition(item, "Available").get("status") != "True"
+    ]
+    ours = [item for item in down if "kubevirt.io" in item[0].ref.name]
+    others = [item for item in down if item not in ours]
+    for found, tell, text in (
+        (ours, fail, "virtctl and the UI cannot stop, start or migrate VMs"),
+        (others, warn, "discovery is incomplete"),
+    ):
+        if found:
+            yield tell(
+                f"not available: {names(item for item, _ in found)}; {text}",
+                [saw(item, "Available", why.get("message") or why.get("status"))
+                 for item, why in found],
+                *(f"kubectl describe {API_SERVICE.full_name} {item.ref.name}"
+                  for item, _ in found),
+            )  # fmt: skip
+    if not down:
+        yield ok(f"all of {count(len(services), 'API')} are available")
+
+
+def known_finalizers(view: View) -> Iterator[Seen]:
+    """The catalogue explains every finalizer on a VM or a VMI that lives."""
+    living = _living(view)
+    strange = [
+        (item, name)
+        for item in living
+        for name in item.finalizers
+        if finalizers.find(name, item.ref.kind) is None
+    ]
+    if strange:
+        yield warn(
+            f"nobody knows who takes off {names(name for _, name in strange)}",
+            [saw(item, "metadata.finalizers", name) for item, name in strange],
+            "# find its owner before the next deletion: a VM waits for it for ever",
+        )
+    else:
+        yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
+
+
+def orphaned_finalizers(view: View) -> Iterator[Seen]:
+    """No living VM or VMI has a finalizer that an upgrade, or a removed add-on, left behind."""
+    living = _living(view)
+    version = _version(view)
+    there = {
+        f"{prefix}{item.ref.name}"
+        for kind, prefix in ((DEPLOYMENT, "deploy/"), (DAEMON_SET, "ds/"))
+        for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)
+    }
+    orphaned = []
+    for item in living:
+        for name in item.finalizers:
+            entry = finalizers.find(name, item.ref.kind)
+            if entry is None:
+                continue
+            since = OWNERLESS_SINCE.get(name)
+            if since is not None and (version is None or version >= since):
+                orphaned.append((item, name, entry.versions))
+            elif entry.workload.startswith(("deploy/", "ds/")) and entry.workload not in there:
+                orphaned.append((item, name, f"{entry.workload} is not there"))
+    if orphaned:
+        yield fail(
+            f"{count(len({item.ref for item, _, _ in orphaned}), 'object')} will be stuck at the"
+            f" next deletion, nobody serves {names(name for _, name, _ in orphaned)}",
+            [saw(item, "metadata.finalizers", f"{name} ({why})") for item, name, why in orphaned],
+            *dict.fromkeys(f"kubectl harvester-stuck finalizers {name}" for _, name, _ in orphaned),
+        )
+    else:
+        yield ok(f"each finalizer of {count(len(living), 'object')} has its controller")
+
+
+def webhook_namespaces(snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """Where the services of the webhooks for VMs are. Raises UnreadableError."""
+    services = (_service(webhook) for _, webhook in _webhooks(snapshot))
+    return tuple(sorted({service[0] for service in services if service}))
+
+
+def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[Object, Mapping[str, Any]]]:
+    """Every webhook that is asked about changes of VMs and VMIs."""
+    for kind in (VALIDATING, MUTATING):
+        for configuration in snapshot.all(kind):
+            for webhook in configuration.mappings("webhooks"):
+                rules = mappings(configuration, webhook.get("rules"), "webhooks.rules")
+                if any(_is_about_vms(rule, configuration) for rule in rules):
+                    yield configuration, webhook
+
+
+def _is_about_vms(rule: Mapping[str, Any], owner: Object) -> bool:
+    groups, resources, operations = (
+        set(texts(owner, rule.get(field), f"webhooks.rules.{field}"))
+        for field in ("apiGroups", "resources", "operations")
+    )
+    of_kind = {"*", "*/*", *(f"{kind.plural}{sub}" for kind in (VM, VMI) for sub in ("", "/*"))}
+    asked = {"*", "UPDATE", "DELETE"} & operations
+    return bool({"*", VM.group} & groups and of_kind & resources and asked)
+
+
+def _service(webhook: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Namespace and name of its Service; None where it is called by URL."""
+    where = webhook.get("clientConfig")
+    service = where.get("service") if isinstance(where, Mapping) else None
+    if not isinstance(service, Mapping):
+        return None
+    return str(service.get("namespace")), str(service.get("name"))
+
+
+def _is_ready(endpoint: Mapping[str, Any]) -> bool:
+    """An endpoint that does not say is to be taken for ready (discovery.k8s.io/v1)."""
+    conditions = endpoint.get("conditions")
+    said = conditions.get("ready") if isinstance(conditions, Mapping) else None
+    return said is not False
+
+
+def _is_of(pod: Object, deployment: str) -> bool:
+    """Whether the Deployment made the pod, by the name of its ReplicaSet."""
+    return pod.deletion_timestamp is None and any(
+        owner.kind == "ReplicaSet" and owner.name.rpartition("-")[0] == deployment
+        for owner in pod.owners
+    )
+
+
+def _living(view: View) -> tuple[Object, ...]:
+    return tuple(
+        item for kind in (VM, VMI) for item in view.all(kind) if item.deletion_timestamp is None
+    )
+
+
+def _version(view: View) -> tuple[int, ...] | None:
+    """Harvester's version; None for one that is no number, such as a development build."""
+    setting = view.setting(SERVER_VERSION)
+    found = re.match(r"v(\d+)\.(\d+)\.(\d+)", value_of(setting) if setting else "")
+    return tuple(int(part) for part in found.groups()) if found else None

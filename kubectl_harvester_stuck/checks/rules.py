@@ -1,0 +1,115 @@
+"""The PrometheusRule that `check --print-rules` prints, and what counts as watching.
+
+Every metric is one that its exporter documents:
+
+- kube-state-metrics, docs/metrics/cluster/node-metrics.md: `kube_node_status_condition`
+- kube-state-metrics, docs/metrics/workload/pod-metrics.md: `kube_pod_deletion_timestamp`
+- kube-state-metrics, docs/metrics/workload/deployment-metrics.md:
+  `kube_deployment_status_replicas_available`
+- KubeVirt, docs/observability/metrics.md: `kubevirt_vm_info`, with the labels `namespace`, `name`
+  and `status` of pkg/monitoring/metrics/virt-controller/vmstats_collector.go (KubeVirt 1.3 and
+  later, Harvester 1.4.2 and later)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kubectl_harvester_stuck.kinds import (
+    HARVESTER_NAMESPACE,
+    MONITORING_NAMESPACE,
+    PROMETHEUS_RULE,
+)
+
+METRICS = (
+    "kube_node_status_condition",
+    "kube_pod_deletion_timestamp",
+    "kube_deployment_status_replicas_available",
+    "kubevirt_vm_info",
+)
+
+CONTROLLERS = ("virt-controller", "virt-api", "harvester-webhook")
+
+WATCHED: Mapping[str, re.Pattern[str]] = {
+    "nodes": re.compile(r"kube_node_status_condition|kube_node_spec_taint"),
+    "VMs": re.compile(r"kubevirt_vmi?_|kube_pod_deletion_timestamp"),
+    "virt-controller": re.compile(r"virt[-_]controller"),
+    "virt-api": re.compile(r"virt[-_]api"),
+    "harvester-webhook": re.compile(r"harvester-webhook"),
+}
+"""What an alert has to be about, told by the words of its expression."""
+
+
+def _alert(name: str, expr: str, wait: str, severity: str, summary: str) -> dict[str, Any]:
+    return {
+        "alert": name,
+        "expr": expr,
+        "for": wait,
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary},
+    }
+
+
+def _down(controller: str) -> dict[str, Any]:
+    metric = (
+        "kube_deployment_status_replicas_available"
+        f'{{namespace="{HARVESTER_NAMESPACE}",deployment="{controller}"}}'
+    )
+    words = "".join(word.capitalize() for word in controller.split("-"))
+    return _alert(
+        f"{words}Down",
+        # Without the second half a Deployment that is gone would be silence.
+        f"{metric} == 0 or absent({metric})",
+        "5m",
+        "critical",
+        f"{controller} is not available: stuck VMs are not released",
+    )
+
+
+RULES: dict[str, Any] = {
+    "apiVersion": PROMETHEUS_RULE.api_version,
+    "kind": PROMETHEUS_RULE.kind,
+    "metadata": {"name": "harvester-stuck", "namespace": MONITORING_NAMESPACE},
+    "spec": {
+        "groups": [
+            {
+                "name": "harvester-stuck",
+                "rules": [
+                    _alert(
+                        "HarvesterNodeDown",
+                        'kube_node_status_condition{condition="Ready",status="true"} == 0',
+                        "2m",
+                        "critical",
+                        "node {{ $labels.node }} is not Ready: its VMs hang until it is back or"
+                        " known to be off",
+                    ),
+                    _alert(
+                        "VirtualMachineStuck",
+                        # KubeVirt writes the status in capitals in some releases.
+                        "max by (namespace, name)"
+                        ' (kubevirt_vm_info{status=~"(?i:terminating|stopping)"}) == 1',
+                        "10m",
+                        "warning",
+                        "VM {{ $labels.namespace }}/{{ $labels.name }} has been Terminating or"
+                        " Stopping for ten minutes: kubectl harvester-stuck diagnose vm"
+                        " {{ $labels.name }} -n {{ $labels.namespace }}",
+                    ),
+                    _alert(
+                        "VirtLauncherPodStuck",
+                        # The timestamp lies a grace period after the deletion, so that this is
+                        # time beyond it. It also speaks while virt-controller, which exports
+                        # the status of VMs, is silent.
+                        'time() - kube_pod_deletion_timestamp{pod=~"virt-launcher-.+"} > 300',
+                        "5m",
+                        "warning",
+                        "pod {{ $labels.namespace }}/{{ $labels.pod }} does not end: kubectl"
+                        " harvester-stuck list -n {{ $labels.namespace }}",
+                    ),
+                    *(_down(controller) for controller in CONTROLLERS),
+                ],
+            }
+        ]
+    },
+}

@@ -1,0 +1,99 @@
+"""The answer of `check`: a table for people, a document for programs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck.render import structured
+from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.render.people import WIDTH, safe
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.checks import Checked
+    from kubectl_harvester_stuck.checkup import Checkup
+
+COLUMNS = ("RESULT", "CHECK", "SUMMARY")
+GAP = 3
+INDENT = "    "
+
+
+def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True) -> str:
+    """The answer in the format that was asked for."""
+    if output in ("json", "yaml"):
+        return structured.dump(document(done, where), output)
+    if output == "name":
+        return "".join(f"{name}\n" for name in dict.fromkeys(row.check.id for row in done.results))
+    return table(done.results, wide=output == "wide", headers=headers)
+
+
+def table(rows: Sequence[Checked], *, wide: bool, headers: bool) -> str:
+    """One row for each result; with `wide` its evidence and what to do below it."""
+    widths = [
+        max(len(title), *(len(cell) for cell in cells))
+        for title, cells in zip(
+            COLUMNS, ([row.result.value for row in rows], [row.check.id for row in rows]),
+            strict=False,
+        )
+    ]  # fmt: skip
+    lines = [_row(COLUMNS, widths)] if headers else []
+    for row in rows:
+        before = _row((row.result.value, row.check.id, ""), widths)
+        lines += textwrap.wrap(
+            safe(row.summary),
+            WIDTH,
+            initial_indent=before,
+            subsequent_indent=" " * len(before),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if wide:
+            lines += _details(row)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width + GAP) for cell, width in zip(cells, widths, strict=False)]
+    return "".join(padded) + cells[-1]
+
+
+def _details(row: Checked) -> list[str]:
+    lines = []
+    for seen in row.evidence:
+        lines += textwrap.wrap(
+            safe(f"{seen.object}: {seen.field}: {seen.value}"),
+            WIDTH,
+            initial_indent=INDENT,
+            subsequent_indent=INDENT * 2,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    for step in row.todo:
+        # A command stays in one piece, so that it can be pasted.
+        lines.append(f"{INDENT}{safe(step)}")
+    return lines
+
+
+def document(done: Checkup, where: Invocation) -> structured.Document:
+    """`-o json` and `-o yaml`: keys are added, never renamed."""
+    return {
+        "schema": structured.SCHEMAS["check"],
+        **structured.origin(where),
+        "takenAt": f"{done.taken_at:%Y-%m-%dT%H:%M:%SZ}",
+        "items": [
+            {
+                "id": row.check.id,
+                "theme": row.check.theme,
+                "result": row.result.value,
+                "summary": row.summary,
+                "evidence": [
+                    {"object": seen.object, "field": seen.field, "value": seen.value}
+                    for seen in row.evidence
+                ],
+                "todo": list(row.todo),
+            }
+            for row in done.results
+        ],
+        "incomplete": [structured.unread(item) for item in done.missing],
+    }

@@ -1,0 +1,1 @@
+"""A checker of Prometheus rules for the tests, built from pinned Go modules."""

@@ -1,0 +1,713 @@
+"""Checks, from objects: each passes, does not pass elsewhere, and is unknown where it is blind."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kubectl_harvester_stuck import checkup, quantities
+from kubectl_harvester_stuck.checks import CHECKS, Checked
+from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
+from kubectl_harvester_stuck.checks.view import Result
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus
+from kubectl_harvester_stuck.kinds import (
+    ADDON,
+    API_SERVICE,
+    DAEMON_SET,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    LONGHORN_BACKUP_TARGET,
+    LONGHORN_REPLICA,
+    LONGHORN_VOLUME,
+    MUTATING,
+    NODE,
+    POD,
+    PROMETHEUS_RULE,
+    PV,
+    PVC,
+    SCHEDULE,
+    SETTING,
+    UPGRADE,
+    VALIDATING,
+    VM,
+    VM_BACKUP,
+    VMI,
+    Kind,
+)
+from kubectl_harvester_stuck.model import Evidence, Missing, Ref
+from kubectl_harvester_stuck.render import colour
+from kubectl_harvester_stuck.render.checks import table
+from kubectl_harvester_stuck.source import Selection
+from tests import builders, readycluster
+from tests.builders import NOW, Body, ago, bare, stored
+from tests.readycluster import changed, put, without
+
+OK, WARN, FAIL, UNKNOWN = Result.OK, Result.WARN, Result.FAIL, Result.UNKNOWN
+
+
+def ready() -> list[Body]:
+    """A cluster on which every check passes."""
+    return readycluster.objects(backup=ago(days=1))
+
+
+@dataclass
+class Memory:
+    """A `Source` of objects; kinds in `unreadable` are refused."""
+
+    bodies: list[Body]
+    unreadable: frozenset[Kind] = frozenset()
+    refused_in: Mapping[str, frozenset[Kind]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bodies = [stored(body) for body in self.bodies]
+
+    @property
+    def now(self) -> datetime:
+        return NOW
+
+    def _refuse(self, kind: Kind, namespace: str | None) -> None:
+        if kind in self.unreadable or kind in self.refused_in.get(namespace or "", ()):
+            raise ApiError(403, "Forbidden", f"{kind.plural} is forbidden")
+
+    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+        self._refuse(selection.kind, selection.namespace)
+        return [item for item in readycluster.selected(selection, self.bodies) if keep(item)]
+
+    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+        self._refuse(ref.kind, ref.namespace)
+        found = readycluster.selected(Selection(ref.kind, ref.namespace or None), self.bodies)
+        return next((item for item in found if item["metadata"]["name"] == ref.name), None)
+
+    def expect(self, refs: Iterable[Ref]) -> None:
+        pass
+
+    def log(self, pod: Ref) -> str:
+        raise NotImplementedError
+
+
+def look(
+    bodies: list[Body],
+    *unreadable: Kind,
+    namespaces: tuple[str | None, ...] = ("shop",),
+    age: timedelta = timedelta(days=7),
+    refused_in: Mapping[str, frozenset[Kind]] | None = None,
+) -> dict[str, list[Checked]]:
+    """The results of every check, by its id."""
+    source = Memory(bodies, frozenset(unreadable), refused_in or {})
+    done = checkup.check(source, namespaces, backup_age=age)
+    found: dict[str, list[Checked]] = {check.id: [] for check in CHECKS}
+    for row in done.results:
+        found[row.check.id].append(row)
+    return found
+
+
+def results(rows: list[Checked]) -> set[Result]:
+    return {row.result for row in rows}
+
+
+def told(rows: list[Checked]) -> str:
+    return "\n".join(row.summary for row in rows)
+
+
+TEMPLATE = ("spec", "template", "spec")
+
+
+def upgrade(state: str | None) -> Body:
+    body = bare(UPGRADE, "harvester-system", "hvst-upgrade-x")
+    if state:
+        body["metadata"]["labels"] = {"harvesterhci.io/upgradeState": state}
+    return body
+
+
+def no_condition(kind: str) -> Callable[[Body], object]:
+    def change(body: Body) -> None:
+        conditions = body["status"]["conditions"]
+        body["status"]["conditions"] = [one for one in conditions if one["type"] != kind]
+
+    return change
+
+
+def said_no(kind: str, **more: Any) -> Callable[[Body], object]:
+    def change(body: Body) -> None:
+        no_condition(kind)(body)
+        body["status"]["conditions"].append({"type": kind, "status": "False", **more})
+
+    return change
+
+
+def local_volume(body: Body) -> None:
+    rule = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}
+    body["spec"]["nodeAffinity"] = {"required": terms}
+
+
+def with_affinity(rule: Mapping[str, Any], field_: str = "matchExpressions") -> Callable[..., None]:
+    required = {"nodeSelectorTerms": [{field_: [rule]}]}
+    name = "requiredDuringSchedulingIgnoredDuringExecution"
+    return put({"nodeAffinity": {name: required}}, *TEMPLATE, "affinity")  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A cluster in which a check does not pass: what it comes to, and a word of its summary."""
+
+    check: str
+    result: Result
+    word: str
+    bodies: Callable[[], list[Body]]
+
+
+LEGACY = builders.LEGACY_FINALIZER
+
+STORIES = (
+    Story("nodes-ready", FAIL, "not Ready: n2",
+          lambda: changed(ready(), NODE, put([{"type": "Ready", "status": "Unknown"}],
+                                             "status", "conditions"), "n2")),
+    Story("nodes-ready", WARN, "take no VMs: n3",
+          lambda: changed(ready(), NODE, put(True, "spec", "unschedulable"), "n3")),
+    Story("nodes-ready", WARN, "take no VMs: n3",
+          lambda: changed(ready(), NODE, put([{"key": "x", "effect": "NoSchedule"}],
+                                             "spec", "taints"), "n3")),
+    Story("nodes-ready", WARN, "take no VMs: n3",
+          lambda: changed(ready(), NODE, put({"kubevirt.io/schedulable": "false"},
+                                             "metadata", "labels"), "n3")),
+    Story("nodes-ready", FAIL, "no other to restart them on",
+          lambda: without(without(ready(), NODE, "n2"), NODE, "n3")),
+    Story("room-for-any-node", FAIL, "no node has room for shop/web",
+          lambda: changed(ready(), POD, put("65Gi", "spec", "containers", 0, "resources",
+                                            "requests", "memory"), "virt-launcher-web")),
+    Story("room-for-any-node", FAIL, "no node has room for shop/web",
+          lambda: changed(ready(), POD, put("17", "spec", "containers", 0, "resources",
+                                            "requests", "cpu"), "virt-launcher-web")),
+    Story("restart-elsewhere", WARN, "runStrategy Manual",
+          lambda: changed(ready(), VM, put("Manual", "spec", "runStrategy"))),
+    Story("restart-elsewhere", WARN, "host device",
+          lambda: changed(ready(), VM, put([{"name": "gpu", "deviceName": "nvidia.com/T4"}],
+                                           *TEMPLATE, "domain", "devices", "hostDevices"))),
+    Story("restart-elsewhere", WARN, "node selector",
+          lambda: changed(ready(), VM, put({"kubernetes.io/hostname": "n1"}, *TEMPLATE,
+                                           "nodeSelector"))),
+    Story("restart-elsewhere", WARN, "node selector",
+          lambda: changed(ready(), VM, with_affinity(
+              {"key": "metadata.name", "operator": "In", "values": ["n1"]}, "matchFields"))),
+    Story("restart-elsewhere", WARN, "host disk",
+          lambda: changed(ready(), VM, put([{"name": "d", "hostDisk": {}}], *TEMPLATE,
+                                           "volumes"))),
+    Story("restart-elsewhere", WARN, "local volume", lambda: changed(ready(), PV, local_volume)),
+    Story("restart-elsewhere", WARN, "disk missing", lambda: without(ready(), PVC)),
+    Story("live-migratable", WARN, "DisksNotLiveMigratable",
+          lambda: changed(ready(), VMI, said_no("LiveMigratable",
+                                                reason="DisksNotLiveMigratable"))),
+    Story("live-migratable", WARN, "does not say",
+          lambda: changed(ready(), VMI, no_condition("LiveMigratable"))),
+    Story("force-reset-policy", FAIL, "is off",
+          lambda: changed(ready(), SETTING, put('{"enable":false}', "value"),
+                          "vm-force-reset-policy")),
+    Story("force-reset-policy", WARN, "no setting",
+          lambda: without(ready(), SETTING, "vm-force-reset-policy")),
+    Story("force-reset-policy", FAIL, "is not finished (UpgradingNodes)",
+          lambda: [*ready(), upgrade("UpgradingNodes")]),
+    Story("force-reset-policy", FAIL, "is not finished (no state)",
+          lambda: [*ready(), upgrade(None)]),
+    Story("volume-replicas", FAIL, "fewer than two",
+          lambda: changed(changed(ready(), LONGHORN_REPLICA, put(ago(days=1), "spec", "failedAt"),
+                                  "pvc-web-r-2"),
+                          LONGHORN_REPLICA, put("unknown", "status", "currentState"),
+                          "pvc-web-r-3")),
+    Story("volume-replicas", FAIL, "every healthy replica on one node",
+          lambda: changed(ready(), LONGHORN_REPLICA, put("n1", "spec", "nodeID"))),
+    Story("volume-replicas", WARN, "fewer healthy replicas than it should",
+          lambda: without(ready(), LONGHORN_REPLICA, "pvc-web-r-3")),
+    Story("volume-replicas", WARN, "could not be counted",
+          lambda: without(ready(), LONGHORN_VOLUME)),
+    Story("backup-target", FAIL, "no backup target",
+          lambda: without(ready(), SETTING, "backup-target")),
+    Story("backup-target", FAIL, "no backup target",
+          lambda: changed(ready(), SETTING, put("", "value"), "backup-target")),
+    Story("backup-target", FAIL, "could not set it up: wrong key",
+          lambda: changed(ready(), SETTING, put([{"type": "configured", "status": "False",
+                                                  "message": "wrong key"}],
+                                                "status", "conditions"), "backup-target")),
+    Story("backup-target", FAIL, "does not reach",
+          lambda: changed(ready(), LONGHORN_BACKUP_TARGET, put(False, "status", "available"))),
+    Story("backup-target", FAIL, "Longhorn has no backup target",
+          lambda: without(ready(), LONGHORN_BACKUP_TARGET)),
+    Story("recent-backup", FAIL, "without a good backup: shop/web",
+          lambda: without(ready(), VM_BACKUP)),
+    Story("recent-backup", FAIL, "without a good backup: shop/web",
+          lambda: changed(ready(), VM_BACKUP, put(False, "status", "readyToUse"))),
+    Story("recent-backup", FAIL, "without a good backup: shop/web",
+          lambda: changed(ready(), VM_BACKUP, put("snapshot", "spec", "type"))),
+    Story("recent-backup", FAIL, "older than 7d: shop/web (9d)",
+          lambda: changed(ready(), VM_BACKUP, put(ago(days=9), "status", "creationTime"))),
+    Story("backup-schedule", WARN, "without an active schedule",
+          lambda: without(ready(), SCHEDULE)),
+    Story("backup-schedule", WARN, "without an active schedule",
+          lambda: changed(ready(), SCHEDULE, put(True, "spec", "suspend"))),
+    Story("backup-schedule", WARN, "without an active schedule",
+          lambda: changed(ready(), SCHEDULE, put(True, "status", "suspended"))),
+    Story("backup-schedule", WARN, "without an active schedule",
+          lambda: changed(ready(), SCHEDULE, put("snapshot", "spec", "vmbackup", "type"))),
+    Story("failed-backups", WARN, "1 backup failed",
+          lambda: changed(ready(), VM_BACKUP, put({"message": "disk full"}, "status", "error"))),
+    Story("failed-backups", WARN, "1 backup failed",
+          lambda: changed(changed(ready(), VM_BACKUP, put(False, "status", "readyToUse")),
+                          VM_BACKUP, put(ago(days=2), "status", "creationTime"))),
+    Story("monitoring-addon", FAIL, "no add-on", lambda: without(ready(), ADDON)),
+    Story("monitoring-addon", FAIL, "is not enabled",
+          lambda: changed(ready(), ADDON, put(False, "spec", "enabled"))),
+    Story("monitoring-addon", FAIL, "not deployed",
+          lambda: changed(ready(), ADDON, put("AddonEnabling", "status", "status"))),
+    Story("alert-rules", WARN, "no alert watches nodes, VMs",
+          lambda: without(ready(), PROMETHEUS_RULE)),
+    Story("alert-rules", WARN, "no alert watches virt-api",
+          lambda: changed(ready(), PROMETHEUS_RULE, no_rule_about("virt-api"))),
+    Story("alert-rules", WARN, "no alert watches nodes, VMs, virt-controller, virt-api, harvester",
+          lambda: changed(ready(), PROMETHEUS_RULE, only_recorded)),
+    Story("guest-agent", WARN, "without a guest agent: shop/web",
+          lambda: changed(ready(), VMI, no_condition("AgentConnected"))),
+    Story("grace-period", WARN, "pulls the plug",
+          lambda: changed(ready(), VM, put(0, *TEMPLATE, "terminationGracePeriodSeconds"))),
+    Story("grace-period", WARN, "more than ten minutes: shop/web (3600s)",
+          lambda: changed(ready(), VM, put(3600, *TEMPLATE, "terminationGracePeriodSeconds"))),
+    Story("eviction-strategy", WARN, "without an eviction strategy",
+          lambda: changed(ready(), VMI, put("None", "spec", "evictionStrategy"))),
+    Story("eviction-strategy", WARN, "waits for ever",
+          lambda: changed(changed(ready(), VMI, put("LiveMigrate", "spec", "evictionStrategy")),
+                          VMI, said_no("LiveMigratable"))),
+    Story("workloads-available", FAIL, "not available: deployment/harvester-webhook",
+          lambda: changed(ready(), DEPLOYMENT, put(0, "status", "availableReplicas"),
+                          "harvester-webhook")),
+    Story("workloads-available", FAIL, "not available: deployment/virt-api",
+          lambda: without(ready(), DEPLOYMENT, "virt-api")),
+    Story("workloads-available", WARN, "not complete: deployment/harvester",
+          lambda: changed(ready(), DEPLOYMENT, put(1, "status", "availableReplicas"),
+                          "harvester")),
+    Story("workloads-available", WARN, "not complete: daemonset/virt-handler",
+          lambda: changed(ready(), DAEMON_SET, put(2, "status", "numberAvailable"))),
+    Story("workloads-spread", WARN, "virt-api (n2)",
+          lambda: changed(ready(), POD, put("n2", "spec", "nodeName"), "virt-api-6c5f7d9b8-n1")),
+    Story("workloads-spread", WARN, "there is one node",
+          lambda: without(without(ready(), NODE, "n2"), NODE, "n3")),
+    Story("webhook-endpoints", FAIL, "no endpoint behind virtualmachine-validator.kubevirt.io",
+          lambda: without(ready(), ENDPOINT_SLICE)),
+    Story("webhook-endpoints", FAIL, "no VM can be changed",
+          lambda: changed(ready(), ENDPOINT_SLICE,
+                          lambda body: put(False, "conditions", "ready")(body["endpoints"][0]))),
+    Story("webhook-endpoints", WARN, "it is skipped",
+          lambda: changed(without(ready(), ENDPOINT_SLICE), VALIDATING,
+                          lambda body: put("Ignore", "failurePolicy")(body["webhooks"][0]))),
+    Story("webhook-endpoints", WARN, "no webhook is asked", lambda: without(ready(), VALIDATING)),
+    Story("aggregated-apis", FAIL, "virtctl and the UI",
+          lambda: changed(ready(), API_SERVICE, said_no("Available"))),
+    Story("aggregated-apis", WARN, "discovery is incomplete",
+          lambda: [*ready(), readycluster.api_service("v1beta1.metrics.k8s.io", "False")]),
+    Story("known-finalizers", WARN, "example.com/strange",
+          lambda: changed(ready(), VM, put(["example.com/strange"], "metadata", "finalizers"))),
+    Story("orphaned-finalizers", FAIL, f"nobody serves {LEGACY}",
+          lambda: changed(ready(), VM, put([LEGACY], "metadata", "finalizers"))),
+    Story("orphaned-finalizers", FAIL, "harvester-lb-vm-controller",
+          lambda: changed(ready(), VM, put(["wrangler.cattle.io/harvester-lb-vm-controller"],
+                                           "metadata", "finalizers"))),
+)  # fmt: skip
+
+
+def no_rule_about(word: str) -> Callable[[Body], object]:
+    def change(body: Body) -> None:
+        for group in body["spec"]["groups"]:
+            group["rules"] = [rule for rule in group["rules"] if word not in rule["expr"]]
+
+    return change
+
+
+def only_recorded(body: Body) -> None:
+    for group in body["spec"]["groups"]:
+        group["rules"] = [{"record": "x", "expr": rule["expr"]} for rule in group["rules"]]
+
+
+BLIND: Mapping[str, tuple[Kind, ...]] = {
+    "nodes-ready": (NODE,),
+    "room-for-any-node": (NODE, POD),
+    "restart-elsewhere": (VM, VMI, PVC, PV, NODE),
+    "live-migratable": (VMI,),
+    "force-reset-policy": (SETTING, UPGRADE),
+    "volume-replicas": (VM, LONGHORN_VOLUME, LONGHORN_REPLICA),
+    "backup-target": (SETTING, LONGHORN_BACKUP_TARGET),
+    "recent-backup": (VM, VM_BACKUP),
+    "backup-schedule": (VM, SCHEDULE),
+    "failed-backups": (VM_BACKUP,),
+    "monitoring-addon": (ADDON,),
+    "alert-rules": (PROMETHEUS_RULE,),
+    "guest-agent": (VMI,),
+    "grace-period": (VM,),
+    "eviction-strategy": (VMI,),
+    "workloads-available": (DEPLOYMENT, DAEMON_SET),
+    "workloads-spread": (POD, NODE),
+    "webhook-endpoints": (VALIDATING, MUTATING, ENDPOINT_SLICE),
+    "aggregated-apis": (API_SERVICE,),
+    "known-finalizers": (VM, VMI),
+    "orphaned-finalizers": (VM, VMI, DEPLOYMENT, DAEMON_SET, SETTING),
+}
+"""What each check cannot do without."""
+
+
+def test_every_check_has_its_stories() -> None:
+    ids = [check.id for check in CHECKS]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {story.check for story in STORIES} == set(BLIND)
+    assert all(check.summary.endswith(".") for check in CHECKS)
+
+
+def test_all_checks_pass_on_a_cluster_that_is_ready() -> None:
+    for name, rows in look(ready()).items():
+        assert results(rows) == {OK}, f"{name}: {told(rows)}"
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: f"{story.check}: {story.word}")
+def test_a_check_does_not_pass(story: Story) -> None:
+    rows = look(story.bodies())[story.check]
+    assert OK not in results(rows)
+    named = [row for row in rows if row.result is story.result and story.word in row.summary]
+    assert named, told(rows)
+    assert named[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("check", "kind"), [(check, kind) for check, kinds in BLIND.items() for kind in kinds],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)  # fmt: skip
+def test_a_check_that_is_blind_is_unknown(check: str, kind: Kind) -> None:
+    rows = look(ready(), kind)[check]
+    assert UNKNOWN in results(rows)
+    assert OK not in results(rows)
+    assert "forbidden" in told(rows)
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kinds in BLIND.values() for kind in kinds},
+                                        key=lambda kind: kind.resource),
+                         ids=lambda kind: kind.resource)  # fmt: skip
+def test_a_kind_that_cannot_be_read_spoils_only_the_checks_that_need_it(kind: Kind) -> None:
+    for name, rows in look(ready(), kind).items():
+        assert results(rows) == ({UNKNOWN} if kind in BLIND[name] else {OK}), told(rows)
+
+
+# What the stories do not say
+
+
+def test_one_namespace_that_cannot_be_read_leaves_the_others() -> None:
+    spaces = ("shop", "lab")
+    found = look(ready(), namespaces=spaces, refused_in={"lab": frozenset({VM})})
+    assert [row.result for row in found["recent-backup"]] == [OK, UNKNOWN]
+    assert "could not look into lab" in found["recent-backup"][1].summary
+    assert results(found["guest-agent"]) == {OK}
+
+
+def test_everywhere_is_every_namespace() -> None:
+    bodies = [*ready(), *readycluster.guest("lab", "db", "n2")]
+    here, everywhere = look(bodies), look(bodies, namespaces=(None,))
+    assert results(here["recent-backup"]) == {OK}
+    assert "1 VM of 2 without a good backup: lab/db" in told(everywhere["recent-backup"])
+
+
+def test_a_namespace_without_vms_is_told_as_one() -> None:
+    found = look(ready(), namespaces=("typo",))
+    assert told(found["recent-backup"]) == "there is no VirtualMachine to look at"
+    assert told(found["guest-agent"]) == "there is no VirtualMachineInstance to look at"
+    assert results(found["nodes-ready"]) == {OK}
+
+
+def test_a_vm_that_is_being_deleted_or_harvesters_own_needs_no_backup() -> None:
+    bodies = without(ready(), VM_BACKUP)
+    gone = [stored(body, deleted=ago(minutes=1)) if body["kind"] == "VirtualMachine" else body
+            for body in bodies]  # fmt: skip
+    assert results(look(gone)["recent-backup"]) == {OK}
+    system = [*ready(), builders.vm("harvester-system", "upgrade-repo-x")]
+    assert results(look(system, namespaces=(None,))["recent-backup"]) == {OK}
+
+
+def test_how_old_a_backup_may_be_is_the_operators_word() -> None:
+    assert results(look(ready(), age=timedelta(hours=23))["recent-backup"]) == {FAIL}
+    assert results(look(ready(), age=timedelta(hours=25))["recent-backup"]) == {OK}
+
+
+def test_the_room_of_a_node_is_what_its_other_pods_leave() -> None:
+    """Two nodes, and each could take the guest only if nothing else ran there."""
+    bodies = without(ready(), NODE, "n3")
+    assert results(look(bodies)["room-for-any-node"]) == {OK}
+    other = builders.controller_pod("greedy")
+    first = {"name": "first", "image": "x", "resources": {"requests": {"memory": "61Gi"}}}
+    other["spec"] |= {"nodeName": "n2", "initContainers": [first]}
+    rows = look([*bodies, other])["room-for-any-node"]
+    assert results(rows) == {FAIL}
+    assert "without n1" in told(rows)
+    ended = {**other, "status": {"phase": "Succeeded"}}
+    assert results(look([*bodies, ended])["room-for-any-node"]) == {OK}
+
+
+def test_what_one_guest_takes_the_next_has_not() -> None:
+    """Either guest of n1 fits on n2, and both do not."""
+    bodies = [*without(ready(), NODE, "n3"), *readycluster.guest("shop", "db", "n1", memory="40Gi")]
+    assert results(look(bodies)["room-for-any-node"]) == {OK}
+    big = put("40Gi", "spec", "containers", 0, "resources", "requests", "memory")
+    rows = look(changed(bodies, POD, big, "virt-launcher-web"))["room-for-any-node"]
+    assert results(rows) == {FAIL}
+    assert "VMs ask for 1.0 CPU, 80.0Gi, free elsewhere is" in told(rows)
+
+
+def test_room_in_pieces_is_no_room() -> None:
+    """All together there are 60 Gi free, and no node has 40."""
+    bodies = changed(ready(), NODE, put("30Gi", "status", "allocatable", "memory"))
+    big = put("40Gi", "spec", "containers", 0, "resources", "requests", "memory")
+    rows = look(changed(bodies, POD, big, "virt-launcher-web"))["room-for-any-node"]
+    assert results(rows) == {FAIL}
+
+
+def test_a_node_that_takes_no_vms_is_no_room() -> None:
+    """A cordoned node, and a witness, which is not even worth a warning."""
+    bodies = without(ready(), NODE, "n3")
+    closed = changed(bodies, NODE, put(True, "spec", "unschedulable"), "n2")
+    assert results(look(closed)["room-for-any-node"]) == {FAIL}
+    taint = put([{"key": "node-role.kubernetes.io/etcd", "effect": "NoExecute"}], "spec", "taints")
+    label = put({"node-role.harvesterhci.io/witness": "true"}, "metadata", "labels")
+    witness = changed(changed(ready(), NODE, taint, "n3"), NODE, label, "n3")
+    assert results(look(witness)["nodes-ready"]) == {OK}
+
+
+def test_a_selector_that_fits_two_nodes_ties_nothing() -> None:
+    labels = {"disk": "fast", "disks": "8"}
+    labelled = changed(ready(), NODE, put(labels, "metadata", "labels"))
+    chosen = changed(labelled, VM, put({"disk": "fast"}, *TEMPLATE, "nodeSelector"))
+    assert results(look(chosen)["restart-elsewhere"]) == {OK}
+    for rule, result in (
+        ({"key": "disk", "operator": "Exists"}, OK),
+        ({"key": "disk", "operator": "DoesNotExist"}, WARN),
+        ({"key": "disk", "operator": "NotIn", "values": ["fast"]}, WARN),
+        ({"key": "disk", "operator": "Gt", "values": ["3"]}, WARN),
+        ({"key": "disks", "operator": "Gt", "values": ["3"]}, OK),
+        ({"key": "disks", "operator": "Lt", "values": ["3"]}, WARN),
+        ({"key": "disk", "operator": "Newer"}, UNKNOWN),
+    ):
+        rows = look(changed(labelled, VM, with_affinity(rule)))["restart-elsewhere"]
+        assert results(rows) == {result}, told(rows)
+
+
+def test_a_witness_is_no_place_for_a_vm() -> None:
+    """It carries the label that is asked for, and takes no VM all the same."""
+    label = put({"disk": "fast", "node-role.harvesterhci.io/witness": "true"}, "metadata", "labels")
+    bodies = changed(ready(), NODE, put({"disk": "fast"}, "metadata", "labels"), "n1")
+    chosen = changed(bodies, VM, put({"disk": "fast"}, *TEMPLATE, "nodeSelector"))
+    assert results(look(changed(chosen, NODE, label, "n3"))["restart-elsewhere"]) == {WARN}
+
+
+def test_a_vm_that_is_off_is_not_asked_where_it_would_start() -> None:
+    halted = changed(ready(), VM, put("Halted", "spec", "runStrategy"))
+    assert results(look(halted)["restart-elsewhere"]) == {WARN}  # its guest runs
+    assert results(look(without(halted, VMI))["restart-elsewhere"]) == {OK}
+
+
+def test_the_old_field_running_is_a_run_strategy() -> None:
+    def old(body: Body) -> None:
+        del body["spec"]["runStrategy"]
+        body["spec"]["running"] = True
+
+    assert results(look(changed(ready(), VM, old))["restart-elsewhere"]) == {OK}
+
+
+def test_finished_upgrades_hold_nothing_back() -> None:
+    for state in ("Succeeded", "Failed"):
+        assert results(look([*ready(), upgrade(state)])["force-reset-policy"]) == {OK}
+
+
+def test_a_setting_without_a_value_has_its_default() -> None:
+    def defaulted(body: Body) -> None:
+        body["default"], body["value"] = '{"enable":false}', ""
+
+    name = "vm-force-reset-policy"
+    assert results(look(changed(ready(), SETTING, defaulted, name))["force-reset-policy"]) == {FAIL}
+    silent = changed(ready(), SETTING, put("", "value"), name)
+    assert results(look(silent)["force-reset-policy"]) == {OK}
+    broken = changed(ready(), SETTING, put("[", "value"), name)
+    assert results(look(broken)["force-reset-policy"]) == {UNKNOWN}
+
+
+def test_credentials_of_the_backup_target_are_never_shown() -> None:
+    value = json.dumps({"type": "s3", "endpoint": "", "bucketName": "b", "accessKeyId": "AKIA-X",
+                        "secretAccessKey": "hunter2"})  # fmt: skip
+    for bodies in (
+        changed(ready(), SETTING, put(value, "value"), "backup-target"),
+        changed(ready(), SETTING, put(value[:-1], "value"), "backup-target"),
+        without(changed(ready(), SETTING, put(value, "value"), "backup-target"),
+                LONGHORN_BACKUP_TARGET),
+    ):  # fmt: skip
+        text = repr(look(bodies)["backup-target"])
+        assert "hunter2" not in text
+        assert "AKIA" not in text
+
+
+@pytest.mark.parametrize(
+    ("version", "result"),
+    [("v1.3.2", OK), ("v1.4.0", FAIL), ("v1.10.0-rc1", FAIL), ("master-head", FAIL)],
+)
+def test_which_finalizers_an_upgrade_orphaned_depends_on_the_version(
+    version: str, result: Result
+) -> None:
+    bodies = changed(ready(), VM, put([LEGACY], "metadata", "finalizers"))
+    found = look(changed(bodies, SETTING, put(version, "value"), "server-version"))
+    assert results(found["orphaned-finalizers"]) == {result}
+
+
+def test_finalizers_of_what_is_being_deleted_are_left_to_diagnose() -> None:
+    strange = changed(ready(), VM, put(["example.com/strange"], "metadata", "finalizers"))
+    deleted = [stored(body, deleted=ago(minutes=1)) if body["kind"] == "VirtualMachine" else body
+               for body in strange]  # fmt: skip
+    assert results(look(deleted)["known-finalizers"]) == {OK}
+
+
+def test_webhooks_that_are_not_asked_about_vms_do_not_count() -> None:
+    other = readycluster.webhook(name="other")
+    other["webhooks"][0]["clientConfig"]["service"]["name"] = "nobody"
+    other["webhooks"][0]["rules"][0]["resources"] = ["datavolumes"]
+    assert results(look([*ready(), other])["webhook-endpoints"]) == {OK}
+    other["webhooks"][0]["rules"][0]["resources"] = ["virtualmachines/*"]
+    assert results(look([*ready(), other])["webhook-endpoints"]) == {FAIL}
+
+
+def test_what_is_malformed_is_unknown_and_not_a_traceback() -> None:
+    for check, bodies in (
+        ("room-for-any-node", changed(ready(), NODE, put("much", "status", "allocatable", "cpu"))),
+        ("room-for-any-node", changed(ready(), NODE, put(None, "status", "allocatable"))),
+        ("restart-elsewhere", changed(ready(), VM, with_affinity({"operator": "In",
+                                                                  "values": "n1"}))),
+        ("recent-backup", changed(ready(), VM_BACKUP, put("soon", "status", "creationTime"))),
+        ("grace-period", changed(ready(), VM, put("long", *TEMPLATE,
+                                                  "terminationGracePeriodSeconds"))),
+        ("alert-rules", changed(ready(), PROMETHEUS_RULE, put([{"rules": "x"}], "spec",
+                                                              "groups"))),
+        ("aggregated-apis", without(ready(), API_SERVICE)),
+        ("nodes-ready", without(ready(), NODE)),
+    ):  # fmt: skip
+        assert UNKNOWN in results(look(bodies)[check]), check
+
+
+def test_the_exit_status() -> None:
+    def status(bodies: list[Body], *unreadable: Kind, exit_code: bool = True) -> ExitStatus:
+        source = Memory(bodies, frozenset(unreadable))
+        done = checkup.check(source, ("shop",), backup_age=timedelta(days=7))
+        return checkup.status_of(done, exit_code=exit_code)
+
+    failing, warning = without(ready(), ADDON), without(ready(), SCHEDULE)
+    assert status(ready()) is ExitStatus.OK
+    assert status(warning) is ExitStatus.OK
+    assert status(failing) is ExitStatus.STUCK
+    assert status(failing, exit_code=False) is ExitStatus.OK
+    assert status(failing, NODE) is ExitStatus.INCOMPLETE
+    assert status(ready(), NODE, exit_code=False) is ExitStatus.INCOMPLETE
+    malformed = changed(ready(), NODE, put(None, "status", "allocatable"))
+    assert status(malformed) is ExitStatus.INCOMPLETE
+    # Namespaces that nobody knows of spoil no check, and the answer is not whole all the same.
+    gap = Missing("namespaces", None, "Unreadable", "not in the bundle")
+    passed = tuple(Checked(check, OK, "fine") for check in CHECKS)
+    assert checkup.status_of(checkup.Checkup(passed, (), NOW), exit_code=True) is ExitStatus.OK
+    unsure = checkup.Checkup(passed, (gap,), NOW)
+    assert checkup.status_of(unsure, exit_code=True) is ExitStatus.INCOMPLETE
+
+
+def test_whatever_is_malformed_there_is_an_answer() -> None:
+    """Each field of each kind of object in turn holds something else than the API promises."""
+    bodies, seen = ready(), set()
+    for index, body in enumerate(bodies):
+        if body["kind"] in seen:
+            continue
+        seen.add(body["kind"])
+        for path in paths(body):
+            if path[:1] in (("apiVersion",), ("kind",)) or path in (
+                ("metadata",), ("metadata", "name"), ("metadata", "namespace")
+            ):  # fmt: skip
+                continue
+            for value in ("x", [None]):
+                broken = copy.deepcopy(body)
+                put(value, *path)(broken)
+                answers = look([*bodies[:index], broken, *bodies[index + 1 :]])
+                assert all(answers.values()), path
+
+
+def paths(value: Any, *before: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where every value in it stands."""
+    if before:
+        yield before
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(item, *before, key)
+
+
+def test_no_number_of_an_object_ends_in_a_traceback() -> None:
+    """Some VMs have the largest number that fits, to be left alone for ever."""
+    path = (*TEMPLATE, "terminationGracePeriodSeconds")
+    for value, result in ((2**63 - 1, WARN), (float("inf"), UNKNOWN), (120.0, OK), (True, UNKNOWN)):
+        rows = look(changed(ready(), VM, put(value, *path)))["grace-period"]
+        assert results(rows) == {result}, value
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("500m", "0.5"), ("16", "16"), (2, "2"), ("64Gi", str(64 * readycluster.GIB)), ("1k", "1000"),
+     ("1e3", "1000"), ("1.5Mi", str(1536 * 1024)), ("100u", "0.0001")],
+)  # fmt: skip
+def test_quantities(written: object, number: str) -> None:
+    assert quantities.parse(written) == Decimal(number)
+
+
+@pytest.mark.parametrize("written", ["", "much", "1gi", "1e999", None, True, "1Gi2"])
+def test_what_is_no_quantity(written: object) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        quantities.parse(written)
+
+
+# The screen
+
+
+def rows(result: Result, summary: str) -> list[Checked]:
+    seen = (Evidence("Node n1", "Ready", "Unknown"),)
+    return [Checked(CHECKS[0], result, summary, seen, (f"kubectl {'x' * 90}",))]
+
+
+def test_the_table_fits_and_nothing_of_the_cluster_moves_the_cursor() -> None:
+    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), wide=True, headers=True)
+    *lines, command = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "\x1b" not in text
+    assert command == f"    kubectl {'x' * 90}"
+    assert not table(rows(FAIL, "x"), wide=False, headers=False).startswith("RESULT")
+
+
+@pytest.mark.parametrize(
+    ("result", "code"), [(OK, "32"), (WARN, "33"), (UNKNOWN, "33"), (FAIL, "31")]
+)
+def test_results_have_their_colour(result: Result, code: str) -> None:
+    text = colour.paint(table(rows(result, "fail is a word here"), wide=True, headers=True))
+    assert f"\x1b[{code}m{result.value}\x1b[0m" in text
+    assert text.count("\x1b[0m") == 2  # the header is bold
+
+
+# The rules
+
+
+def test_the_rules_watch_everything_that_is_to_be_watched() -> None:
+    texts = [rule["expr"] for group in RULES["spec"]["groups"] for rule in group["rules"]]
+    for what, pattern in WATCHED.items():
+        assert any(pattern.search(text) for text in texts), what
+    for metric in METRICS:
+        assert any(metric in text for text in texts), metric
+
+
+def test_the_rules_are_not_changed_by_who_reads_them() -> None:
+    before = copy.deepcopy(RULES)
+    look(ready())
+    assert before == RULES

@@ -1,0 +1,45 @@
+"""The rules of `check --print-rules` are what Prometheus takes, by Prometheus's own parser."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck.checks.rules import RULES
+from tests.rulecheck import build
+
+
+@pytest.fixture(scope="module")
+def rulecheck() -> Path:
+    """The checker; built first where it is not in the cache."""
+    return build.programs() / "rulecheck"
+
+
+def check(program: Path, spec: Any, directory: Path) -> subprocess.CompletedProcess[str]:
+    path = directory / "rules.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return subprocess.run([program, path], capture_output=True, text=True, check=False)
+
+
+def test_prometheus_takes_the_rules(rulecheck: Path, tmp_path: Path) -> None:
+    done = check(rulecheck, RULES["spec"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "harvester-stuck: 6 rules\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("expr", 'kubevirt_vm_info{status=~"("} == 1'), ("expr", "absent("), ("for", "soon"),
+     ("annotations", {"summary": "{{ $labels.node }"})],
+)  # fmt: skip
+def test_prometheus_does_not_take_broken_rules(
+    rulecheck: Path, tmp_path: Path, field: str, value: Any
+) -> None:
+    spec = copy.deepcopy(RULES["spec"])
+    spec["groups"][0]["rules"][0][field] = value
+    assert check(rulecheck, spec, tmp_path).returncode == 1
