@@ -105,6 +105,34 @@ METRICS = rights("cronjob.yaml", "harvester-stuck-metrics")
 WATCHES = [right for right in VIEWER if right.verb == "watch"]
 
 
+def webhooks(name: str) -> Body:
+    """A webhook that is asked about nothing: only its server is looked at."""
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": "validator.harvesterhci.io",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "clientConfig": {
+                    "service": {"namespace": "harvester-system", "name": "harvester-webhook"}
+                },
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "nowhere"}},
+                "rules": [
+                    {
+                        "apiGroups": ["kubevirt.io"],
+                        "apiVersions": ["v1"],
+                        "operations": ["UPDATE"],
+                        "resources": ["virtualmachines"],
+                    }
+                ],
+            }
+        ],
+    }
+
+
 class Stage:
     """Everything that the commands of the roles meet: what is stuck, and what was released."""
 
@@ -115,6 +143,8 @@ class Stage:
         # A VM that lives, so that `list` has to get it; its VMI is what hangs.
         world.delete(world.vmi(world.vm("db"), "db"))
         self.backup = self.released("admin").item["backup"]
+        # `check` asks for the endpoints of the webhooks that there are.
+        world.create(webhooks(f"check-{world.namespace}"))
 
     def gone(self) -> str:
         """A deleted VM that a release takes nothing but a patch to release."""
@@ -133,6 +163,10 @@ class Stage:
     def diagnosed(self, user: str) -> Run:
         """`diagnose`, for everything that is stuck here: it lists and reads."""
         return self.run(user, "diagnose")
+
+    def checked(self, user: str) -> Run:
+        """`check`, of the whole cluster."""
+        return self.run(user, "check", "-A")
 
     def planned(self, user: str) -> Run:
         """`unstick` through pod, VMI and VM, as a dry run that the server admits."""
@@ -153,6 +187,7 @@ class Stage:
         told = {f"status {run.status.name}"}
         told |= {f"incomplete {item['resource']}" for item in document.get("incomplete", ())}
         for item in document["items"]:
+            told |= {f"{item['id']} {item['result']}"} if "result" in item else set()
             told |= {
                 f"{guard['id']} {guard['result']}"
                 for key in ("guards", "checks")
@@ -189,6 +224,8 @@ def test_the_viewer_lists_and_diagnoses_without_a_gap(world: World) -> None:
     world.api.forget()
     listed, seen = stage.run(user, "list", "-A"), stage.diagnosed(user)
     everywhere = stage.run(user, "diagnose", "-A", "--older-than", "0")
+    checked = stage.checked(user)
+    assert (checked.json["incomplete"], misses(checked)) == ([], [])
     for run in (listed, seen, everywhere):
         assert (run.status, run.json["incomplete"], misses(run)) == (ExitStatus.OK, [], [])
     assert {item["target"]["name"] for item in seen.json["items"]} == {"web", "db"}
@@ -278,7 +315,7 @@ def test_no_right_of_the_viewer_is_idle(world: World) -> None:
     stage = Stage(world)
     # Those to watch have a test of their own.
     listing = [right for right in VIEWER if right not in WATCHES]
-    assert idle(stage, VIEWER, [stage.diagnosed], listing) == []
+    assert idle(stage, VIEWER, [stage.diagnosed, stage.checked], listing) == []
 
 
 def test_no_right_to_watch_is_idle(world: World) -> None:
