@@ -759,6 +759,12 @@ def test_the_example_is_checked_as_far_as_it_goes() -> None:
     assert [item["result"] for item in items] == ["ok"]
 
 
+def test_a_check_of_files_says_that_there_may_be_more_namespaces(tmp_path: Path) -> None:
+    done = run("check", "-f", str(zipped(tmp_path, [node(), vm()])), "-o", "json")
+    assert done.status is ExitStatus.INCOMPLETE
+    assert "namespaces" in {item["resource"] for item in done.json["incomplete"]}
+
+
 def test_nothing_that_changes_a_cluster_takes_files() -> None:
     for name, command in cli.cli.commands.items():
         takes = any("-f" in param.opts for param in command.params)
