@@ -130,7 +130,9 @@ class Transport:
         if response.status == 401:
             renewed = self._renew(credential)
             if renewed is not None:
+                credential = renewed
                 response = self._send(request, renewed)
+        self._accepted(credential, response.status)
         self._warn(response)
         return response
 
@@ -152,9 +154,11 @@ class Transport:
                     if answer.status == 401 and not is_last:
                         renewed = self._renew(credential)
                     if renewed is None:
+                        self._accepted(credential, answer.status)
                         yield Response(answer.status, answer.headers, body, request.place)
                         return
                     continue
+                self._accepted(credential, answer.status)
                 yield Response(answer.status, answer.headers, b"", request.place)
                 rest = bytearray()
                 while chunk := answer.read1(_CHUNK):
@@ -206,11 +210,16 @@ class Transport:
         )
 
     def _renew(self, refused: Credential) -> Credential | None:
-        """Another credential, unless the refused one is the result of having asked again."""
+        """Another credential, unless the refused one came of asking again and was never taken."""
         if refused is self._renewed:
             return None
         self._renewed = self._credentials.renewed(refused)
         return self._renewed
+
+    def _accepted(self, credential: Credential, status: int) -> None:
+        """A credential that the server took can expire later; then a plugin may be asked again."""
+        if status != 401 and credential is self._renewed:
+            self._renewed = None
 
     def _send(self, request: _Request, credential: Credential) -> Response:
         manager = self._manager(credential)

@@ -17,6 +17,7 @@ import pytest
 from kubectl_harvester_stuck.credentials import Credential
 from kubectl_harvester_stuck.errors import KubeconfigError
 from kubectl_harvester_stuck.tls import tls_context
+from kubectl_harvester_stuck.transport import Transport
 from tests.loopback import (
     CLIENT_NAME,
     OTHER_CLIENT,
@@ -259,8 +260,38 @@ def test_after_401_a_plugin_is_asked_again_exactly_once(
     assert made.request("GET", "/x").status == 200
     assert (tmp_path / "calls").read_text() == "xx"
     https.respond = only("none")
+    # The token that was taken may have expired; the one after it was refused from the start.
     assert [made.request("GET", "/x").status for _ in range(3)] == [401] * 3
+    assert (tmp_path / "calls").read_text() == "xxx"
+
+
+def test_each_token_that_expires_is_asked_for_again(
+    https: Server, pki: Pki, tmp_path: Path
+) -> None:
+    made = transport(https.url, plugin_user(tmp_path), certificate_authority=pki.path("ca.crt"))
+    for number in range(1, 5):
+        https.respond = only(f"token-{number}")
+        assert made.request("GET", "/x").status == 200
+        (_, *lines) = watched(made)
+        assert lines == []
+    for number in range(5, 8):
+        https.respond = only(f"token-{number}")
+        (first, *_) = watched(made)
+        assert first.status == 200
+    assert (tmp_path / "calls").read_text() == "x" * 7
+
+
+def test_a_watch_that_is_refused_for_good_says_so(https: Server, pki: Pki, tmp_path: Path) -> None:
+    https.respond = only("none")
+    made = transport(https.url, plugin_user(tmp_path), certificate_authority=pki.path("ca.crt"))
+    assert [item.status for item in watched(made)] == [401]
+    assert [item.status for item in watched(made)] == [401]
     assert (tmp_path / "calls").read_text() == "xx"
+
+
+def watched(made: Transport) -> list[Any]:
+    """What a watch gets: the answer, and its lines."""
+    return list(made.lines("/w", query=(), accept="application/json", idle=5))
 
 
 def test_a_plugin_may_change_the_certificate(https: Server, pki: Pki, tmp_path: Path) -> None:
