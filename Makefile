@@ -44,7 +44,7 @@ unit: $(VENV)/installed ## The tests that need no control plane
 test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.controlplane.build
 	$(BIN)/python -m tests.krew.build
-	$(BIN)/python -m tests.rulecheck.build
+	$(BIN)/python -m tests.promtool.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 .PHONY: archive

@@ -1,4 +1,4 @@
-"""The rules of `check --print-rules` are what Prometheus takes, by Prometheus's own parser."""
+"""The rules of `check --print-rules` are what Prometheus takes, by `promtool check rules`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.checks.rules import RULES
-from tests.rulecheck import build
+from tests.promtool import build
 
 
 @pytest.fixture(scope="module")
-def rulecheck() -> Path:
-    """The checker; built first where it is not in the cache."""
-    return build.programs() / "rulecheck"
+def promtool() -> Path:
+    """promtool; built first where it is not in the cache."""
+    return build.programs() / "promtool"
 
 
 def check(program: Path, spec: Any, directory: Path) -> subprocess.CompletedProcess[str]:
     path = directory / "rules.yaml"
     path.write_text(yaml.safe_dump(spec))
-    return subprocess.run([program, path], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program, "check", "rules", path], capture_output=True, text=True, check=False
+    )
 
 
-def test_prometheus_takes_the_rules(rulecheck: Path, tmp_path: Path) -> None:
-    done = check(rulecheck, RULES["spec"], tmp_path)
+def test_prometheus_takes_the_rules(promtool: Path, tmp_path: Path) -> None:
+    done = check(promtool, RULES["spec"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "harvester-stuck: 6 rules\n"
+    assert "SUCCESS: 6 rules found" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,8 @@ def test_prometheus_takes_the_rules(rulecheck: Path, tmp_path: Path) -> None:
      ("annotations", {"summary": "{{ $labels.node }"})],
 )  # fmt: skip
 def test_prometheus_does_not_take_broken_rules(
-    rulecheck: Path, tmp_path: Path, field: str, value: Any
+    promtool: Path, tmp_path: Path, field: str, value: Any
 ) -> None:
     spec = copy.deepcopy(RULES["spec"])
     spec["groups"][0]["rules"][0][field] = value
-    assert check(rulecheck, spec, tmp_path).returncode == 1
+    assert check(promtool, spec, tmp_path).returncode == 1

@@ -1,10 +1,9 @@
-"""Build a checker of rule files from the Go modules pinned beside this file.
+"""Build promtool from the Go modules pinned beside this file.
 
-    python -m tests.rulecheck.build
+    python -m tests.promtool.build
 
-prints the directory with the program. It calls rulefmt of Prometheus, which is what `promtool
-check rules` calls; promtool itself would bring the clients of every cloud along. To move to
-another release: ``go get github.com/prometheus/prometheus@v0.X.Y``.
+prints the directory with the program. To move to another release:
+``go get -tool github.com/prometheus/prometheus/cmd/promtool@v0.X.Y``.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from tests.goprograms import BuildError, GoPrograms
 
-PROGRAMS = {"rulecheck": "."}
+PROGRAMS = {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}
 
 
 def programs() -> Path:

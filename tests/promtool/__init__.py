@@ -1,0 +1,1 @@
+"""promtool for the tests, built from pinned Go modules."""

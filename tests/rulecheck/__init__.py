@@ -1,1 +1,0 @@
-"""A checker of Prometheus rules for the tests, built from pinned Go modules."""
