@@ -154,6 +154,16 @@ def test_what_the_error_log_names_is_unreadable(
         assert listed(source, PVC, "shop") == []  # it names nothing else
 
 
+def test_without_its_error_log_a_bundle_proves_no_absence(tmp_path: Path) -> None:
+    with zipfile.ZipFile(zipped(tmp_path, [node(), vm()])) as file:
+        file.extractall(tmp_path / "unpacked")
+    (tmp_path / "unpacked" / bundle.NAME / "bundleGenerationError.log").unlink()
+    source = files(tmp_path / "unpacked")
+    assert listed(source, VM, "shop") == ["web"]
+    with pytest.raises(UnreadableError, match="it may have failed"):
+        listed(source, VMI, "shop")
+
+
 def test_a_bundle_without_any_yaml_says_so(tmp_path: Path) -> None:
     path = tmp_path / "bundle.zip"
     with zipfile.ZipFile(path, "w") as file:
@@ -526,7 +536,8 @@ def test_names_that_leave_the_archive_are_not_opened(tmp_path: Path) -> None:
     (folder / "yamls/namespaced/shop/v1").mkdir(parents=True)
     (folder / "yamls/namespaced/shop/v1/configmaps.yaml").write_text("items: []\n")
     (folder / "yamls/namespaced/shop/kubevirt.io/v1/virtualmachines.yaml").symlink_to(outside)
-    assert "stolen" not in listed(files(folder), VM, "shop")
+    (folder / "bundleGenerationError.log").touch()
+    assert listed(files(folder), VM, "shop") == []
 
 
 def test_a_damaged_member_is_unreadable_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -234,6 +234,8 @@ class Bundle:
                 return why
         if self._is_old:
             return "bundles of this age do not hold it"
+        if f"{self._root}{ERRORS}" not in self._sizes:
+            return f"it may have failed: the bundle has no {ERRORS}"
         if kind.namespaced and namespace not in self._collected:
             return NOT_COLLECTED
         # Every cluster has nodes: without them the cluster's own objects were not collected.
