@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -711,6 +714,22 @@ def test_representations(five: Simulator, path: str, accept: str, expected: str)
 def test_a_patch_answers_in_the_asked_representation(five: Simulator) -> None:
     answer = patch(five, thing(name="a"), {}, headers={"Accept": PARTIAL})[1]
     assert answer["kind"] == "PartialObjectMetadata"
+
+
+def test_a_request_that_breaks_off_is_none(five: Simulator) -> None:
+    vm = five.create(thing(name="half"))
+    five.forget()
+    address = urlsplit(five.url)
+    context = ssl.create_default_context(cadata=five.ca_data.decode())
+    raw = socket.create_connection((str(address.hostname), int(address.port or 0)))
+    with context.wrap_socket(raw, server_hostname=str(address.hostname)) as connection:
+        connection.sendall(
+            f"PATCH {VMS}/half HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
+        )
+        connection.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.3)
+    assert five.recorded() == []
+    assert five.get(vm) == vm
 
 
 # Watches

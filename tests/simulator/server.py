@@ -138,9 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        request = Request(
-            self.command, self.path, list(self.headers.items()), self.rfile.read(length)
-        )
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The connection was closed in the middle of the request, which is none then.
+            self.close_connection = True
+            return
+        request = Request(self.command, self.path, list(self.headers.items()), body)
         try:
             keep = self.server.serve(request, self.connection)
         except OSError:
