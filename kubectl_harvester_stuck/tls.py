@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,13 +21,29 @@ SYSTEM_BUNDLES = (
 )
 
 
+class _SharedContext(ssl.SSLContext):
+    """A context for connections that are opened in parallel; it speaks HTTP/1.1 from the start.
+
+    urllib3 sets the ALPN protocols of its context again for each connection. That frees the old
+    ones while OpenSSL may be copying them for another connection: one ClientHello in some ten
+    thousand then carried rubbish, and the server refused it (alert decode_error).
+    """
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__()
+        super().set_alpn_protocols(["http/1.1"])
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Nothing: they are set."""
+
+
 def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLContext:
     """The context for connections to `cluster` as `credential`, ready to use.
 
     Certificates that are not in files are written to a private directory that is gone when this
     returns. Raises KubeconfigError.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
     # As kubectl: a trusted intermediate is enough, and the extensions that newer versions of
     # Python insist on are missing from the certificates of many clusters.

@@ -101,6 +101,18 @@ def test_an_intermediate_authority_is_enough(tmp_path: Path) -> None:
     assert not context.hostname_checks_common_name
 
 
+def test_a_connection_cannot_change_what_another_one_is_copying() -> None:
+    """urllib3 sets the protocols anew for each connection, and the context is shared."""
+    context = tls_context({}, Credential())
+    context.set_alpn_protocols(["one-that-nobody-speaks"])
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="api.test").do_handshake()
+    hello = outgoing.read()
+    assert b"http/1.1" in hello
+    assert b"one-that-nobody-speaks" not in hello
+
+
 def test_the_name_is_verified(https: Server, pki: Pki) -> None:
     authority = pki.path("ca.crt")
     by_name = https.url.replace("127.0.0.1", "localhost")
