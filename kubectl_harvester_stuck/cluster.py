@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from kubectl_harvester_stuck.errors import ApiError, UnreachableError
+from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
 from kubectl_harvester_stuck.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.model import Action, Ref, Step
 from kubectl_harvester_stuck.source import Selection
@@ -30,9 +30,6 @@ LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
 
 ASIDE_SECONDS = 5.0
 """How long what only accompanies a change may take: who asks, and the Event."""
-
-NOT_SERVED = "NotServed"
-"""Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
 
 FIELD_MANAGER = "kubectl-harvester-stuck"
 
@@ -256,6 +253,13 @@ class Cluster:
         if isinstance(status, Mapping) and status.get("allowed") is True:
             return None
         return f"this user may not {verb} {ref.kind.resource} in namespace {ref.namespace}"
+
+    def version(self) -> str:
+        """The API server's version, such as `v1.35.4`. Raises ApiError, UnreachableError."""
+        found = self._ask("GET", "/version").get("gitVersion")
+        if not isinstance(found, str) or not found:
+            raise UnreachableError("the answer to GET /version names no version")
+        return found
 
     def user(self) -> str:
         """The name of this user as the API server sees it. Raises ApiError, UnreachableError."""

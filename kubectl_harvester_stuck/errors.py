@@ -66,6 +66,10 @@ class UnreachableError(StuckError):
     """No HTTP answer came, or not a whole one: what the request did is not known."""
 
 
+NOT_SERVED = "NotServed"
+"""Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
+
+
 class ApiError(StuckError):
     """The API server answered with an HTTP error.
 
@@ -79,6 +83,11 @@ class ApiError(StuckError):
         self.reason = reason
         self.message = message
         self.about = about
+
+    @property
+    def is_unserved(self) -> bool:
+        """Whether the API server says that it has no such kind, where no object was found."""
+        return self.code == 404 and self.reason in ("NotFound", NOT_SERVED)
 
     @property
     def is_from_webhook(self) -> bool:

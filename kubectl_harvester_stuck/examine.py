@@ -101,4 +101,4 @@ def gap(what: Scope | Ref, why: str) -> Missing:
     if isinstance(what, Ref):
         return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
     kind, namespace = what
-    return Missing(kind.resource, namespace or None, "Unreadable", why)
+    return Missing(kind.resource, (namespace or None) if kind.namespaced else "", "Unreadable", why)

@@ -215,6 +215,7 @@ class Missing:
 
     resource: str
     namespace: str | None
+    """None for all; empty for what is in none, such as a node."""
     reason: str
     message: str
 

@@ -14,7 +14,7 @@ from typing import Any
 from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.checks import backups, release_path
-from kubectl_harvester_stuck.cluster import NOT_SERVED, Cluster
+from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.findings.guest import FORCE_RESET
 from kubectl_harvester_stuck.kinds import (
@@ -265,8 +265,7 @@ class _Reader:
             try:
                 self._listed[scope] = tuple(Object.parse(item.kind, one) for one in many.result())
             except ApiError as error:
-                served_nowhere = error.code == 404 and error.reason in ("NotFound", NOT_SERVED)
-                if served_nowhere and item.kind.optional:
+                if error.is_unserved and item.kind.optional:
                     self._listed[scope] = ()
                 else:
                     self._fail(scope, error)

@@ -43,7 +43,7 @@ def test_every_command_has_help_and_examples(world: World, command: str) -> None
     assert all(len(line) <= 80 for line in run.out.splitlines())
 
 
-@pytest.mark.parametrize("command", [name for name in commands() if name != "version"])
+@pytest.mark.parametrize("command", commands())
 def test_every_example_in_the_help_parses(world: World, command: str) -> None:
     examples = re.findall(r"kubectl harvester-stuck (.+)", world.run(command, "--help").out)
     given = [words.split() for words in examples if words.startswith(command)][1:]
@@ -235,11 +235,6 @@ def test_the_gravest_status_wins_in_the_order_of_the_contract() -> None:
         assert gravest(ExitStatus(other), ExitStatus(one)) == one
     with pytest.raises(ValueError, match="no part"):
         gravest()
-
-
-def test_version_names_program_and_client(world: World) -> None:
-    out = world.run("version").out
-    assert re.match(r"kubectl-harvester-stuck \d+\.\d+\.\d+\nkubernetes \d+\.\d+", out)
 
 
 def test_documents_are_valid_json_whatever_is_in_them(world: World) -> None:

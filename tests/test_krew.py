@@ -375,8 +375,8 @@ def test_what_the_api_server_forbids_is_said_by_the_installed_plugin(
 
 
 def test_the_installed_plugin_says_which_versions_it_has(installed: Krew) -> None:
-    said = ok(installed.kubectl(NAME, "version"))
-    assert said.startswith(f"kubectl-harvester-stuck {__version__}\nkubernetes ")
+    said = ok(installed.kubectl(NAME, "version", "--client"))
+    assert said.startswith(f"Client Version: {__version__}\nKubernetes Client: ")
     assert ok(installed.kubectl(NAME, "--help")).startswith("Usage: kubectl harvester-stuck ")
 
 

@@ -1,16 +1,47 @@
-"""`version`: of this program and of the Kubernetes client."""
+"""`version`: of this program and its client, of the API server, and of Harvester."""
 
 from __future__ import annotations
 
 import click
 
-from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.answer import answer
+from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.options import Command, connection, output
+from kubectl_harvester_stuck.scope import connect
 
 
-@click.command()
-def version() -> None:
-    """Show the version of this program and of the Kubernetes client."""
-    from importlib.metadata import version as version_of
+@click.command("version", cls=Command)
+@connection
+@output("table", "json", "yaml")
+@click.option("--client", "only_here", is_flag=True, help="Ask no cluster.")
+@click.pass_context
+def version(ctx: click.Context, output: str, only_here: bool) -> None:
+    """Show the versions of this program, the API server and Harvester.
 
-    click.echo(f"kubectl-harvester-stuck {__version__}")
-    click.echo(f"kubernetes {version_of('kubernetes')}")
+    \b
+    Examples:
+      kubectl harvester-stuck version
+      kubectl harvester-stuck version --client -o json
+    """
+    from kubectl_harvester_stuck import versions
+    from kubectl_harvester_stuck.render import people, structured
+
+    here = versions.here()
+    is_table = output == "table"
+    if is_table:
+        # Before the cluster is asked: this much is known whatever it answers, as with kubectl.
+        answer(f"Client Version: {here.program}\nKubernetes Client: {here.client}\n")
+    there = where = None
+    if not only_here:
+        ctx.ensure_object(dict)
+        cluster, _, where = connect(ctx.obj)
+        there = versions.there(cluster)
+    missing = there.missing if there else ()
+    if not is_table:
+        answer(structured.dump(structured.versions(here, there, where), output))
+    elif there:
+        harvester = there.harvester or ("<unknown>" if missing else "<none>")
+        answer(f"Server Version: {people.safe(there.server)}\n")
+        answer(f"Harvester Version: {people.safe(harvester)}\n")
+    click.echo(people.missing(missing), nl=False, err=True)
+    ctx.exit(ExitStatus.INCOMPLETE if missing else ExitStatus.OK)

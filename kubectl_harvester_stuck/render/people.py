@@ -314,7 +314,7 @@ def missing(items: Sequence[Missing]) -> str:
         place = tuple(dict.fromkeys(namespaces))
         alike.setdefault((reason, message, place), []).append(resource)
     lines = [
-        f"could not read {_and(resources)} in {_places(place)}: {reason}: {message}"
+        f"could not read {_and(resources)}{_places(place)}: {reason}: {message}"
         for (reason, message, place), resources in alike.items()
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
@@ -324,12 +324,13 @@ def missing(items: Sequence[Missing]) -> str:
 
 
 def _places(namespaces: Sequence[str | None]) -> str:
+    if None in namespaces:
+        return " in all namespaces"
     names = [name for name in namespaces if name]
-    if len(names) < len(namespaces):
-        return "all namespaces"
     if len(names) > MOST_NAMES:
-        return f"{len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
-    return f"namespace{'s' if len(names) > 1 else ''} {_and(names)}"
+        return f" in {len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
+    # An object of the whole cluster is in none.
+    return f" in namespace{'s' if len(names) > 1 else ''} {_and(names)}" if names else ""
 
 
 def _and(names: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.restore import Restoration
+    from kubectl_harvester_stuck.versions import Here, There
     from kubectl_harvester_stuck.watch import Change
 
 SCHEMAS = {
@@ -43,6 +44,7 @@ SCHEMAS = {
         "finalizers",
         "journal",
         "check",
+        "version",
     )
 }
 
@@ -167,6 +169,19 @@ def journal(changes: Sequence[Mapping[str, Any]]) -> Document:
     }
 
 
+def versions(here: Here, there: There | None, where: Invocation | None) -> Document:
+    """`version`."""
+    return {
+        "schema": SCHEMAS["version"],
+        **(origin(where) if where else {}),
+        "clientVersion": here.program,
+        "kubernetesClientVersion": here.client,
+        "serverVersion": there.server if there else None,
+        "harvesterVersion": there.harvester if there else None,
+        "incomplete": [unread(item) for item in there.missing] if there else [],
+    }
+
+
 def failure(command: str, error: StuckError) -> Document:
     """What stands on stdout when a command failed before it had an answer."""
     return {
@@ -250,7 +265,7 @@ def unread(item: Missing) -> Document:
     """Something that could not be read."""
     return {
         "resource": item.resource,
-        "namespace": item.namespace,
+        "namespace": item.namespace or None,
         "reason": item.reason,
         "message": item.message,
     }
