@@ -12,7 +12,7 @@ WORKERS ?= auto
 
 .PHONY: help
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The interpreter is checked first: a message now is better than a traceback later.
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -38,14 +38,19 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 unit: $(VENV)/installed ## The tests that need no control plane
 	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" \
 	  --ignore tests/test_controlplane.py --ignore tests/test_deploy.py --ignore tests/test_krew.py --ignore tests/test_rules.py --ignore tests/test_kubeconfig.py \
-	  --ignore tests/test_like_kubectl.py --ignore tests/behaviour/test_through_kubectl.py
+	  --ignore tests/test_like_kubectl.py --ignore tests/test_virtcontroller.py --ignore tests/behaviour/test_through_kubectl.py
 
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.controlplane.build
 	$(BIN)/python -m tests.krew.build
 	$(BIN)/python -m tests.promtool.build
+	$(BIN)/python -m tests.virtcontroller.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: virt-controller
+virt-controller: $(VENV)/installed ## A release beside KubeVirt's own virt-controller
+	$(BIN)/python -m pytest -q tests/test_virtcontroller.py
 
 .PHONY: archive
 archive: $(VENV)/installed ## The Krew archive of this platform, and plugin.yaml for it

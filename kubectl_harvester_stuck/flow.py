@@ -50,6 +50,9 @@ from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 POLL = timedelta(seconds=0.5)
 
+LOOKS = 4
+"""How often what is left is looked at while it moves, after a step."""
+
 AT_ONCE = 8
 """Targets that are planned, or released, at the same time."""
 
@@ -382,13 +385,7 @@ def _next(
             return replace(outcome, result=Result.STILL_THERE, reason="interrupted"), None
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
-        case = Case(plan.ref, read.around(desk.cluster, [plan.ref]))
-        again = ask.plan(desk.rights, case, request, dry_run=True)
-        refusals = again.refusals or tuple(
-            GuardResult("unchanged", Verdict.REFUSE, stray)
-            for step in again.steps
-            if (stray := _why_not_agreed(step, plan, done)) is not None
-        )
+        again, refusals = _still_needed(desk, plan, request, done)
         if refusals:
             verified = _verify(desk, plan, outcome, interrupted)
             released = verified.result is _success(plan)
@@ -396,6 +393,33 @@ def _next(
         return outcome, again
     except StuckError as error:
         return _verify(desk, plan, replace(outcome, reason=str(error)), interrupted), None
+
+
+def _still_needed(
+    desk: Desk, plan: Plan, request: Request, done: set[Ref]
+) -> tuple[Plan, tuple[GuardResult, ...]]:
+    """The plan for what is left, and what speaks against it.
+
+    The controllers are at work, so that what was read can be gone, or another version, by the time
+    of its dry run. Such a refusal says nothing: one counts when nothing has moved since the look
+    before.
+    """
+    seen: dict[Ref, str] | None = None
+    for look in range(LOOKS):
+        if look:
+            desk.clock.sleep(POLL.total_seconds())
+        case = Case(plan.ref, read.around(desk.cluster, [plan.ref]))
+        again = ask.plan(desk.rights, case, request, dry_run=True)
+        refusals = again.refusals or tuple(
+            GuardResult("unchanged", Verdict.REFUSE, stray)
+            for step in again.steps
+            if (stray := _why_not_agreed(step, plan, done)) is not None
+        )
+        now = {step.ref: step.resource_version for step in again.steps}
+        if not refusals or now == seen:
+            break
+        seen = now
+    return again, refusals
 
 
 def _why_not_agreed(step: Step, plan: Plan, done: set[Ref]) -> str | None:

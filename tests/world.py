@@ -299,13 +299,19 @@ def is_dry_run(request: Recorded) -> bool:
 
 
 @contextlib.contextmanager
-def acting_before(sent: str, act: Callable[[], object]) -> Iterator[None]:
-    """Let another actor act right before the step on `kind/name` is really sent, once."""
+def acting_before(
+    sent: str, act: Callable[[], object], *, asked: Callable[[], bool] | None = None
+) -> Iterator[None]:
+    """Let another actor act right before the step on `kind/name` is really sent, once.
+
+    With `asked` before its dry run instead, the first for which that is true.
+    """
     perform = Cluster.perform
     left = [act]
 
     def patched(self: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
-        if not dry_run and left and f"{step.ref.kind.plural}/{step.ref.name}" == sent:
+        due = not dry_run if asked is None else dry_run and asked()
+        if left and due and f"{step.ref.kind.plural}/{step.ref.name}" == sent:
             left.pop()()
         return perform(self, step, dry_run=dry_run)
 

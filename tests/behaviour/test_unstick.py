@@ -299,13 +299,47 @@ def test_a_vm_made_again_under_its_name_is_another_vm(world: World) -> None:
 
 def _strip(world: World, body: builders.Body) -> None:
     meta = body["metadata"]
-    path = f"/apis/kubevirt.io/v1/namespaces/{meta['namespace']}/virtualmachines/{meta['name']}"
+    plural = f"{body['kind'].lower()}s"
     world.api.request(
         "PATCH",
-        path,
+        f"/apis/kubevirt.io/v1/namespaces/{meta['namespace']}/{plural}/{meta['name']}",
         {"metadata": {"finalizers": []}},
         content_type="application/merge-patch+json",
     )
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["goes", "changes"])
+def test_what_a_controller_does_between_a_look_and_its_dry_run_is_looked_at_again(
+    world: World, goes: bool
+) -> None:
+    """The pod is gone, and virt-controller goes to work at last."""
+    machine, instance, launcher = world.power_cut()
+    act = _strip if goes else _touch
+    with acting_before(
+        "virtualmachineinstances/web",
+        lambda: act(world, instance),
+        asked=lambda: world.now(launcher) is None,
+    ):
+        run = world.unstick("--node-powered-off", world.dead, "--yes")
+    assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "gone"), run.out
+    patched = [name for method, name in world.changes() if method == "PATCH"]
+    assert patched == [*([] if goes else ["virtualmachineinstances/web"]), "virtualmachines/web"]
+    assert world.now(machine) is None
+
+
+def test_a_veto_that_comes_after_the_first_change_ends_the_looking(world: World) -> None:
+    machine, instance, launcher = world.power_cut()
+    with acting_before(
+        "virtualmachineinstances/web",
+        lambda: world.api.deny_updates("virtualmachineinstances", "no", namespace=world.namespace),
+        asked=lambda: world.now(launcher) is None,
+    ):
+        run = world.unstick("--node-powered-off", world.dead, "--yes")
+    assert run.status is ExitStatus.UNVERIFIED
+    assert [one["guard"] for one in run.item["refusals"]] == ["webhooks-accept"]
+    assert [method for method, _ in world.changes()] == ["DELETE"]
+    assert world.finalizers(instance) == list(VMI_FINALIZERS)
+    assert world.finalizers(machine) == [VM_FINALIZER]
 
 
 def test_an_object_that_goes_by_itself_before_its_turn_is_gone(world: World) -> None:
