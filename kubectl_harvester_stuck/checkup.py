@@ -36,8 +36,10 @@ def check(source: Source, namespaces: Sequence[str | None], *, backup_age: timed
 
 
 def status_of(done: Checkup, *, exit_code: bool) -> ExitStatus:
-    """OK only if everything could be looked at."""
+    """OK only if everything could be looked at, an error if nothing could, as with `list`."""
     results = {item.result for item in done.results}
+    if results == {Result.UNKNOWN}:
+        return ExitStatus.ERROR
     statuses = [ExitStatus.OK]
     if exit_code and Result.FAIL in results:
         statuses.append(ExitStatus.STUCK)

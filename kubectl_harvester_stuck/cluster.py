@@ -19,6 +19,9 @@ from kubectl_harvester_stuck.source import Selection
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
 
+PAGES = 4000
+"""Pages of one list: more objects than a cluster can hold, so that no list goes on for ever."""
+
 RESTARTS = 3
 """How often a list whose pages expired underneath (410) is started again."""
 
@@ -63,6 +66,7 @@ class HttpTransport(Protocol):
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
+        harmless: bool = False,
     ) -> HttpResponse: ...
 
     def lines(
@@ -144,7 +148,7 @@ class Cluster:
         path = selection.kind.path(selection.namespace)
         accept = _METADATA_LIST if selection.metadata_only else "application/json"
         token, seen = "", set[str]()
-        while True:
+        for _ in range(PAGES):
             more = [("continue", token)] if token else []
             body = self._ask("GET", path, query=[*query, *more], accept=accept)
             meta, items = body.get("metadata"), body.get("items", "missing")
@@ -158,8 +162,9 @@ class Cluster:
             if not token:
                 return
             if token in seen:
-                raise UnreachableError(f"the pages of GET {path} do not end")
+                break
             seen.add(token)
+        raise UnreachableError(f"the pages of GET {path} do not end")
 
     def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None when the server says that there is none. Raises ApiError.
@@ -191,7 +196,7 @@ class Cluster:
                 raise ValueError(f"only pods are deleted, not {step.ref}")
             # The API server ignores the query of a DELETE that has a body, dryRun included.
             options = {**step.body, "dryRun": ["All"]} if dry_run else step.body
-            return self._ask("DELETE", path, body=options)
+            return self._ask("DELETE", path, body=options, harmless=dry_run)
         query = [("dryRun", "All")] if dry_run else []
         return self._ask(
             "PATCH",
@@ -199,6 +204,7 @@ class Cluster:
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=step.body,
             content_type="application/merge-patch+json",
+            harmless=dry_run,
         )
 
     def create(
@@ -216,6 +222,7 @@ class Cluster:
             kind.path(namespace),
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
+            harmless=dry_run,
         )
 
     def log(self, pod: Ref) -> str:
@@ -248,6 +255,7 @@ class Cluster:
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": attributes},
             },
+            harmless=True,
         )
         status = answer.get("status")
         if isinstance(status, Mapping) and status.get("allowed") is True:
@@ -291,6 +299,7 @@ class Cluster:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
+        harmless: bool = False,
     ) -> Mapping[str, Any]:
         response = self._transport.request(
             method,
@@ -300,6 +309,7 @@ class Cluster:
             content_type=content_type,
             accept=accept,
             timeout=timeout,
+            harmless=harmless,
         )
         self._server_time = response.date or self._server_time
         if response.status >= 400:

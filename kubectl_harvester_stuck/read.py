@@ -262,16 +262,18 @@ class _Reader:
                 self._fail(ref, error)
         for item, many in lists.items():
             scope = (item.kind, item.namespace or "")
+            bodies: list[Any] = []
             try:
-                self._listed[scope] = tuple(Object.parse(item.kind, one) for one in many.result())
+                bodies = many.result()
+                self._listed[scope] = tuple(Object.parse(item.kind, one) for one in bodies)
             except ApiError as error:
                 if error.is_unserved and item.kind.optional:
                     self._listed[scope] = ()
                 else:
                     self._fail(scope, error)
             except StuckError as error:
-                if isinstance(error, PartlyReadError):
-                    self._keep(item.kind, error.items)
+                # One object that cannot be read makes the list unknown, but hides no other.
+                self._keep(item.kind, error.items if isinstance(error, PartlyReadError) else bodies)
                 self._fail(scope, error)
 
     def _keep(self, kind: Kind, items: Iterable[Any]) -> None:
@@ -284,7 +286,14 @@ class _Reader:
     def _fail(self, what: Scope | Ref, error: StuckError) -> None:
         if isinstance(error, UnreachableError):
             raise error
-        self._unreadable[what] = error.why if isinstance(error, UnreadableError) else str(error)
+        why = str(error)
+        if isinstance(error, PartlyReadError) or (
+            isinstance(error, UnreadableError) and isinstance(what, Ref)
+        ):
+            why = error.why
+        elif isinstance(error, UnreadableError):
+            why = f"{error.what}: {error.why}"  # which of the objects in the list
+        self._unreadable[what] = why
 
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""

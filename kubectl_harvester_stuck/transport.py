@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
+_RETRIES = 5
+_LONGEST_RETRY_SECONDS = 5.0
+_JITTER = 0.5
 _CHUNK = 1 << 16
 _LONGEST_LINE = 16 << 20
 _Cause = TypeVar("_Cause", bound=BaseException)
@@ -105,10 +108,15 @@ class Transport:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
+        harmless: bool = False,
     ) -> Response:
         """The answer to one request, whatever its status; `body` is sent as JSON.
 
         `timeout`, in seconds, is for this request alone where it is shorter than the usual one.
+        `harmless` says of another method than GET that it changes nothing, however often it is
+        sent. A GET, and what is harmless, is sent again when the server says when to (Retry-After
+        with 429 or 5xx, as client-go does): a few times, each a little later than it says, and
+        only within the time limit.
 
         `path` begins with a slash and is appended to the server's. Redirects are not followed. A
         GET is repeated once if a connection that was kept open turns out to be closed. After a
@@ -125,6 +133,21 @@ class Transport:
             headers.append(("Content-Type", content_type))
             content = json.dumps(body, allow_nan=False).encode()
         request = self._prepared(method, path, query, accept, headers, content, timeout)
+        left = _RETRIES if harmless or method == "GET" else 0
+        limit = self._limit(request)
+        deadline = None if limit is None else time.monotonic() + limit
+        while True:
+            response = self._answered(request)
+            wait = _retry_after(response) if left else None
+            if wait is None or (deadline is not None and time.monotonic() + wait > deadline):
+                break
+            left -= 1
+            time.sleep(wait)
+        self._warn(response)
+        return response
+
+    def _answered(self, request: _Request) -> Response:
+        """The answer, after another credential where the first one is refused."""
         credential = self._credentials.current()
         response = self._send(request, credential)
         if response.status == 401:
@@ -133,8 +156,14 @@ class Transport:
                 credential = renewed
                 response = self._send(request, renewed)
         self._accepted(credential, response.status)
-        self._warn(response)
         return response
+
+    def _limit(self, request: _Request) -> float | None:
+        """How many seconds the whole answer may take; None for no limit but that of each wait."""
+        limit = self._timeout or None
+        if request.timeout is not None:
+            limit = min(request.timeout, limit or request.timeout)
+        return limit
 
     def lines(
         self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
@@ -246,9 +275,7 @@ class Transport:
         """The response and its reason phrase."""
         import urllib3
 
-        limit = self._timeout or None
-        if request.timeout is not None:
-            limit = min(request.timeout, limit or request.timeout)
+        limit = self._limit(request)
         deadline = time.monotonic() + limit if limit else None
         timeout = urllib3.Timeout(
             connect=limit or _CONNECT_SECONDS,
@@ -386,6 +413,19 @@ def _begin(
             if is_last or not any(isinstance(cause, closed) for cause in _causes(error)):
                 raise
     raise AssertionError("the last attempt returns or raises")
+
+
+def _retry_after(response: Response) -> float | None:
+    """In how many seconds to ask again, if the server asks for that and it is soon."""
+    import random
+
+    if response.status != 429 and response.status < 500:
+        return None
+    said = response.headers.get("Retry-After", "")
+    if not said.isdecimal() or float(said) > _LONGEST_RETRY_SECONDS:
+        return None
+    # Clients that were sent away together should not come back together.
+    return float(said) * (1 + _JITTER * random.random())  # noqa: S311 - no secret
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -146,6 +146,25 @@ def test_pages_that_do_not_end_are_an_error(world: World, server: Simulator) -> 
     assert "do not end" in run.json["incomplete"][0]["message"]
 
 
+def test_a_malformed_object_hides_no_other_from_a_diagnosis(
+    world: World, server: Simulator
+) -> None:
+    world.delete(world.vm())
+    meta = {"namespace": "team", "name": "odd", "finalizers": "all"}
+    server.seed({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": meta})
+    run = world.run("diagnose", "vm", "web", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert run.item["target"]["name"] == "web"
+    assert "odd" in run.json["incomplete"][0]["message"]
+
+
+def test_a_check_that_could_read_nothing_is_an_error(world: World, server: Simulator) -> None:
+    server.inject(faults.status(401, "Unauthorized", "who?"), times=None)
+    run = world.run("check", "-o", "json")
+    assert run.status is ExitStatus.ERROR
+    assert {item["result"] for item in run.json["items"]} == {"unknown"}
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"<html>", b"[]", b"{}", b'{"kind":"VirtualMachineList","metadata":{},"items":{}}', b""],

@@ -223,6 +223,69 @@ def test_a_get_is_repeated_once_when_the_connection_was_closed(
     assert len(http.seen) == 6
 
 
+def come_back(code: int, after: str, times: int) -> Callable[[Handler], None]:
+    """Sends the client away so often, then answers."""
+    left = [times]
+
+    def respond(handler: Handler) -> None:
+        if left[0]:
+            left[0] -= 1
+            handler.answer(code, {}, ("Retry-After", after))
+        else:
+            handler.answer(200, {"here": True})
+
+    return respond
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited; nobody really waits."""
+    found: list[float] = []
+    monkeypatch.setattr("kubectl_harvester_stuck.transport.time.sleep", found.append)
+    return found
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_get_comes_back_when_the_server_says(http: Server, waits: list[float], code: int) -> None:
+    http.respond = come_back(code, "2", 3)
+    assert transport(http.url).request("GET", "/x").json() == {"here": True}
+    assert len(http.seen) == 4
+    assert all(2 <= wait <= 3 for wait in waits)
+    assert len(set(waits)) == 3, "not all at the same moment"
+
+
+def test_it_comes_back_a_few_times_only(http: Server, waits: list[float]) -> None:
+    http.respond = come_back(429, "1", 1000)
+    assert transport(http.url).request("GET", "/x").status == 429
+    assert len(http.seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "after"),
+    [(429, "3600"), (429, ""), (429, "soon"), (429, "-1"), (409, "1"), (403, "1")],
+)
+def test_it_does_not_come_back_when_it_is_not_told_or_too_late(
+    http: Server, waits: list[float], code: int, after: str
+) -> None:
+    http.respond = come_back(code, after, 1)
+    assert transport(http.url, timeout=None).request("GET", "/x").status == code
+    assert waits == []
+
+
+def test_the_time_limit_is_for_all_tries(http: Server, waits: list[float]) -> None:
+    http.respond = come_back(429, "2", 1)
+    assert transport(http.url, timeout=1.0).request("GET", "/x").status == 429
+    assert waits == []
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
+def test_a_change_is_never_sent_again(http: Server, waits: list[float], method: str) -> None:
+    http.respond = come_back(429, "1", 1)
+    assert transport(http.url).request(method, "/x", body={}).status == 429
+    assert (len(http.seen), waits) == (1, [])
+    assert transport(http.url).request(method, "/x", body={}, harmless=True).status == 200
+
+
 def test_a_server_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         host = f"127.0.0.1:{gone.getsockname()[1]}"
