@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import click
 
-from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck import __version__, completion
 from kubectl_harvester_stuck.answer import answer, say_error
 from kubectl_harvester_stuck.commands.check import check
+from kubectl_harvester_stuck.commands.completion_ import completion_
 from kubectl_harvester_stuck.commands.diagnose import diagnose
 from kubectl_harvester_stuck.commands.finalizers_ import finalizers_
 from kubectl_harvester_stuck.commands.journal_ import journal_
@@ -39,7 +40,9 @@ def cli() -> None:
     """
 
 
-COMMANDS = (list_, diagnose, unstick, restore, check, finalizers_, journal_, version)
+COMMANDS = (
+    list_, diagnose, unstick, restore, check, finalizers_, journal_, completion_, version
+)  # fmt: skip
 """In the order of the help."""
 
 for _command in COMMANDS:
@@ -55,11 +58,10 @@ def _document_asked(arguments: list[str]) -> str | None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the program and end the process with the exit status of the contract."""
-    # kubectl takes -o=json as well as -ojson; click knows only the second.
-    given = [
-        re.sub(r"^-([A-Za-z])=", r"-\1", word)
-        for word in (sys.argv[1:] if arguments is None else arguments)
-    ]
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == [completion.COMMAND]:
+        completion.end(cli, [*_as_click_reads(given[1:-1]), *given[1:][-1:]])
+    given = _as_click_reads(given)
     try:
         status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -73,6 +75,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         status = 130
     sys.exit(int(status))
+
+
+def complete() -> NoReturn:
+    """What kubectl runs as `kubectl_complete-harvester_stuck`."""
+    main([completion.COMMAND, *sys.argv[1:]])
+
+
+def _as_click_reads(words: list[str]) -> list[str]:
+    """kubectl takes -o=json as well as -ojson; click knows only the second."""
+    return [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in words]
 
 
 class UsageError(StuckError):
