@@ -37,14 +37,16 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 .PHONY: unit
 unit: $(VENV)/installed ## The tests that need no control plane
 	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" \
-	  --ignore tests/test_controlplane.py --ignore tests/test_deploy.py --ignore tests/test_krew.py --ignore tests/test_rules.py --ignore tests/test_kubeconfig.py \
-	  --ignore tests/test_like_kubectl.py --ignore tests/behaviour/test_through_kubectl.py
+	  --ignore tests/test_controlplane.py --ignore tests/test_deploy.py --ignore tests/test_krew.py --ignore tests/test_rules.py --ignore tests/test_shells.py --ignore tests/test_kubeconfig.py \
+	  --ignore tests/test_like_kubectl.py --ignore tests/behaviour/test_through_kubectl.py \
+	  --ignore tests/behaviour/test_completion.py
 
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.controlplane.build
 	$(BIN)/python -m tests.krew.build
 	$(BIN)/python -m tests.promtool.build
+	$(BIN)/python -m tests.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 .PHONY: archive

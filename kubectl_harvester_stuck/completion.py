@@ -108,12 +108,11 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> Item
     first = words[0] if words else incomplete
     if not words and "/" not in incomplete:
         return kinds(incomplete)
-    with_slash = "/" in first
-    spelling = (incomplete if with_slash and "/" in incomplete else first).partition("/")[0]
+    spelling, slash, _ = first.partition("/")
     kind = TARGET_KINDS.get(spelling.lower())
     if kind is None or ctx.params.get("all_namespaces"):
         return []
-    prefix = f"{spelling}/" if with_slash else ""
+    prefix = f"{spelling}/" if slash else ""
     named = {word.rpartition("/")[2] for word in words}
     return _starting(
         incomplete,

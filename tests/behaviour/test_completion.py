@@ -130,6 +130,8 @@ def test_finalizers_that_are_not_in_the_catalogue_are_offered_where_they_hold_so
     assert found["example.com/mine"] == "not in the catalogue"
     assert found[VM_FINALIZER] not in ("", "not in the catalogue")
     assert "example.com/mine" not in complete("unstick", "vm", "web", "--leave-behind", "")
+    assert "example.com/mine" not in complete("unstick", "-n", "void", "vm", "--finalizer", "")
+    assert "example.com/mine" in complete("unstick", "-n", "void", "-A", "vm", "--finalizer", "")
 
 
 @pytest.mark.usefixtures("stuck")
