@@ -27,7 +27,17 @@ from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 from kubectl_harvester_stuck.options import PROGRAM, connection
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+class _Program(click.Group):
+    """Takes -o=json as well as -ojson, as kubectl does; click knows only the second."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options of the group; the rest is left to its command."""
+        return super().parse_args(ctx, [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args])
+
+
+@click.group(
+    cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 @connection
 def cli() -> None:
@@ -52,7 +62,7 @@ for _command in COMMANDS:
 def _document_asked(arguments: list[str]) -> str | None:
     """Which document the caller asked for, found in arguments that may not even be valid."""
     words = " ".join(arguments)
-    found = re.search(r"(?:^| )(?:-o ?|--output[ =])(json|yaml)(?: |$)", words)
+    found = re.search(r"(?:^| )(?:-o[ =]?|--output[ =])(json|yaml)(?: |$)", words)
     return found.group(1) if found else None
 
 
@@ -60,8 +70,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the program and end the process with the exit status of the contract."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == [completion.COMMAND]:
-        completion.end(cli, [*_as_click_reads(given[1:-1]), *given[1:][-1:]])
-    given = _as_click_reads(given)
+        completion.end(cli, given[1:])
     try:
         status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -80,11 +89,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def complete() -> NoReturn:
     """What kubectl runs as `kubectl_complete-harvester_stuck`."""
     main([completion.COMMAND, *sys.argv[1:]])
-
-
-def _as_click_reads(words: list[str]) -> list[str]:
-    """kubectl takes -o=json as well as -ojson; click knows only the second."""
-    return [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in words]
 
 
 class UsageError(StuckError):
