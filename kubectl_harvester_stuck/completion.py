@@ -49,7 +49,8 @@ def end(cli: click.Command, words: list[str]) -> NoReturn:
     """Print the candidates and end the process, whatever still waits for an answer."""
     is_leader = _detach()
     with suppress(OSError):
-        sys.stdout.write(answer(cli, words))
+        # kubectl reads UTF-8, whatever the terminal shows.
+        sys.stdout.buffer.write(answer(cli, words).encode(errors="replace"))
         sys.stdout.flush()
     if is_leader:
         import signal

@@ -16,7 +16,7 @@ from unittest import mock
 import click
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubectl_harvester_stuck import completion
@@ -45,7 +45,8 @@ def program(
     """The program as kubectl starts it."""
     return subprocess.run(
         [sys.executable, "-m", "kubectl_harvester_stuck", completion.COMMAND, *words],
-        env={**os.environ, **(environ or NOWHERE)}, capture_output=True, text=True, check=False,
+        env={**os.environ, **(environ or NOWHERE)}, capture_output=True, encoding="utf-8",
+        check=False,
     )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def kubeconfig(tmp_path: Path) -> Path:
         section: [{"name": f"{section}-{name}", section[:-1]: {}} for name in names]
         for section, names in (
             ("clusters", ("one", "two")),
-            ("contexts", ("one", "arn:aws:two", "\x1b[31mred", "a\ttab", "right\u202eleft")),
+            ("contexts", ("zwölf", "arn:aws:two", "\x1b[31mred", "a\ttab", "right\u202eleft")),
             ("users", ("me@one", "you")),
         )
     }
@@ -148,14 +149,19 @@ def test_the_names_in_the_kubeconfig_are_offered(kubeconfig: Path) -> None:
     assert set(complete("--user=users-m", environ=environ)[0]) == {"users-me@one"}
     for words in (["--context", ""], ["check", "--context="]):
         assert set(complete(*words, environ=environ)[0]) == {
-            "contexts-one", "contexts-arn:aws:two"
+            "contexts-zwölf", "contexts-arn:aws:two"
         }, "a name that cannot be printed is left out"  # fmt: skip
 
 
 @pytest.mark.parametrize("where", ["list --kubeconfig {}", "--kubeconfig={} list"])
 def test_the_kubeconfig_is_that_of_the_words_before(kubeconfig: Path, where: str) -> None:
     words = where.format(kubeconfig).split()
-    assert "contexts-one" in complete(*words, "--context", "")[0]
+    assert "contexts-zwölf" in complete(*words, "--context", "")[0]
+
+
+def test_what_is_not_ascii_is_offered_in_any_locale(kubeconfig: Path) -> None:
+    environ = {"KUBECONFIG": str(kubeconfig), "PYTHONIOENCODING": "ascii"}
+    assert program("--context", "contexts-z", environ=environ).stdout == "contexts-zwölf\n:4\n"
 
 
 def test_a_broken_kubeconfig_is_silence(tmp_path: Path) -> None:
@@ -172,6 +178,7 @@ VOCABULARY = (
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(VOCABULARY) | st.text(max_size=5), max_size=6))
 def test_whatever_was_typed_there_is_an_answer(words: list[str]) -> None:
     found, directive = complete(*words)
