@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
@@ -37,7 +38,7 @@ WORDS = "kubectl_harvester_stuck.words"
 """Where the arguments before the incomplete one are kept in a click context."""
 
 SECONDS = 1.5
-"""For everything that a cluster is asked: two seconds are felt, and the rest is start-up."""
+"""What a cluster gets of the two seconds that TAB may take; the rest is start-up."""
 
 # Bits of cobra's ShellCompDirective.
 _DEFAULT = 0  # files, where there is no candidate
@@ -52,10 +53,10 @@ def end(cli: click.Command, words: list[str]) -> NoReturn:
         # kubectl reads UTF-8, whatever the terminal shows.
         sys.stdout.buffer.write(answer(cli, words).encode(errors="replace"))
         sys.stdout.flush()
-    if is_leader:
+    if is_leader and threading.active_count() > 1:
         import signal
 
-        # A credential plugin may still wait for a login.
+        # Whatever still waits may be a credential plugin that waits for a login.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)
     os._exit(0)
@@ -236,8 +237,6 @@ def _asked(ctx: click.Context, ask: Callable[[Cluster, str], Iterable[_T]]) -> I
 
 def _in_time(ask: Callable[[], Iterable[_T]]) -> Iterable[_T]:
     """What is answered in time, otherwise nothing."""
-    import threading
-
     from kubectl_harvester_stuck.errors import StuckError
 
     answers: list[Iterable[_T]] = []

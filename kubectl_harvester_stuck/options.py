@@ -133,7 +133,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
-_FILE = click.Path()
+_FILE = click.Path(readable=False)
 """For completion alone: whether the file can be used is found out by whoever reads it."""
 
 
