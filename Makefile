@@ -34,11 +34,14 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# Tests that need programs which are built first.
+NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py test_shells.py \
+  test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py \
+  behaviour/test_completion.py behaviour/test_through_kubectl.py
+
 .PHONY: unit
 unit: $(VENV)/installed ## The tests that need no control plane
-	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" \
-	  --ignore tests/test_controlplane.py --ignore tests/test_deploy.py --ignore tests/test_krew.py --ignore tests/test_rules.py --ignore tests/test_kubeconfig.py \
-	  --ignore tests/test_like_kubectl.py --ignore tests/test_virtcontroller.py --ignore tests/behaviour/test_through_kubectl.py
+	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
 
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
@@ -46,6 +49,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.krew.build
 	$(BIN)/python -m tests.promtool.build
 	$(BIN)/python -m tests.virtcontroller.build
+	$(BIN)/python -m tests.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 .PHONY: virt-controller

@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import click
 
-from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck import __version__, completion
 from kubectl_harvester_stuck.answer import answer, say_error
 from kubectl_harvester_stuck.commands.check import check
+from kubectl_harvester_stuck.commands.completion_ import completion_
 from kubectl_harvester_stuck.commands.diagnose import diagnose
 from kubectl_harvester_stuck.commands.finalizers_ import finalizers_
 from kubectl_harvester_stuck.commands.journal_ import journal_
@@ -26,7 +27,17 @@ from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 from kubectl_harvester_stuck.options import PROGRAM, connection
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+class _Program(click.Group):
+    """Takes -o=json as well as -ojson, as kubectl does; click knows only the second."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options of the group; the rest is left to its command."""
+        return super().parse_args(ctx, [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args])
+
+
+@click.group(
+    cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 @connection
 def cli() -> None:
@@ -39,7 +50,9 @@ def cli() -> None:
     """
 
 
-COMMANDS = (list_, diagnose, unstick, restore, check, finalizers_, journal_, version)
+COMMANDS = (
+    list_, diagnose, unstick, restore, check, finalizers_, journal_, completion_, version
+)  # fmt: skip
 """In the order of the help."""
 
 for _command in COMMANDS:
@@ -49,17 +62,15 @@ for _command in COMMANDS:
 def _document_asked(arguments: list[str]) -> str | None:
     """Which document the caller asked for, found in arguments that may not even be valid."""
     words = " ".join(arguments)
-    found = re.search(r"(?:^| )(?:-o ?|--output[ =])(json|yaml)(?: |$)", words)
+    found = re.search(r"(?:^| )(?:-o[ =]?|--output[ =])(json|yaml)(?: |$)", words)
     return found.group(1) if found else None
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the program and end the process with the exit status of the contract."""
-    # kubectl takes -o=json as well as -ojson; click knows only the second.
-    given = [
-        re.sub(r"^-([A-Za-z])=", r"-\1", word)
-        for word in (sys.argv[1:] if arguments is None else arguments)
-    ]
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == [completion.COMMAND]:
+        completion.end(cli, given[1:])
     try:
         status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -73,6 +84,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         status = 130
     sys.exit(int(status))
+
+
+def complete() -> NoReturn:
+    """What kubectl runs as `kubectl_complete-harvester_stuck`."""
+    main([completion.COMMAND, *sys.argv[1:]])
 
 
 class UsageError(StuckError):

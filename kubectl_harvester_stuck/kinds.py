@@ -59,6 +59,7 @@ MIGRATION = Kind(
 )
 POD = Kind("Pod", "", "v1", "pods")
 NODE = Kind("Node", "", "v1", "nodes", namespaced=False)
+NAMESPACE = Kind("Namespace", "", "v1", "namespaces", namespaced=False, metadata_only=True)
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 PVC = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", metadata_only=True)
 CONTROLLER_REVISION = Kind(

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +52,11 @@ class Flags:
     tls_server_name: str | None = None
     namespace: str | None = None
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Flags:
+        """Those of the given flags that belong here."""
+        return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -73,7 +78,7 @@ class Connection:
 
 
 @dataclass
-class _Merged:
+class Entries:
     """The entries of all files; the first file that has a name or a current context wins."""
 
     current_context: str = ""
@@ -103,16 +108,26 @@ def load(
     `home` is the home directory, by default that of `environ`. Raises KubeconfigError.
     """
     files = _files(flags, environ, home)
-    merged = _Merged()
+    merged = _merge(flags, files)
+    wanted = (flags.context, flags.cluster, flags.user, flags.server)
+    if not merged and not any(wanted) and _in_cluster_is_possible(environ, service_account):
+        return _in_cluster(flags, environ, service_account)
+    return _from_files(flags, environ, merged, files)
+
+
+def entries(flags: Flags, environ: Mapping[str, str]) -> Entries:
+    """Everything that can be chosen by name. Raises KubeconfigError."""
+    return _merge(flags, _files(flags, environ, None))
+
+
+def _merge(flags: Flags, files: list[Path]) -> Entries:
+    merged = Entries()
     for file in files:
         # A missing --kubeconfig is an error; any other file may be missing.
         content = read_file(file, must_exist=bool(flags.kubeconfig))
         if content is not None:
             merged.add(content)
-    wanted = (flags.context, flags.cluster, flags.user, flags.server)
-    if not merged and not any(wanted) and _in_cluster_is_possible(environ, service_account):
-        return _in_cluster(flags, environ, service_account)
-    return _from_files(flags, environ, merged, files)
+    return merged
 
 
 def _files(flags: Flags, environ: Mapping[str, str], home: Path | None) -> list[Path]:
@@ -128,7 +143,7 @@ def _files(flags: Flags, environ: Mapping[str, str], home: Path | None) -> list[
 
 
 def _from_files(
-    flags: Flags, environ: Mapping[str, str], merged: _Merged, files: list[Path]
+    flags: Flags, environ: Mapping[str, str], merged: Entries, files: list[Path]
 ) -> Connection:
     name = flags.context or merged.current_context
     if flags.context and name not in merged.contexts:
@@ -166,7 +181,7 @@ def _from_files(
     )
 
 
-def _no_server(merged: _Merged, files: list[Path]) -> str:
+def _no_server(merged: Entries, files: list[Path]) -> str:
     if merged.contexts and not merged.current_context:
         advice = "The kubeconfig has no current-context: choose one with --context or `kubectl"
         return f"{REFUSED.format('localhost:8080')} {advice} config use-context`."

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kubectl_harvester_stuck import completion
+
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from kubectl_harvester_stuck.kinds import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +56,12 @@ class TargetKind(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither vm nor vmi", param, ctx)
         return kind
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """The short spellings."""
+        return completion.kinds(incomplete)
+
 
 def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
     """`vm NAME...` or `vm/NAME...`, as kubectl takes both, wherever the flags stand.
@@ -60,6 +70,7 @@ def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
     """
 
     def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
+        ctx.meta[completion.WORDS] = words
         first, *rest = words or ("",)
         if "/" in first:
             if not all("/" in word for word in rest):
@@ -80,7 +91,14 @@ def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
             raise click.UsageError("a name is missing behind the slash")
         ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
 
-    return click.argument("words", nargs=-1, metavar=metavar, expose_value=False, callback=split)
+    return click.argument(
+        "words",
+        nargs=-1,
+        metavar=metavar,
+        expose_value=False,
+        callback=split,
+        shell_complete=completion.targets,
+    )
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -97,6 +115,10 @@ class ConnectionOption(click.Option):
 class Command(click.Command):
     """A command whose help shows its own options before those of the connection."""
 
+    def get_short_help_str(self, limit: int = 80) -> str:
+        """The first sentence; whole, where nobody sets a limit."""
+        return super().get_short_help_str(limit)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the two sections."""
         own: list[tuple[str, str]] = []
@@ -111,29 +133,39 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
+_FILE = click.Path(readable=False)
+"""For completion alone: whether the file can be used is found out by whoever reads it."""
+
+
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(
         *names, cls=ConnectionOption, callback=_keep, expose_value=False, **settings
     )
 
 
+# fmt: off
 _CONNECTION = (
-    _option("--kubeconfig", metavar="FILE", help="Path to the kubeconfig file."),
-    _option("--context", metavar="NAME", help="The kubeconfig context to use."),
-    _option("--cluster", metavar="NAME", help="The kubeconfig cluster to use."),
-    _option("--user", metavar="NAME", help="The kubeconfig user to use."),
+    _option("--kubeconfig", type=_FILE, metavar="FILE", help="Path to the kubeconfig file."),
+    _option("--context", metavar="NAME", help="The kubeconfig context to use.",
+            shell_complete=completion.kubeconfig_names("contexts")),
+    _option("--cluster", metavar="NAME", help="The kubeconfig cluster to use.",
+            shell_complete=completion.kubeconfig_names("clusters")),
+    _option("--user", metavar="NAME", help="The kubeconfig user to use.",
+            shell_complete=completion.kubeconfig_names("users")),
     _option("-s", "--server", metavar="URL", help="Address of the API server."),
     _option("--token", metavar="TOKEN", help="Bearer token for the API server."),
     _option("--as", "as_", metavar="USER", help="Act as this user."),
     _option("--as-group", "as_groups", metavar="GROUP", multiple=True, help="Act as this group."),
     _option("--as-uid", "as_uid", metavar="UID", help="Act as this uid."),
-    _option("--certificate-authority", metavar="FILE", help="CA certificate of the API server."),
-    _option("--client-certificate", metavar="FILE", help="Client certificate for TLS."),
-    _option("--client-key", metavar="FILE", help="Client key for TLS."),
+    _option("--certificate-authority", type=_FILE, metavar="FILE",
+            help="CA certificate of the API server."),
+    _option("--client-certificate", type=_FILE, metavar="FILE", help="Client certificate for TLS."),
+    _option("--client-key", type=_FILE, metavar="FILE", help="Client key for TLS."),
     _option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the certificate."),
     _option("--tls-server-name", metavar="NAME", help="Name to check the certificate against."),
     _option("--request-timeout", type=Duration(), help="Longest wait for one answer (default 1m)."),
-    _option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's)."),
+    _option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's).",
+            shell_complete=completion.namespaces),
     _option(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
@@ -141,6 +173,7 @@ _CONNECTION = (
     ),
     _option("-v", "--v", "verbosity", type=int, metavar="LEVEL", help="6 and more: requests."),
 )
+# fmt: on
 
 
 def connection(function: F) -> F:
@@ -168,6 +201,7 @@ def filename(function: F) -> F:
         "--filename",
         "filenames",
         multiple=True,
+        type=_FILE,
         metavar="FILE",
         help="Read a support bundle (zip or folder) or YAML/JSON objects; - is standard input.",
     )(function)

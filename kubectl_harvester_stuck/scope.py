@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.options import connection_options
 
 if TYPE_CHECKING:
@@ -150,17 +149,14 @@ def connect(
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.transport import Transport
 
-    flags = dict(given)
-    timeout: timedelta | None = flags.pop("request_timeout", None)
-    verbosity = flags.pop("verbosity", 0)
-    flags.pop("color", None)
-    found = kubeconfig.load(kubeconfig.Flags(**flags), os.environ)
+    timeout: timedelta | None = given.get("request_timeout")
+    verbosity = given.get("verbosity", 0)
+    found = kubeconfig.load(kubeconfig.Flags.of(given), os.environ)
     for notice in found.notices:
         click.echo(notice, err=True)
     transport = Transport(
         found,
         timeout=timeout.total_seconds() if timeout else None,
-        user_agent=f"kubectl-harvester-stuck/{__version__} ({sys.platform})",
         on_warning=lambda text: click.echo(f"Warning: {text}", err=True),
         on_request=(lambda line: click.echo(line, err=True)) if verbosity >= 6 else None,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.errors import UnreachableError
 from kubectl_harvester_stuck.kubeconfig import REFUSED, Connection
 
 if TYPE_CHECKING:
     import urllib3
+
+USER_AGENT = f"kubectl-harvester-stuck/{__version__} ({sys.platform})"
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
@@ -83,7 +87,7 @@ class Transport:
         connection: Connection,
         *,
         timeout: float | None,
-        user_agent: str,
+        user_agent: str = USER_AGENT,
         on_warning: Callable[[str], None],
         on_request: Callable[[str], None] | None = None,
     ) -> None:

@@ -152,6 +152,14 @@ def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
     assert both.err == "Nothing is stuck in inner namespace.\n"
 
 
+def test_a_file_of_the_connection_is_judged_by_whoever_reads_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    run = world.run("list", "--kubeconfig", str(world.kubeconfig()))
+    assert run.status is ExitStatus.OK, run.err
+
+
 def test_every_flag_of_the_contract_is_there() -> None:
     shared = [
         "--kubeconfig",

@@ -258,6 +258,7 @@ def test_the_manifest_keeps_to_the_conventions_of_the_index(manifest: Path) -> N
     for text in (spec["description"], spec["caveats"]):
         assert max(map(len, text.splitlines())) <= 80
     assert len(spec["caveats"].splitlines()) <= 6
+    assert "completion install" in spec["caveats"]
 
 
 def test_plugin_yaml_is_that_of_the_newest_release(tmp_path: Path, krew: Krew) -> None:
@@ -399,6 +400,25 @@ def test_a_socks_proxy_needs_nothing_that_krew_did_not_install(
     assert "PySocks" not in done.stderr
 
 
+def test_the_installed_plugin_completes_once_it_was_told_to(installed: Krew, world: World) -> None:
+    world.delete(world.vm())
+    script = installed.root / "bin" / "kubectl_complete-harvester_stuck"
+    # Without it, kubectl leaves everything to the shell.
+    assert ok(installed.kubectl("__complete", NAME, "")) == ":0\n"
+    said = installed.kubectl(NAME, "completion", "install")
+    assert ok(said) == f"{script}\n"
+    assert f"delete {script}" in said.stderr
+    commands = ok(installed.kubectl("__complete", NAME, "")).splitlines()
+    assert "list\tShow what is stuck: Terminating, Stopping, or on a pod that hangs." in commands
+    words = ("__complete", NAME, "unstick", "vm", "")
+    environ = {"KUBECONFIG": str(world.kubeconfig())}
+    for _ in range(10):  # a machine that is busy takes longer than somebody at a shell waits
+        name, *_ = ok(installed.kubectl(*words, **environ)).splitlines()
+        if name != ":4":
+            break
+    assert name.startswith("web\tTerminating ")
+
+
 @pytest.mark.parametrize("libraries", [None, "/nowhere/lib"])
 def test_a_credential_plugin_gets_the_libraries_of_the_user(
     installed: Krew, world: World, libraries: str | None
@@ -440,6 +460,7 @@ def test_an_upgrade_replaces_the_version_and_uninstall_leaves_nothing(
     ok(krew.kubectl("krew", "install", NAME))
     store = krew.root / "store" / NAME
     assert [path.name for path in store.iterdir()] == ["v0.0.1"]
+    script = Path(ok(krew.kubectl(NAME, "completion", "install")).strip())
     krew.publish(current)
     ok(krew.kubectl("krew", "upgrade", NAME))
     assert [path.name for path in store.iterdir()] == [VERSION]
@@ -447,6 +468,8 @@ def test_an_upgrade_replaces_the_version_and_uninstall_leaves_nothing(
         str(store / VERSION)
     )
     ok(krew.kubectl(NAME, "--help"))
+    assert ok(krew.kubectl("__complete", NAME, "version")).startswith("version\t")
     ok(krew.kubectl("krew", "uninstall", NAME))
+    script.unlink()  # Krew does not know it, as the caveats say
     assert krew.files() == before
     assert krew.kubectl(NAME, "--help").returncode == 1

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import click
 
+from kubectl_harvester_stuck import completion
 from kubectl_harvester_stuck.answer import answer
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.options import (
@@ -19,7 +20,7 @@ from kubectl_harvester_stuck.scope import open_scope, tell_missing
 
 
 @click.command("finalizers", cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.catalogue)
 @filename
 @output(*FORMATS)
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")

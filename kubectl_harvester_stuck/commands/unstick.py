@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck import __version__, completion
 from kubectl_harvester_stuck.answer import answer, list_status, say_error, say_nothing, show
 from kubectl_harvester_stuck.options import (
     FORMATS,
@@ -59,7 +59,8 @@ class _UnstickCommand(Command):
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="With --all, -l, --node: everywhere.")
 @click.option("-l", "--selector", metavar="LABELS", help="What is stuck and has these labels.")
-@click.option("--node", "host", metavar="NODE", help="What is stuck and ran on this node.")
+@click.option("--node", "host", metavar="NODE", shell_complete=completion.nodes,
+              help="What is stuck and ran on this node.")  # fmt: skip
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
@@ -71,12 +72,16 @@ class _UnstickCommand(Command):
 @click.option("--older-than", type=Duration(), default="5m", show_default=True,
               help="Least time since the deletion.")  # fmt: skip
 @click.option("--finalizer", "finalizers", multiple=True, metavar="NAME",
+              shell_complete=completion.finalizers_there,
               help="Remove only these; the only way to remove unrecognised ones.")  # fmt: skip
 @click.option("--leave-behind", multiple=True, metavar="NAME",
+              shell_complete=completion.catalogue,
               help="Remove this finalizer although its work is not done.")  # fmt: skip
 @click.option("--node-powered-off", "powered_off", multiple=True, metavar="NODE",
+              shell_complete=completion.nodes,
               help="Your word that this node has no power.")  # fmt: skip
 @click.option("--override", "overrides", multiple=True, metavar="GUARD", callback=_guards_help,
+              shell_complete=completion.guards,
               help="Pass this guard whatever it says.")  # fmt: skip
 @click.option("--max", "max_targets", type=click.IntRange(min=1), default=20, show_default=True,
               help="Refuse more targets than this.")  # fmt: skip
@@ -84,7 +89,7 @@ class _UnstickCommand(Command):
               help="What controllers get to finish by themselves after a step.")  # fmt: skip
 @click.option("--timeout", type=Duration(), default="2m", show_default=True,
               help="How long to wait until everything is gone.")  # fmt: skip
-@click.option("--backup-dir", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where the objects are saved before the first change.")  # fmt: skip
 @click.pass_context
 def unstick(

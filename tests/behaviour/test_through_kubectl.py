@@ -7,50 +7,17 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
+from tests.behaviour.conftest import Kubectl
 from tests.builders import VM_FINALIZER
 from tests.world import QUICK, World
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pip install .` of this checkout into a directory of its own."""
-    target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(target), str(ROOT)], check=True)
-    return target
-
-
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(installed: Path, kubectl: Path, world: World) -> Kubectl:
-    """kubectl, with the installed program on its PATH."""
-
-    def call(
-        *words: str, environ: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        given = environ or world.environ()
-        path = os.pathsep.join([str(installed / "bin"), given["PATH"]])
-        return subprocess.run(
-            [kubectl, *words],
-            env={**given, "PATH": path, "PYTHONPATH": str(installed)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return call
 
 
 def test_list_and_unstick_work_through_kubectl(world: World, run: Kubectl) -> None:

@@ -1,0 +1,1 @@
+"""zsh and bash-completion, for the tests of completion."""
