@@ -264,8 +264,12 @@ class World:
             except SystemExit as end:
                 status = end.code
         run = Run(ExitStatus(status), out.getvalue(), err.getvalue())
-        command = cli.cli.commands.get(arguments[0])
-        assert command is None or run.status in statuses_of(command), "its page names no such end"
+        command: click.Command = cli.cli
+        for word in arguments:
+            if isinstance(command, click.Group):
+                command = command.commands.get(word, command)
+        if not isinstance(command, click.Group):
+            assert run.status in statuses_of(command), "the page of the command names no such end"
         return run
 
     def unstick(self, *arguments: str, **more: Any) -> Run:
@@ -295,7 +299,6 @@ def statuses_of(command: click.Command) -> list[ExitStatus]:
     """The exit statuses that a command may end in, as its options tell; its page names them."""
     own = {str(param.name) for param in command.params}
     when = {
-        ExitStatus.ERROR: bool(own),
         ExitStatus.STUCK: "exit_code" in own,
         ExitStatus.REFUSED: "dry_run" in own,
         ExitStatus.UNVERIFIED: "dry_run" in own,
