@@ -181,16 +181,15 @@ def rules() -> dict[str, list[tuple[str, Right]]]:
         for comment in re.findall(r"^  (?:# (.+)|- apiGroups.*)$", text, re.M):
             said = comment or said
             comments += [] if comment else [said]
-        for said, rule in zip(comments, role["rules"], strict=True):
-            held = found.setdefault(said, [])
-            held += [
+        for comment, rule in zip(comments, role["rules"], strict=True):
+            found.setdefault(comment, []).extend(
                 (role["metadata"]["name"].rpartition("-")[2],
                  Right(role["metadata"].get("namespace", ""), group, resource, verb,
                        tuple(rule.get("resourceNames", ()))))
                 for group in rule["apiGroups"]
                 for resource in rule["resources"]
                 for verb in rule["verbs"]
-            ]  # fmt: skip
+            )  # fmt: skip
     return found
 
 
@@ -222,8 +221,9 @@ def _by_verb(rights: Iterable[Right]) -> str:
 
 def _missed(stage: Stage) -> Callable[[set[Right]], str]:
     """What the commands say to a user who has all rights of an operator but these."""
-    runs = (("diagnose", stage.diagnosed), ("unstick", stage.planned), ("unstick", stage.released),
-            ("restore", stage.remade), ("check", stage.checked))  # fmt: skip
+    runs = (("list", lambda user: stage.run(user, "list")), ("diagnose", stage.diagnosed),
+            ("unstick", stage.planned), ("unstick", stage.released), ("restore", stage.remade),
+            ("check", stage.checked))  # fmt: skip
     whole = grant(stage.world, OPERATOR)
     usual = [stage.told(run(whole)) for _, run in runs]
 
@@ -248,7 +248,9 @@ def _words(told: set[str]) -> str:
     found += ["leftovers not looked for"] if any("leftovers" in line for line in told) else []
     found += sorted(line for line in told if line.startswith("not saved"))
     found += ["no Event"] if "events: 0" in told else []
-    return ", ".join(found) or ("an error" if "status ERROR" in told else "")
+    if not found and told & {"status ERROR", "status INCOMPLETE"}:
+        found = ["an error" if "status ERROR" in told else "incomplete"]
+    return ", ".join(found)
 
 
 def rbac_page() -> str:

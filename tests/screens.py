@@ -134,7 +134,7 @@ def _on(scenario: str) -> Iterator[Shell]:
     told = yaml.safe_load((SCENARIOS / f"{scenario}.yaml").read_text())
     with tempfile.TemporaryDirectory() as home, scene(told, Path(home)) as world:
         shell = Shell(Path(home))
-        shell.reach(world.api, namespace="default", context="demo")  # type: ignore[arg-type]
+        shell.reach(world.api, namespace="default", context="demo")
         yield shell
 
 
