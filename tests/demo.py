@@ -14,39 +14,35 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
 
-from tests import builders
+from kubectl_harvester_stuck.kinds import VOLUME_ATTACHMENT
+from tests import builders, readycluster
 from tests.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, Body
-from tests.simulator import Simulator
+from tests.simulator import Simulator, faults
 
 DEAD, LIVE = "harvester-2", ("harvester-1", "harvester-3")
 
 
-def ago(**span: float) -> str:
-    """A time before now, as the API server writes it."""
-    return builders.time(datetime.now(timezone.utc) - timedelta(**span))
-
-
-def deleted(body: Body, *, grace: int = 0, **span: float) -> Body:
-    """The object as it stands after somebody deleted it, that long ago."""
-    meta = {**body["metadata"], "deletionTimestamp": ago(**span),
-            "deletionGracePeriodSeconds": grace}  # fmt: skip
-    return {**body, "metadata": meta}
-
-
 def populate(api: Simulator) -> None:
     """Three nodes, one of them without power for twenty minutes, and the VMs on them."""
+    cluster = _Cluster(api)
+    ago = cluster.ago
+    for body in readycluster.objects(nodes=LIVE, backup=ago(hours=20)):
+        api.seed(body)
+    # The controllers have nothing to complain about.
+    api.inject(faults.body(b"", "text/plain"), path="/log\\?", times=None)
     for name in LIVE:
-        api.seed(builders.node(name, "True", heartbeat=ago(seconds=20)))
         api.seed(builders.lease(name, ago(seconds=4)))
         api.seed(builders.virt_handler(name, ready=True))
-    for name in ("virt-controller", "virt-api", "harvester", "harvester-webhook"):
-        api.seed(builders.deployment(name))
-    api.seed(builders.node(DEAD, "Unknown", heartbeat=ago(minutes=20)))
+    dead = readycluster.node(DEAD)
+    dead["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    dead["metadata"]["annotations"]["kubevirt.io/heartbeat"] = ago(minutes=20)
+    api.seed(dead)
     api.seed(builders.lease(DEAD, ago(minutes=20)))
     api.seed(builders.virt_handler(DEAD, ready=False))
 
@@ -55,23 +51,49 @@ def populate(api: Simulator) -> None:
         instance = api.seed(builders.vmi(namespace, name, node, owner=machine))
         api.seed(builders.pod(namespace, f"virt-launcher-{name}-k2v8d", node, instance))
 
-    # Deleted in the UI after the power cut: VM, VMI and pod hang.
-    _on_dead_node(api, "shop", "web-1", vm=True, vmi=True)
+    # Deleted in the UI after the power cut, without its disk: VM, VMI and pod hang.
+    cluster.on_dead_node("shop", "web-1", vm=True, vmi=True)
     # Somebody pressed Stop.
-    _on_dead_node(api, "lab", "db-1", vm=False, vmi=True)
+    cluster.on_dead_node("lab", "db-1", vm=False, vmi=True)
     # Nobody has touched it yet.
-    _on_dead_node(api, "lab", "runner-2", vm=False, vmi=False)
+    cluster.on_dead_node("lab", "runner-2", vm=False, vmi=False)
     # No guest at all, only a finalizer that nobody has served since an upgrade.
-    api.seed(deleted(builders.vm("archive", "old-1", (VM_FINALIZER, LEGACY_FINALIZER)), days=3))
+    old = builders.vm("archive", "old-1", (VM_FINALIZER, LEGACY_FINALIZER))
+    api.seed(cluster.deleted(old, days=3))
 
 
-def _on_dead_node(api: Simulator, namespace: str, name: str, *, vm: bool, vmi: bool) -> None:
-    machine = builders.vm(namespace, name, (VM_FINALIZER, CLEANUP_FINALIZER))
-    stored = api.seed(deleted(machine, minutes=9) if vm else machine)
-    instance = builders.vmi(namespace, name, DEAD, owner=stored)
-    owner = api.seed(deleted(instance, minutes=10) if vmi else instance)
-    pod = builders.pod(namespace, f"virt-launcher-{name}-x7k2p", DEAD, owner)
-    api.seed(deleted(pod, grace=30, minutes=13))
+@dataclass(frozen=True)
+class _Cluster:
+    """What is put into the cluster, by the cluster's own time."""
+
+    api: Simulator
+
+    def ago(self, **span: float) -> str:
+        """A time before now, as the API server writes it."""
+        return builders.time(self.api.clock.now() - timedelta(**span))
+
+    def deleted(self, body: Body, *, grace: int = 0, **span: float) -> Body:
+        """The object as it stands after somebody deleted it, that long ago."""
+        meta = {**body["metadata"], "deletionTimestamp": self.ago(**span),
+                "deletionGracePeriodSeconds": grace}  # fmt: skip
+        return {**body, "metadata": meta}
+
+    def on_dead_node(self, namespace: str, name: str, *, vm: bool, vmi: bool) -> None:
+        """A VM with a disk whose node lost its power, then deleted as far as asked."""
+        disk, volume = f"{name}-disk-0", f"pvc-{name}"
+        self.api.seed(builders.pvc(namespace, disk, volume=volume))
+        self.api.seed(builders.volume(volume))
+        spec = {"attacher": "driver.longhorn.io", "nodeName": DEAD,
+                "source": {"persistentVolumeName": volume}}  # fmt: skip
+        self.api.seed(builders.bare(VOLUME_ATTACHMENT, "", f"csi-{name}", spec=spec))
+        machine = builders.vm(
+            namespace, name, (VM_FINALIZER, CLEANUP_FINALIZER), spec=builders.with_disks(disk)
+        )
+        stored = self.api.seed(self.deleted(machine, minutes=9) if vm else machine)
+        instance = builders.vmi(namespace, name, DEAD, owner=stored)
+        owner = self.api.seed(self.deleted(instance, minutes=10) if vmi else instance)
+        pod = builders.pod(namespace, f"virt-launcher-{name}-x7k2p", DEAD, owner)
+        self.api.seed(self.deleted(pod, grace=30, minutes=13))
 
 
 def play(directory: Path, api: Simulator) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,23 @@ def place(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def applied(place: World, kubectl: Path) -> Iterator[World]:
-    """Everything that the commands of the README make."""
+def shell(place: World, kubectl: Path) -> Callable[[str], None]:
+    """Runs a command as it would be pasted at the top of the checkout."""
     environ = {**place.environ(), "IMAGE": IMAGE}
-    environ["PATH"] = f"{kubectl.parent}:{environ['PATH']}"
+    environ["PATH"] = f"{kubectl.parent}:{Path(sys.executable).parent}:{environ['PATH']}"
 
-    def shell(command: str) -> None:
+    def run(command: str) -> None:
         done = subprocess.run(
             ["sh", "-ec", command], cwd=ROOT, env=environ, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
+    return run
+
+
+@pytest.fixture
+def applied(place: World, shell: Callable[[str], None]) -> Iterator[World]:
+    """Everything that the commands of the README make."""
     try:
         for command in COMMANDS:
             shell(command)
@@ -115,6 +121,28 @@ def test_the_commands_of_the_readme_work_when_pasted(applied: World) -> None:
     run = applied.run("diagnose", "-A", "--as", "jane")
     assert (run.status, "orbidden" in run.out + run.err) == (0, False), run.err
     assert applied.run("diagnose", "-A", "--as", "joe").status != 0
+
+
+def test_the_commands_of_the_page_on_rights_work_when_pasted(
+    place: World, shell: Callable[[str], None]
+) -> None:
+    place.create(builders.vm("shop", "web-1"))
+    commands = re.findall(r"^\$ (.*)$", (ROOT / "docs" / "rbac.md").read_text(), re.M)
+    assert len(commands) == 10
+    try:
+        for command in commands:
+            shell(command)
+    finally:
+        shell("kubectl delete --wait=false -f deploy/rbac.yaml")
+        for kind, names in (
+            ("clusterrole", "nodes"),
+            ("clusterrolebinding", "jane joe joe-nodes"),
+            ("rolebinding -n shop", "joe"),
+            (f"rolebinding -n {NAMESPACE}", "jane joe"),
+        ):
+            shell(f"kubectl delete --ignore-not-found {kind} "
+                  + " ".join(f"harvester-stuck-{name}" for name in names.split()))  # fmt: skip
+        place.api.wipe("shop")
 
 
 class Pod:

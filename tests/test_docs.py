@@ -1,149 +1,190 @@
-"""Documents that are made from the program are current; `python -m tests.test_docs` makes them."""
+"""The documents are true: what is made from the program is current, and what is shown works.
+
+`python -m tests.test_docs` makes the pages, the screens and the picture.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import subprocess
-import sys
-import tempfile
+import shlex
+from collections import Counter
 from pathlib import Path
 
+import click
+import pytest
 import yaml
 
-from kubectl_harvester_stuck.checks import CHECKS
-from kubectl_harvester_stuck.finalizers import CATALOGUE
-from kubectl_harvester_stuck.findings import FINDINGS, id_of
+from kubectl_harvester_stuck import cli
 from kubectl_harvester_stuck.guards import GUARDS
-from tests.test_scenarios import SCENARIOS, scene
+from tests import pages, picture
+from tests.pages import DOCS, PAGES, ROOT
+from tests.screens import SCREEN, made
 
-DOCS = Path(__file__).parent.parent / "docs"
-
-
-def finalizers_page() -> str:
-    """The catalogue as a page."""
-    lines = [
-        "# Finalizers",
-        "",
-        "Every finalizer that Harvester, KubeVirt and Kubernetes put on a VirtualMachine or a",
-        "VirtualMachineInstance. This page is made from the program; do not edit it.",
-        "",
-        "| finalizer | on | owner | versions | released when | removed by hand, it leaves behind |",
-        "|---|---|---|---|---|---|",
+CHINESE = ROOT / "README.zh-CN.md"
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(
+            path
+            for place in ("deploy", "docs", "examples")
+            for path in (ROOT / place).rglob("*.md")
+        ),
     ]
-    for entry in CATALOGUE:
-        kinds = ", ".join("VM" if kind.kind == "VirtualMachine" else "VMI" for kind in entry.kinds)
-        cells = (f"`{entry.name}`", kinds, entry.owner, entry.versions, entry.released_when,
-                 entry.leaves_behind)  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+)
+WITH_SCREENS = [path for path in DOCUMENTS if SCREEN.search(path.read_text())]
+PROGRAMS = {"kubectl", "make", "pip", "sed", "ipmitool"}
+"""What may stand behind a prompt."""
 
 
-def guards_page() -> str:
-    """The guards as a page."""
-    lines = [
-        "# Guards",
-        "",
-        "Every guard has to pass before anything is changed; one that cannot read what it needs",
-        "blocks like a refusal. This page is made from the program; do not edit it.",
-        "",
-        "| guard | passes when | with `--override` |",
-        "|---|---|---|",
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """The code blocks in these languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    return [block for language, block in found if language in languages]
+
+
+def prose(text: str) -> str:
+    """The text without code."""
+    return re.sub(r"`[^`\n]+`", "", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+
+
+# What is made from the program
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_current(name: str) -> None:
+    assert (DOCS / name).read_text() == PAGES[name](), "run python -m tests.test_docs"
+
+
+def test_there_is_no_page_of_a_command_that_went() -> None:
+    there = {f"commands/{path.name}" for path in (DOCS / "commands").iterdir()}
+    assert there == {name for name in PAGES if name.startswith("commands/")}
+
+
+def test_a_new_command_gets_a_page_and_a_hidden_one_gets_none() -> None:
+    group = click.Group()
+    group.command("seen")(lambda: None)
+    group.command("unseen", hidden=True)(lambda: None)
+    group.group("outer")(lambda: None)
+    outer = group.commands["outer"]
+    assert isinstance(outer, click.Group)
+    outer.command("inner")(lambda: None)
+    assert [path for path, _ in pages.commands(group)] == [("seen",), ("outer", "inner")]
+
+
+@pytest.mark.parametrize("path", WITH_SCREENS, ids=name_of)
+def test_the_screens_are_the_programs(path: Path) -> None:
+    assert path.read_text() == made(path.read_text()), "run python -m tests.test_docs"
+
+
+def test_no_mark_of_a_screen_is_overlooked() -> None:
+    assert {name_of(path) for path in WITH_SCREENS} >= {"README.md", "docs/runbook.md"}
+    for path in WITH_SCREENS:
+        text = path.read_text()
+        marks = re.findall(r"^<!-- (?:demo|scenario|offline)\b", text, re.M)
+        assert len(SCREEN.findall(text)) == len(marks), path
+
+
+def test_the_picture_is_current_and_small() -> None:
+    assert picture.FILE.read_text() == picture.svg(), "run python -m tests.test_docs"
+    assert picture.FILE.stat().st_size < 30_000
+
+
+# What is shown works
+
+
+@each_document
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text())):
+        if re.match(r"https?://", target):
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (path.parent / file).resolve() if file else path
+        assert goal.is_relative_to(ROOT), target
+        assert goal.exists(), target
+        assert not anchor or anchor in anchors(goal.read_text()), target
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    seen: Counter[str] = Counter()
+    found = set()
+    for slug in slugs:
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+@each_document
+def test_every_command_works_when_pasted(path: Path) -> None:
+    text = path.read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for line in re.findall(r"^\$ (.+)$", "".join(blocks(text, "console")), re.M):
+        program, *words = shlex.split(re.split(r" [|>] ", line)[0])
+        assert program in PROGRAMS, line
+        if program == "make":
+            assert set(words) <= set(targets), line
+        if (program, *words[:1]) == ("kubectl", "harvester-stuck"):
+            command: click.Command = cli.cli
+            rest = words[1:]
+            while isinstance(command, click.Group) and "--help" not in rest:
+                command = command.commands[rest.pop(0)]
+            if "--help" not in rest:
+                # The context fails with click's usage error where the flags are wrong.
+                command.make_context(line, rest)
+
+
+@each_document
+def test_every_prompt_stands_in_a_block_of_the_console(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n$ ") == "".join(f"\n{part}" for part in blocks(text, "console")).count(
+        "\n$ "
+    )
+
+
+@each_document
+def test_every_block_of_data_can_be_read(path: Path) -> None:
+    text = path.read_text()
+    for block in blocks(text, "yaml"):
+        assert list(yaml.safe_load_all(block))
+    for block in blocks(text, "json"):
+        json.loads(block)
+
+
+def test_the_runbook_says_what_to_do_about_every_guard() -> None:
+    table = (DOCS / "runbook.md").read_text().partition("| guard | what to do |")[2]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.M) == [guard.name for guard in GUARDS]
+
+
+def test_the_chinese_readme_shows_what_the_english_one_shows() -> None:
+    one, other = ((ROOT / "README.md").read_text(), CHINESE.read_text())
+    assert blocks(other, "console") == blocks(one, "console")
+    outline = [re.findall(r"^(#+) ", prose(text), re.M) for text in (one, other)]
+    assert outline[0] == outline[1]
+    links = [sorted(re.findall(r"\]\(([^)#\s]+)", prose(text))) for text in (one, other)]
+    assert [link for link in links[0] if link != CHINESE.name] == [
+        link for link in links[1] if link != "README.md"
     ]
-    lines += [
-        f"| `{guard.name}` | {guard.summary} | {'yes' if guard.overridable else 'no'} |"
-        for guard in GUARDS
-    ]
-    return "\n".join([*lines, ""])
 
 
-def findings_page() -> str:
-    """The situations that `diagnose` knows, as a page."""
-    lines = [
-        "# Findings",
-        "",
-        "Every situation that `diagnose` looks for. This page is made from the program; do not",
-        "edit it.",
-        "",
-        "| finding | what it is |",
-        "|---|---|",
-    ]
-    for look in FINDINGS:
-        words = " ".join((look.__doc__ or "").split())
-        lines.append(f"| `{id_of(look)}` | {words} |")
-    return "\n".join([*lines, ""])
-
-
-def checks_page() -> str:
-    """The checks as a page."""
-    lines = [
-        "# Checks",
-        "",
-        "Everything that `check` looks at. A check that cannot read what it needs is `unknown`,",
-        "never `ok`. This page is made from the program; do not edit it.",
-        "",
-        "| theme | check | passes when |",
-        "|---|---|---|",
-    ]
-    lines += [f"| {check.theme} | `{check.id}` | {check.summary} |" for check in CHECKS]
-    return "\n".join([*lines, ""])
-
-
-PAGES = {
-    "checks.md": checks_page,
-    "findings.md": findings_page,
-    "finalizers.md": finalizers_page,
-    "guards.md": guards_page,
-}
-
-
-def test_the_pages_are_current() -> None:
+def main() -> None:
+    """Make everything again; the index last, for it tells what the others say."""
+    for path in WITH_SCREENS:
+        path.write_text(made(path.read_text()))
+    picture.FILE.write_text(picture.svg())
+    (DOCS / "commands").mkdir(exist_ok=True)
     for name, page in PAGES.items():
-        written = (DOCS / name).read_text()
-        assert written == page(), f"docs/{name}: run python -m tests.test_docs"
-
-
-README = DOCS.parent / "README.md"
-RUN = re.compile(r"<!-- run: (.+?) -->\n(?:\n```console\n.*?\n```\n)?", re.S)
-SCREEN = re.compile(r"<!-- diagnose: (\S+) -->\n(?:\n```console\n.*?\n```\n)?", re.S)
-
-
-def readme(directory: Path) -> str:
-    """The README with the screens of the scenarios that it names."""
-
-    def screen(found: re.Match[str]) -> str:
-        scenario = yaml.safe_load((SCENARIOS / f"{found[1]}.yaml").read_text())
-        with scene(scenario, directory) as world:
-            run = world.run("diagnose", scenario["target"], "-n", scenario["namespace"])
-        command = f"$ kubectl harvester-stuck diagnose {scenario['target']}"
-        where = f" -n {scenario['namespace']}" if scenario["namespace"] != "default" else ""
-        return f"{found[0].splitlines()[0]}\n\n```console\n{command}{where}\n{run.out}```\n"
-
-    def ran(found: re.Match[str]) -> str:
-        """A command that needs no cluster, as one would type it at the top of the checkout."""
-        done = subprocess.run(
-            [sys.executable, "-m", "kubectl_harvester_stuck", *found[1].split()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            env={"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONIOENCODING": "ascii"},
-            cwd=README.parent,
-            check=False,
-        )
-        first = found[0].splitlines()[0]
-        return f"{first}\n\n```console\n$ kubectl harvester-stuck {found[1]}\n{done.stdout}```\n"
-
-    return RUN.sub(ran, SCREEN.sub(screen, README.read_text()))
-
-
-def test_the_screens_in_the_readme_are_the_programs(tmp_path: Path) -> None:
-    assert len(SCREEN.findall(README.read_text())) == 3
-    assert len(RUN.findall(README.read_text())) == 1
-    assert README.read_text() == readme(tmp_path), "README.md: run python -m tests.test_docs"
+        (DOCS / name).write_text(page())
 
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        (DOCS / name).write_text(page())
-    with tempfile.TemporaryDirectory() as scratch:
-        README.write_text(readme(Path(scratch)))
+    main()

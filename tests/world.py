@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
 
+import click
 import yaml
 
 from kubectl_harvester_stuck import cli
@@ -262,7 +263,14 @@ class World:
                 cli.main(list(arguments))
             except SystemExit as end:
                 status = end.code
-        return Run(ExitStatus(status), out.getvalue(), err.getvalue())
+        run = Run(ExitStatus(status), out.getvalue(), err.getvalue())
+        command: click.Command = cli.cli
+        for word in arguments:
+            if isinstance(command, click.Group):
+                command = command.commands.get(word, command)
+        if not isinstance(command, click.Group):
+            assert run.status in statuses_of(command), "the page of the command names no such end"
+        return run
 
     def unstick(self, *arguments: str, **more: Any) -> Run:
         """`unstick vm web`, without any waiting, as JSON."""
@@ -285,6 +293,18 @@ class World:
 
 
 QUICK = ("--older-than=0", "--settle=0", "--timeout=2s")
+
+
+def statuses_of(command: click.Command) -> list[ExitStatus]:
+    """The exit statuses that a command may end in, as its options tell; its page names them."""
+    own = {str(param.name) for param in command.params}
+    when = {
+        ExitStatus.STUCK: "exit_code" in own,
+        ExitStatus.REFUSED: "dry_run" in own,
+        ExitStatus.UNVERIFIED: "dry_run" in own,
+        ExitStatus.INCOMPLETE: bool({"filenames", "all_namespaces"} & own),
+    }
+    return [status for status in ExitStatus if when.get(status, True)]
 
 
 def before(age: timedelta) -> str:

@@ -297,6 +297,23 @@ def test_the_operator_of_one_namespace_releases_what_needs_no_node(world: World)
     assert world.sent() == []
 
 
+def test_with_a_look_at_the_nodes_the_operator_of_one_namespace_releases_all(
+    world: World,
+) -> None:
+    """What docs/rbac.md binds for one namespace, in the order in which it does."""
+    stage = Stage(world)
+    look = [right for right in OPERATOR if right.verb == "get"
+            and right.resource in ("nodes", "leases", "persistentvolumes")]  # fmt: skip
+    inside = [
+        replace(right, namespace=world.namespace) for right in OPERATOR if not right.namespace
+    ]
+    user = grant(world, {*inside, *VIEWER, *look})
+    until_in_force(lambda: stage.planned(user).status is ExitStatus.OK)
+    off = ("--node-powered-off", world.dead)
+    run = stage.run(user, "unstick", "vm", "web", *QUICK, "--yes", *off)
+    assert (run.status, run.item["outcome"], misses(run)) == (ExitStatus.OK, "gone", []), run.out
+
+
 def test_the_operator_may_do_what_the_viewer_may() -> None:
     assert set(VIEWER) < set(OPERATOR)
 

@@ -20,10 +20,15 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead = timedelta()
+        self._stopped: datetime | None = None
 
     def now(self) -> datetime:
         """The server's time, in UTC."""
-        return datetime.now(timezone.utc) + self._ahead
+        return (self._stopped or datetime.now(timezone.utc)) + self._ahead
+
+    def stop(self) -> None:
+        """Let no time pass but what it is advanced by: what is shown then has the same ages."""
+        self._stopped = datetime.now(timezone.utc)
 
     def advance(self, seconds: float) -> None:
         """Set the clock `seconds` forward; negative ones set it back."""
