@@ -191,13 +191,15 @@ def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:
     assert [world.now(item) for item in instances] == [None] * 4
 
 
+# The ssl module leaves a socket open whose peer is gone before the handshake: the relay's.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_later(
     site: Site,
 ) -> None:
     world, dead = site.world, site.dead
     words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
-    environ = world.environ()
-    with acting_before("virtualmachineinstances/web-0", world.api.stop_apiserver):
+    stop = world.api.stop_apiserver
+    with acting_before(world, "virtualmachineinstances/web-0", stop) as environ:
         run = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
     world.api.start_apiserver()
     assert run.status is ExitStatus.UNVERIFIED
@@ -214,6 +216,6 @@ def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_lat
 
     # A VM that has lost its VMI no longer says where it ran: --node cannot find it.
     words = ("unstick", "vm", "-A", "-l", "app=web", "--node-powered-off", world.dead)
-    again = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
+    again = world.run(*words, *QUICK, "--yes", "-o", "json")
     assert again.status is ExitStatus.OK, again.out + again.err
     assert [world.now(item) for item in dead] == [None] * len(dead)

@@ -25,6 +25,8 @@ from tests.test_findings import SEEN
 from tests.test_guards import SCENES, Scene
 from tests.world import World
 
+pytestmark = pytest.mark.in_process("asks the decisions themselves, with requests of any kind")
+
 # What a server cannot be brought to show in this way. Reads that fail are tested with rights that
 # are missing, logs with faults, the API server's own answers in test_unstick.py. The aggregator
 # writes the status of an APIService itself, and a pod that is unbound or whose phase is final goes

@@ -22,9 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pip install .` of this checkout into a directory of its own."""
+def installed(tmp_path_factory: pytest.TempPathFactory, program: Path | None) -> Path:
+    """`pip install .` of this checkout into a directory of its own, or --program linked there."""
     target = tmp_path_factory.mktemp("installed")
+    if program is not None:
+        (target / "bin").mkdir()
+        (target / "bin" / "kubectl-harvester_stuck").symlink_to(program)
+        return target
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(target), str(ROOT)], check=True)
     return target
@@ -134,6 +138,7 @@ def test_a_vm_is_restored_and_runs_as_before_with_the_command_that_is_printed(
     assert found["spec"] == machine["spec"]
 
 
+@pytest.mark.in_process("starts this Python")
 def test_python_m_is_the_same_program(world: World) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kubectl_harvester_stuck", "list"],
