@@ -37,6 +37,14 @@ REQUIREMENTS = ROOT / "krew" / "requirements.txt"
 SPEC = ROOT / "krew" / "plugin.spec"
 NAME = "kubectl-harvester-stuck"
 PROGRAM = "kubectl-harvester_stuck"
+# What a release has an archive for. Each is built on a machine of its kind.
+PLATFORMS = (
+    ("darwin", "amd64"),
+    ("darwin", "arm64"),
+    ("linux", "amd64"),
+    ("linux", "arm64"),
+    ("windows", "amd64"),
+)
 # What decides, together with Python, what is in the archive.
 SOURCES = ("kubectl_harvester_stuck", "krew", "LICENSE")
 NO_COMMIT = 1767225600  # 2026-01-01, for sources that are not in git
@@ -53,6 +61,12 @@ def version() -> str:
     if not found:
         raise BuildError("kubectl_harvester_stuck/__init__.py has no __version__")
     return f"v{found[1]}"
+
+
+def archive_name(release: str, system: str, architecture: str) -> str:
+    """The name of the archive for a platform."""
+    suffix = "zip" if system == "windows" else "tar.gz"
+    return f"{NAME}_{release}_{system}_{architecture}.{suffix}"
 
 
 def machine() -> tuple[str, str]:
@@ -75,13 +89,9 @@ def build(output: Path) -> Path:
         shutil.copy(ROOT / "LICENSE", tree)
         _copy_licences(environment, tree / "licenses")
         output.mkdir(parents=True, exist_ok=True)
-        stem = f"{NAME}_{version()}_{system}_{architecture}"
-        if system == "windows":
-            archive = output / f"{stem}.zip"
-            _write_zip(archive, tree, epoch)
-        else:
-            archive = output / f"{stem}.tar.gz"
-            _write_tar(archive, tree, epoch)
+        archive = output / archive_name(version(), system, architecture)
+        write = _write_zip if system == "windows" else _write_tar
+        write(archive, tree, epoch)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
     return archive
@@ -145,12 +155,20 @@ def _copy_licences(environment: Path, directory: Path) -> None:
         for file in package.files or ()
         if ".dist-info" in str(file) and re.match(r"licen[cs]e|copying|notice", file.name, re.I)
     }
-    python = Path(os.__file__).with_name("LICENSE.txt")
-    if python.is_file():
-        licences["Python-LICENSE.txt"] = python
+    licences["Python-LICENSE.txt"] = _python_licence()
     directory.mkdir()
     for name, licence in licences.items():
         shutil.copy(licence, directory / name)
+
+
+def _python_licence() -> Path:
+    """The licence of this Python, which has to go with it. Raises BuildError."""
+    library = Path(os.__file__).parent
+    fedora = f"/usr/share/licenses/python3.{sys.version_info.minor}-libs/LICENSE"
+    for path in (library / "LICENSE.txt", library.parent / "LICENSE.txt", Path(fedora)):
+        if path.is_file():
+            return path
+    raise BuildError(f"the licence of {sys.executable} is not in {library}: use another Python")
 
 
 def _files(tree: Path) -> Iterator[tuple[str, bytes, int]]:
