@@ -7,9 +7,9 @@ checksum in a file .sha256. The same sources, pins and Python give the same byte
 archive is SOURCE_DATE_EPOCH, or else that of the last commit that changed what goes into it (for
 which git needs the history: no shallow clone).
 
-What goes into it is pinned in requirements.txt and installed once for each set of pins, outside
-the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs where glibc is at
-least that of this Python: build releases where it is old.
+What goes into it is pinned in requirements.txt, with its checksums, and installed once for each
+set of pins, outside the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs
+where glibc is at least that of this Python: build releases where it is old.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _environment() -> Path:
         new = Path(scratch, key)
         _run(sys.executable, "-m", "venv", str(new))
         pip = [str(_python(new)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        _run(*pip, "--no-deps", "--no-compile", "--requirement", str(REQUIREMENTS))
+        checked = ("--require-hashes", "--only-binary=:all:", "--no-deps", "--no-compile")
+        _run(*pip, *checked, "--requirement", str(REQUIREMENTS))
         try:
             new.rename(environment)
         except OSError:
