@@ -64,7 +64,7 @@ def scene(
 ) -> Iterator[World]:
     """The issue on a cluster of its own, at the issue's own time."""
     with Simulator() as api:
-        api.clock.advance((parse_time(scenario["now"]) - api.clock.now()).total_seconds())
+        api.clock.stop(parse_time(scenario["now"]))
         for body in scenario["objects"]:
             api.seed(body)
         _admit(api, scenario)

@@ -1,4 +1,4 @@
-"""The server's clock, which a test can set forward."""
+"""The server's clock, which a test can set forward or stop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ def moment(text: str) -> datetime:
 
 
 class Clock:
-    """The real time plus what it was advanced by."""
+    """The real time plus what it was advanced by, until it is stopped."""
 
     def __init__(self) -> None:
         self._ahead = timedelta()
+        self._stopped: datetime | None = None
 
     def now(self) -> datetime:
         """The server's time, in UTC."""
-        return datetime.now(timezone.utc) + self._ahead
+        return self._stopped or datetime.now(timezone.utc) + self._ahead
 
     def advance(self, seconds: float) -> None:
         """Set the clock `seconds` forward; negative ones set it back."""
         self._ahead += timedelta(seconds=seconds)
+
+    def stop(self, moment: datetime) -> None:
+        """Let it be `moment` from now on."""
+        self._stopped = moment
