@@ -47,6 +47,12 @@ PLATFORMS = (
 )
 # What decides, together with Python, what is in the archive.
 SOURCES = ("kubectl_harvester_stuck", "krew", "LICENSE")
+# Most systems; Windows; Fedora and its kin.
+PYTHON_LICENCES = (
+    Path(os.__file__).with_name("LICENSE.txt"),
+    Path(sys.base_prefix, "LICENSE.txt"),
+    Path(f"/usr/share/licenses/python3.{sys.version_info.minor}-libs/LICENSE"),
+)
 NO_COMMIT = 1767225600  # 2026-01-01, for sources that are not in git
 
 
@@ -164,12 +170,10 @@ def _copy_licences(environment: Path, directory: Path) -> None:
 
 def _python_licence() -> Path:
     """The licence of this Python, which has to go with it. Raises BuildError."""
-    library = Path(os.__file__).parent
-    fedora = f"/usr/share/licenses/python3.{sys.version_info.minor}-libs/LICENSE"
-    for path in (library / "LICENSE.txt", library.parent / "LICENSE.txt", Path(fedora)):
+    for path in PYTHON_LICENCES:
         if path.is_file():
             return path
-    raise BuildError(f"the licence of {sys.executable} is not in {library}: use another Python")
+    raise BuildError(f"{sys.executable} comes without its licence: use another Python")
 
 
 def _files(tree: Path) -> Iterator[tuple[str, bytes, int]]:

@@ -232,6 +232,17 @@ def test_the_licences_are_in_the_archive(archive: Path) -> None:
     assert licences >= {"Python", "PyYAML", "click", "kubernetes", "tabulate", "urllib3"}
 
 
+def test_no_archive_without_the_licence_of_its_python(tmp_path: Path) -> None:
+    without = "import build, pathlib; build.PYTHON_LICENCES = (); build.build(pathlib.Path('dist'))"
+    command = (sys.executable, "-c", without)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "krew")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "comes without its licence" in done.stderr
+    assert not (tmp_path / "dist").exists()
+
+
 def test_the_archive_is_small(archive: Path) -> None:
     assert archive.stat().st_size <= 16 * MEGABYTE
     with tarfile.open(archive) as tar:

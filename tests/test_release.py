@@ -122,6 +122,16 @@ def test_a_version_that_the_changelog_does_not_have_makes_no_release(tree: Path)
         assert f"says nothing below '## {__version__}'" in done.stderr
 
 
+def test_nearly_everything_that_it_does_is_tested_on_the_frozen_program() -> None:
+    collect = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
+    found = {
+        program: len(re.findall("::", ok(call(*collect, *program, ROOT / "tests" / "behaviour"))))
+        for program in ((), ("--program", sys.executable))
+    }
+    everything, frozen = found.values()
+    assert 0.9 * everything < frozen < everything
+
+
 def test_the_workflow_builds_what_the_manifest_names_and_tests_first() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
     jobs = workflow["jobs"]
