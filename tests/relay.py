@@ -38,6 +38,10 @@ class Passed:
             self.path.encode() + self.body
         )
 
+    def changes(self, name: str) -> bool:
+        """Whether it changes the object `plural/name`."""
+        return self.is_change and self.path.partition("?")[0].endswith(f"/{name}")
+
     @property
     def is_first(self) -> bool:
         """Whether it is the first one after the operator's yes."""
