@@ -91,9 +91,10 @@ def build(output: Path) -> Path:
     environment = _environment()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "tree")
-        _freeze(environment, tree, Path(scratch, "work"), epoch)
+        tree.mkdir()
         shutil.copy(ROOT / "LICENSE", tree)
         _copy_licences(environment, tree / "licenses")
+        _freeze(environment, tree, Path(scratch, "work"), epoch)
         output.mkdir(parents=True, exist_ok=True)
         archive = output / archive_name(version(), system, architecture)
         write = _write_zip if system == "windows" else _write_tar
