@@ -51,6 +51,18 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.virtcontroller.build
 	$(BIN)/python -m tests.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(MAKE) frozen
+
+# On the simulated API server alone: tests/test_krew.py has the installed program at the real one.
+FROZEN := build/frozen
+.PHONY: frozen
+frozen: $(VENV)/installed ## The tests of what it does, on the program as Krew installs it
+	rm -rf $(FROZEN)
+	$(BIN)/python krew/build.py --output $(FROZEN)
+	tar -xzf $(FROZEN)/kubectl-harvester-stuck_*.tar.gz -C $(FROZEN)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" \
+	  --program $(FROZEN)/kubectl-harvester_stuck/kubectl-harvester_stuck \
+	  tests/behaviour tests/test_scenarios.py
 
 .PHONY: virt-controller
 virt-controller: $(VENV)/installed ## A release beside KubeVirt's own virt-controller

@@ -7,9 +7,9 @@ checksum in a file .sha256. The same sources, pins and Python give the same byte
 archive is SOURCE_DATE_EPOCH, or else that of the last commit that changed what goes into it (for
 which git needs the history: no shallow clone).
 
-What goes into it is pinned in requirements.txt and installed once for each set of pins, outside
-the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs where glibc is at
-least that of this Python: build releases where it is old.
+What goes into it is pinned in requirements.txt, with its checksums, and installed once for each
+set of pins, outside the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs
+where glibc is at least that of this Python: build releases where it is old.
 """
 
 from __future__ import annotations
@@ -37,8 +37,22 @@ REQUIREMENTS = ROOT / "krew" / "requirements.txt"
 SPEC = ROOT / "krew" / "plugin.spec"
 NAME = "kubectl-harvester-stuck"
 PROGRAM = "kubectl-harvester_stuck"
+# What a release has an archive for. Each is built on a machine of its kind.
+PLATFORMS = (
+    ("darwin", "amd64"),
+    ("darwin", "arm64"),
+    ("linux", "amd64"),
+    ("linux", "arm64"),
+    ("windows", "amd64"),
+)
 # What decides, together with Python, what is in the archive.
 SOURCES = ("kubectl_harvester_stuck", "krew", "LICENSE")
+# Most systems; Windows; Fedora and its kin.
+PYTHON_LICENCES = (
+    Path(os.__file__).with_name("LICENSE.txt"),
+    Path(sys.base_prefix, "LICENSE.txt"),
+    Path(f"/usr/share/licenses/python3.{sys.version_info.minor}-libs/LICENSE"),
+)
 NO_COMMIT = 1767225600  # 2026-01-01, for sources that are not in git
 
 
@@ -53,6 +67,12 @@ def version() -> str:
     if not found:
         raise BuildError("kubectl_harvester_stuck/__init__.py has no __version__")
     return f"v{found[1]}"
+
+
+def archive_name(release: str, system: str, architecture: str) -> str:
+    """The name of the archive for a platform."""
+    suffix = "zip" if system == "windows" else "tar.gz"
+    return f"{NAME}_{release}_{system}_{architecture}.{suffix}"
 
 
 def machine() -> tuple[str, str]:
@@ -71,17 +91,14 @@ def build(output: Path) -> Path:
     environment = _environment()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "tree")
-        _freeze(environment, tree, Path(scratch, "work"), epoch)
+        tree.mkdir()
         shutil.copy(ROOT / "LICENSE", tree)
         _copy_licences(environment, tree / "licenses")
+        _freeze(environment, tree, Path(scratch, "work"), epoch)
         output.mkdir(parents=True, exist_ok=True)
-        stem = f"{NAME}_{version()}_{system}_{architecture}"
-        if system == "windows":
-            archive = output / f"{stem}.zip"
-            _write_zip(archive, tree, epoch)
-        else:
-            archive = output / f"{stem}.tar.gz"
-            _write_tar(archive, tree, epoch)
+        archive = output / archive_name(version(), system, architecture)
+        write = _write_zip if system == "windows" else _write_tar
+        write(archive, tree, epoch)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
     return archive
@@ -111,7 +128,8 @@ def _environment() -> Path:
         new = Path(scratch, key)
         _run(sys.executable, "-m", "venv", str(new))
         pip = [str(_python(new)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        _run(*pip, "--no-deps", "--no-compile", "--requirement", str(REQUIREMENTS))
+        checked = ("--require-hashes", "--only-binary=:all:", "--no-deps", "--no-compile")
+        _run(*pip, *checked, "--requirement", str(REQUIREMENTS))
         try:
             new.rename(environment)
         except OSError:
@@ -145,12 +163,18 @@ def _copy_licences(environment: Path, directory: Path) -> None:
         for file in package.files or ()
         if ".dist-info" in str(file) and re.match(r"licen[cs]e|copying|notice", file.name, re.I)
     }
-    python = Path(os.__file__).with_name("LICENSE.txt")
-    if python.is_file():
-        licences["Python-LICENSE.txt"] = python
+    licences["Python-LICENSE.txt"] = _python_licence()
     directory.mkdir()
     for name, licence in licences.items():
         shutil.copy(licence, directory / name)
+
+
+def _python_licence() -> Path:
+    """The licence of this Python, which has to go with it. Raises BuildError."""
+    for path in PYTHON_LICENCES:
+        if path.is_file():
+            return path
+    raise BuildError(f"{sys.executable} comes without its licence: use another Python")
 
 
 def _files(tree: Path) -> Iterator[tuple[str, bytes, int]]:

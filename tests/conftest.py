@@ -46,11 +46,19 @@ def api(request: pytest.FixtureRequest) -> ApiServer:
     return server
 
 
+@pytest.fixture(scope="session")
+def program(request: pytest.FixtureRequest) -> Path | None:
+    """The executable of --program."""
+    path: Path | None = request.config.getoption("--program")
+    return path
+
+
 @pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
+def world(api: ApiServer, tmp_path: Path, program: Path | None) -> Iterator[World]:
     """A namespace of its own. Whatever was sent in it is checked when the test is over."""
     number = next(_number)
-    place = World(api, tmp_path, f"team-{number}", f"node-{number}-dead", f"node-{number}-live")
+    nodes = (f"node-{number}-dead", f"node-{number}-live")
+    place = World(api, tmp_path, f"team-{number}", *nodes, program=program)
     api.forget()
     yield place
     check_patches(place.sent(), restored=place.restored)
@@ -62,6 +70,24 @@ def _no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the surroundings reaches the program."""
     for name in ("KUBECONFIG", "XDG_STATE_HOME", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--program`: the same tests for the program as it is shipped."""
+    parser.addoption(
+        "--program",
+        type=lambda text: Path(text).resolve(strict=True),
+        help="run this executable, not the program of this tree",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What reaches into the program cannot be asked of another process."""
+    if config.getoption("--program") is None:
+        return
+    inside = [item for item in items if item.get_closest_marker("in_process")]
+    config.hook.pytest_deselected(items=inside)
+    items[:] = [item for item in items if item not in inside]
 
 
 def pytest_report_header() -> str:

@@ -1,18 +1,20 @@
-"""A way to an API server on which the program can be killed at any of its requests."""
+"""A way to an API server on which somebody stands between each request and its answer."""
 
 from __future__ import annotations
 
 import base64
+import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import urllib3
 
+from kubectl_harvester_stuck.errors import ApiError
 from tests.loopback import Handler, Server, running
 from tests.simulator.server import certificates
 
@@ -27,6 +29,7 @@ class Passed:
     method: str
     path: str
     body: bytes
+    accept: str
 
     @property
     def is_change(self) -> bool:
@@ -35,10 +38,39 @@ class Passed:
             self.path.encode() + self.body
         )
 
+    def changes(self, name: str) -> bool:
+        """Whether it changes the object `plural/name`."""
+        return self.is_change and self.path.partition("?")[0].endswith(f"/{name}")
+
+    def tries(self, name: str) -> bool:
+        """Whether it is a dry run of a change of the object `plural/name`."""
+        path, _, query = self.path.partition("?")
+        return self.method == "PATCH" and "dryRun" in query and path.endswith(f"/{name}")
+
     @property
     def is_first(self) -> bool:
         """Whether it is the first one after the operator's yes."""
         return self.path.endswith("/selfsubjectreviews")
+
+
+Answer = urllib3.BaseHTTPResponse
+PassOn = Callable[[], Answer]
+"""Sends the request to the server."""
+
+Between = Callable[[Passed, PassOn], Answer | None]
+"""Gives the answer to a request; None where the connection breaks off instead."""
+
+
+def answer(status: int, body: Any) -> Answer:
+    """An answer that no server gave."""
+    content = json.dumps(body).encode()
+    return urllib3.HTTPResponse(content, {"Content-Type": "application/json"}, status)
+
+
+def failure(error: ApiError) -> Answer:
+    """The answer of a server that fails with `error`."""
+    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": error.code}
+    return answer(error.code, {**body, "reason": error.reason, "message": error.message})
 
 
 @dataclass
@@ -56,6 +88,15 @@ class Killer:
     _count: int = -1
     _begun: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, request: Passed, pass_on: PassOn) -> Answer | None:
+        """Kill the process if it is time, before or after the server hears of the request."""
+        due = self.is_due(request)
+        answer = None if due and self.moment == BEFORE else pass_on()
+        if due:
+            self.kill()
+            return None
+        return answer
 
     def is_due(self, request: Passed) -> bool:
         """Whether the process dies at this one."""
@@ -79,7 +120,7 @@ class Relay(Server):
     """Passes requests on to the server of a kubeconfig."""
 
     upstream: str
-    killer: Killer
+    between: Between
     http: urllib3.PoolManager
 
 
@@ -90,23 +131,11 @@ class _Handler(Handler):
 
     def do_GET(self) -> None:  # noqa: N802
         length = int(self.headers.get("Content-Length", 0))
-        request = Passed(self.command, self.path, self.rfile.read(length))
-        killer = self.server.killer
-        due = killer.is_due(request)
-        if due and killer.moment == BEFORE:
-            self._die(killer)
-            return
-        answer = self.server.http.request(
-            self.command,
-            self.server.upstream + self.path,
-            body=request.body or None,
-            headers={key: value for key, value in self.headers.items() if key != "Host"},
-            retries=False,
-            redirect=False,
-            decode_content=False,
-        )
-        if due:
-            self._die(killer)
+        accept = self.headers.get("Accept", "")
+        request = Passed(self.command, self.path, self.rfile.read(length), accept)
+        answer = self.server.between(request, lambda: self._pass_on(request))
+        if answer is None:
+            self.close_connection = True
             return
         self.send_response_only(answer.status)
         for name in ("Content-Type", "Content-Encoding", "Date"):
@@ -118,13 +147,20 @@ class _Handler(Handler):
 
     do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
-    def _die(self, killer: Killer) -> None:
-        killer.kill()
-        self.close_connection = True
+    def _pass_on(self, request: Passed) -> Answer:
+        return self.server.http.request(
+            request.method,
+            self.server.upstream + request.path,
+            body=request.body or None,
+            headers={key: value for key, value in self.headers.items() if key != "Host"},
+            retries=False,
+            redirect=False,
+            decode_content=False,
+        )
 
 
 @contextmanager
-def relay(kubeconfig: dict[str, Any], killer: Killer) -> Iterator[dict[str, Any]]:
+def relay(kubeconfig: dict[str, Any], between: Between) -> Iterator[dict[str, Any]]:
     """The kubeconfig that leads through the relay, for as long as the block runs."""
     (entry,) = kubeconfig["clusters"]
     authority = base64.b64decode(entry["cluster"]["certificate-authority-data"]).decode()
@@ -132,8 +168,11 @@ def relay(kubeconfig: dict[str, Any], killer: Killer) -> Iterator[dict[str, Any]
     context, own_authority = certificates()
     with running(context, _Handler, Relay) as server:
         server.upstream = entry["cluster"]["server"]
-        server.killer = killer
+        server.between = between
         server.http = urllib3.PoolManager(maxsize=16, ca_cert_data=authority)
         data = base64.b64encode(own_authority).decode()
         cluster = {**entry, "cluster": {"server": server.url, "certificate-authority-data": data}}
-        yield {**kubeconfig, "clusters": [cluster]}
+        try:
+            yield {**kubeconfig, "clusters": [cluster]}
+        finally:
+            server.http.clear()

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,6 +33,13 @@ VERSION = f"v{__version__}"
 EPOCH = 1700000000
 MEGABYTE = 1_000_000
 NAME = "harvester-stuck"
+PLATFORMS = [
+    ("darwin", "amd64"),
+    ("darwin", "arm64"),
+    ("linux", "amd64"),
+    ("linux", "arm64"),
+    ("windows", "amd64"),
+]
 
 Done = subprocess.CompletedProcess[str]
 
@@ -56,7 +64,7 @@ def krew_build(tree: Path, output: Path, **environ: str) -> Path:
 
 
 def krew_render(tree: Path, dist: Path, output: Path, *more: str) -> Done:
-    """Render the manifest for the archives in `dist`."""
+    """Render the manifest for the archives in `dist` into a directory."""
     command = (sys.executable, tree / "krew" / "render.py", "--dist", dist, "--output", output)
     return call(*command, *more)
 
@@ -97,10 +105,9 @@ def manifest(archive: Path, shared: Path, tmp_path: Path) -> Iterator[Path]:
     handler = functools.partial(_Quiet, directory=str(shared / "served"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        path = tmp_path / f"{NAME}.yaml"
         url = f"http://127.0.0.1:{server.server_port}"
-        ok(krew_render(shared / "tree", archive.parent, path, "--download", url))
-        yield path
+        ok(krew_render(shared / "tree", archive.parent, tmp_path, "--download", url))
+        yield tmp_path / "plugins" / f"{NAME}.yaml"
         server.shutdown()
 
 
@@ -142,14 +149,13 @@ class Krew:
         plugins = self.index / "plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         (plugins / f"{NAME}.yaml").write_text(manifest)
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.git("add", ".")
-        self.git("commit", "--quiet", "--message=Publish")
+        self.commit(self.index)
 
-    def git(self, *words: str) -> str:
-        """Run git in the index."""
-        who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-        return ok(call("git", *who, "-C", str(self.index), *words, environ=self.environ))
+    def commit(self, directory: Path) -> None:
+        """Commit what is in the directory."""
+        git = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "-C", directory)
+        for words in (("init", "--initial-branch=main"), ("add", "."), ("commit", "-mPublish")):
+            ok(call(*git, *words, environ=self.environ))
 
     def files(self) -> set[str]:
         """Everything below the root, but the index."""
@@ -226,6 +232,17 @@ def test_the_licences_are_in_the_archive(archive: Path) -> None:
     assert licences >= {"Python", "PyYAML", "click", "kubernetes", "tabulate", "urllib3"}
 
 
+def test_no_archive_without_the_licence_of_its_python(tmp_path: Path) -> None:
+    without = "import build, pathlib; build.PYTHON_LICENCES = (); build.build(pathlib.Path('dist'))"
+    command = (sys.executable, "-c", without)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "krew")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "comes without its licence" in done.stderr
+    assert not (tmp_path / "dist").exists()
+
+
 def test_the_archive_is_small(archive: Path) -> None:
     assert archive.stat().st_size <= 16 * MEGABYTE
     with tarfile.open(archive) as tar:
@@ -261,11 +278,8 @@ def test_the_manifest_keeps_to_the_conventions_of_the_index(manifest: Path) -> N
     assert "completion install" in spec["caveats"]
 
 
-def test_plugin_yaml_is_that_of_the_newest_release(tmp_path: Path, krew: Krew) -> None:
-    copy = Path(shutil.copy(ROOT / "plugin.yaml", tmp_path / f"{NAME}.yaml"))
-    validate = build.programs() / "validate-krew-manifest"
-    ok(call(validate, "-skip-install", "-manifest", copy, environ=krew.environ))
-    spec = yaml.safe_load(copy.read_text())["spec"]
+def test_plugin_yaml_is_that_of_the_newest_release() -> None:
+    spec = valid(ROOT / "plugins" / f"{NAME}.yaml")["spec"]
     released = re.findall(r"^## v?(\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert spec["version"] == f"v{released[0] if released else __version__}"
     for platform in spec["platforms"]:
@@ -274,11 +288,13 @@ def test_plugin_yaml_is_that_of_the_newest_release(tmp_path: Path, krew: Krew) -
         assert Path(platform["uri"]).name.startswith(f"kubectl-{'_'.join(archive)}.")
 
 
-def fake(directory: Path, release: str = VERSION, system: str = "linux") -> Path:
+def fake(
+    directory: Path, release: str = VERSION, system: str = "linux", arch: str = "amd64"
+) -> Path:
     """Something that looks like an archive, with its checksum."""
     suffix = "zip" if system == "windows" else "tar.gz"
-    path = directory / f"kubectl-harvester-stuck_{release}_{system}_amd64.{suffix}"
-    path.write_text(system)
+    path = directory / f"kubectl-harvester-stuck_{release}_{system}_{arch}.{suffix}"
+    path.write_text(f"{system} on {arch}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     Path(f"{path}.sha256").write_text(f"{digest}  {path.name}\n")
     return path
@@ -294,7 +310,7 @@ def dist(tmp_path: Path) -> Path:
 
 def refusal(dist: Path, tree: Path = ROOT) -> str:
     """Why no manifest was written."""
-    output = dist.parent / "never.yaml"
+    output = dist.parent / "never"
     done = krew_render(tree, dist, output)
     assert done.returncode == 1
     assert not output.exists()
@@ -302,18 +318,55 @@ def refusal(dist: Path, tree: Path = ROOT) -> str:
     return line
 
 
-def test_only_platforms_that_were_built_are_in_the_manifest(dist: Path) -> None:
-    output = dist.parent / f"{NAME}.yaml"
-    archives = [fake(dist, system=system) for system in ("darwin", "windows")]
+def rendered(dist: Path) -> Any:
+    """The manifest of this tree for the archives in `dist`, which is valid."""
+    output = dist.parent / "rendered"
     ok(krew_render(ROOT, dist, output))
+    return valid(output / "plugins" / f"{NAME}.yaml")
+
+
+def valid(manifest: Path) -> Any:
+    """What the manifest says, if Krew takes it."""
     validate = build.programs() / "validate-krew-manifest"
-    ok(call(validate, "-skip-install", "-manifest", output))
-    platforms = yaml.safe_load(output.read_text())["spec"]["platforms"]
+    ok(call(validate, "-skip-install", "-manifest", manifest))
+    return yaml.safe_load(manifest.read_text())
+
+
+def test_only_platforms_that_were_built_are_in_the_manifest(dist: Path) -> None:
+    archives = [fake(dist, system=system) for system in ("darwin", "windows")]
+    platforms = rendered(dist)["spec"]["platforms"]
     assert [item["selector"]["matchLabels"]["os"] for item in platforms] == ["darwin", "windows"]
     assert [Path(item["bin"]).suffix for item in platforms] == ["", ".exe"]
     for item, path in zip(platforms, archives, strict=True):
         assert item["uri"].endswith(f"/{VERSION}/{path.name}")
         assert item["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_krew_release_bot_makes_the_same_manifest(dist: Path) -> None:
+    for system, arch in PLATFORMS:
+        fake(dist, system=system, arch=arch)
+    wanted = rendered(dist)
+    made = dist.parent / f"{NAME}.yaml"
+    made.write_text(
+        ok(call(build.programs() / "krew-template", ROOT / ".krew.yaml", VERSION, dist))
+    )
+    assert valid(made) == wanted
+    found = [
+        tuple(item["selector"]["matchLabels"].values()) for item in wanted["spec"]["platforms"]
+    ]
+    assert found == PLATFORMS
+
+
+def test_what_is_rendered_into_the_tree_is_up_to_date(dist: Path) -> None:
+    fake(dist)
+    output = dist.parent / "rendered"
+    ok(krew_render(ROOT, dist, output))
+    assert (ROOT / ".krew.yaml").read_text() == (output / ".krew.yaml").read_text()
+    for directory in (ROOT, output):
+        published = directory / "plugins" / f"{NAME}.yaml"
+        # Git makes no links on Windows.
+        assert not published.is_symlink()
+        assert published.read_text() == (directory / "plugin.yaml").read_text()
 
 
 def test_no_archive_no_manifest(dist: Path) -> None:
@@ -473,3 +526,23 @@ def test_an_upgrade_replaces_the_version_and_uninstall_leaves_nothing(
     script.unlink()  # Krew does not know it, as the caveats say
     assert krew.files() == before
     assert krew.kubectl(NAME, "--help").returncode == 1
+
+
+def test_this_repository_is_an_index_of_its_own(krew: Krew, manifest: Path) -> None:
+    repository = krew.directory / "repository"
+    listed = ok(call("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"))
+    for name in listed.splitlines():
+        copy = repository / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    shutil.copy(manifest, repository / "plugins")
+    krew.commit(repository)
+    ok(krew.kubectl("krew", "index", "add", "own", repository.as_uri()))
+    assert "own" in ok(krew.kubectl("krew", "index", "list"))
+    found = ok(krew.kubectl("krew", "search", NAME))
+    assert f"own/{NAME}" in found
+    ok(krew.kubectl("krew", "install", f"own/{NAME}"))
+    assert ok(krew.kubectl(NAME, "version")).startswith(f"kubectl-harvester-stuck {__version__}\n")
+    ok(krew.kubectl("krew", "uninstall", NAME))
+    ok(krew.kubectl("krew", "index", "remove", "own"))
+    assert "own" not in ok(krew.kubectl("krew", "index", "list"))

@@ -59,24 +59,25 @@ class Told:
 
 
 @contextmanager
-def scene(scenario: dict[str, Any], directory: Path) -> Iterator[World]:
+def scene(
+    scenario: dict[str, Any], directory: Path, program: Path | None = None
+) -> Iterator[World]:
     """The issue on a cluster of its own, at the issue's own time."""
     with Simulator() as api:
-        api.clock.stop()
-        api.clock.advance((parse_time(scenario["now"]) - api.clock.now()).total_seconds())
+        api.clock.stop(parse_time(scenario["now"]))
         for body in scenario["objects"]:
             api.seed(body)
         _admit(api, scenario)
-        yield World(api, directory, scenario["namespace"], "", "")
+        yield World(api, directory, scenario["namespace"], "", "", program=program)
 
 
 @pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
 def told(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, program: Path | None
 ) -> Iterator[Told]:
     """One issue, and what the program says to it."""
     scenario = yaml.safe_load(request.param.read_text())
-    with scene(scenario, tmp_path_factory.mktemp("scenario")) as world:
+    with scene(scenario, tmp_path_factory.mktemp("scenario"), program) as world:
         kind, _, name = scenario["target"].partition("/")
         flags = scenario["expect"]["unstick"]["flags"]
         yield Told(

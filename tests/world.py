@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +24,10 @@ import click
 import yaml
 
 from kubectl_harvester_stuck import cli
-from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.model import Step
 from tests import builders
 from tests.recorded import Recorded
+from tests.relay import Answer, Between, Passed, PassOn, relay
 
 Body = dict[str, Any]
 _names = itertools.count(1)
@@ -86,11 +86,11 @@ class Answers(io.StringIO):
 
     def __init__(self, text: str, before: Callable[[], object] | None = None) -> None:
         super().__init__(text)
-        self._before = before
+        self.before = before
 
     def readline(self, size: int = -1, /) -> str:
-        if self._before is not None:
-            self._before()
+        if self.before is not None:
+            self.before()
         return super().readline(size)
 
 
@@ -107,6 +107,8 @@ class World:
     _namespaces: set[str] = field(default_factory=set)
     restored: bool = False
     """Whether `restore` was run, the only command that may create a VM."""
+    program: Path | None = None
+    """The executable to run; without one it is the program of this tree, in this process."""
 
     # The cluster
 
@@ -241,6 +243,14 @@ class World:
             **more,
         }
 
+    @contextlib.contextmanager
+    def past(self, between: Between) -> Iterator[dict[str, str]]:
+        """The environment of a program whose requests all pass `between`."""
+        with relay(self.api.kubeconfig(namespace=self.namespace), between) as content:
+            path = self.directory / f"kubeconfig-{next(_names)}"
+            path.write_text(yaml.safe_dump(content))
+            yield self.environ(KUBECONFIG=str(path))
+
     def run(
         self,
         *arguments: str,
@@ -248,13 +258,51 @@ class World:
         stdin: str | Answers = "",
         environ: Mapping[str, str] | None = None,
     ) -> Run:
-        """The program in this process, as the console script runs it."""
+        """The program with this input, as its user runs it."""
         self.restored |= arguments[:1] == ("restore",)
-        out, err = io.StringIO(), io.StringIO()
         reader = Answers(stdin) if isinstance(stdin, str) else stdin
+        environ = environ or self.environ(user)
+        start = self._call if self.program is None else self._spawn
+        run = start(arguments, reader, environ)
+        command: click.Command = cli.cli
+        for word in arguments:
+            if isinstance(command, click.Group):
+                command = command.commands.get(word, command)
+        if not isinstance(command, click.Group):
+            assert run.status in statuses_of(command), "the page of the command names no such end"
+        return run
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What starts the program in a process of its own."""
+        if self.program is None:
+            return (sys.executable, "-m", "kubectl_harvester_stuck")
+        return (str(self.program),)
+
+    def _spawn(
+        self, arguments: tuple[str, ...], reader: Answers, environ: Mapping[str, str]
+    ) -> Run:
+        with subprocess.Popen(
+            [*self.command, *arguments],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            asked = b""
+            if reader.before is not None:
+                assert process.stderr is not None
+                while QUESTION not in asked and (more := os.read(process.stderr.fileno(), 4096)):
+                    asked += more
+                reader.before()
+            out, err = process.communicate(reader.getvalue().encode(), PATIENCE)
+        return Run(ExitStatus(process.returncode), out.decode(), (asked + err).decode())
+
+    def _call(self, arguments: tuple[str, ...], reader: Answers, environ: Mapping[str, str]) -> Run:
+        out, err = io.StringIO(), io.StringIO()
         status: Any = None
         with (
-            mock.patch.dict(os.environ, environ or self.environ(user), clear=True),
+            mock.patch.dict(os.environ, environ, clear=True),
             mock.patch.object(sys, "stdin", reader),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
@@ -263,14 +311,7 @@ class World:
                 cli.main(list(arguments))
             except SystemExit as end:
                 status = end.code
-        run = Run(ExitStatus(status), out.getvalue(), err.getvalue())
-        command: click.Command = cli.cli
-        for word in arguments:
-            if isinstance(command, click.Group):
-                command = command.commands.get(word, command)
-        if not isinstance(command, click.Group):
-            assert run.status in statuses_of(command), "the page of the command names no such end"
-        return run
+        return Run(ExitStatus(status), out.getvalue(), err.getvalue())
 
     def unstick(self, *arguments: str, **more: Any) -> Run:
         """`unstick vm web`, without any waiting, as JSON."""
@@ -291,6 +332,10 @@ class World:
         """The file that the only target was saved in."""
         return json.loads(Path(run.item["backup"]).read_text())
 
+
+QUESTION = b"To go ahead, type "
+PATIENCE = 60
+"""Seconds that the program may take."""
 
 QUICK = ("--older-than=0", "--settle=0", "--timeout=2s")
 
@@ -320,23 +365,23 @@ def is_dry_run(request: Recorded) -> bool:
 
 @contextlib.contextmanager
 def acting_before(
-    sent: str, act: Callable[[], object], *, asked: Callable[[], bool] | None = None
-) -> Iterator[None]:
-    """Let another actor act right before the step on `kind/name` is really sent, once.
+    world: World, sent: str, act: Callable[[], object], *, asked: Callable[[], bool] | None = None
+) -> Iterator[dict[str, str]]:
+    """Let another actor act right before the change of `kind/name` reaches the server, once.
 
-    With `asked` before its dry run instead, the first for which that is true.
+    With `asked` before its dry run instead, the first for which that is true. The program has to be
+    run in the environment that is given.
     """
-    perform = Cluster.perform
     left = [act]
 
-    def patched(self: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
-        due = not dry_run if asked is None else dry_run and asked()
-        if left and due and f"{step.ref.kind.plural}/{step.ref.name}" == sent:
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        due = request.changes(sent) if asked is None else request.tries(sent) and asked()
+        if left and due:
             left.pop()()
-        return perform(self, step, dry_run=dry_run)
+        return pass_on()
 
-    with mock.patch.object(Cluster, "perform", patched):
-        yield
+    with world.past(between) as environ:
+        yield environ
     assert not left, f"nothing was sent to {sent}"
 
 

@@ -17,8 +17,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pip install .` of this checkout into a directory of its own, once in a test run."""
+def installed(tmp_path_factory: pytest.TempPathFactory, program: Path | None) -> Path:
+    """`pip install .` of this checkout, once in a test run; or --program, linked there."""
+    if program is not None:
+        target = tmp_path_factory.mktemp("installed")
+        (target / "bin").mkdir()
+        (target / "bin" / "kubectl-harvester_stuck").symlink_to(program)
+        # As who installed with Krew gets completion.
+        subprocess.run(
+            [program, "completion", "install", "--directory", target / "bin"], check=True
+        )
+        return target
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     target = shared / "installed"

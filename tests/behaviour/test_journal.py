@@ -12,10 +12,10 @@ from unittest import mock
 
 import pytest
 
-from kubectl_harvester_stuck.cluster import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from tests.behaviour.test_unstick import _grant, _touch, power_off
 from tests.builders import VM_FINALIZER, VMI_FINALIZERS
+from tests.relay import Answer, Passed, PassOn, failure
 from tests.world import Run, World, acting_before, is_dry_run
 
 
@@ -66,8 +66,10 @@ def test_each_change_is_told_before_and_after(world: World) -> None:
 def test_what_was_written_is_on_the_disk_before_it_is_sent(world: World) -> None:
     world.delete(world.vm())
     seen: list[list[Any]] = []
-    with acting_before("virtualmachines/web", lambda: seen.append(world.journal())):
-        world.unstick("--yes")
+    with acting_before(
+        world, "virtualmachines/web", lambda: seen.append(world.journal())
+    ) as environ:
+        world.unstick("--yes", environ=environ)
     ((line,),) = seen
     assert line["phase"] == "before"
     assert len(world.journal()) == 2
@@ -85,8 +87,10 @@ def test_the_journal_is_private(world: World) -> None:
 
 def test_a_change_that_failed_is_told_with_its_outcome(world: World) -> None:
     _, instance, _ = world.power_cut()
-    with acting_before("virtualmachineinstances/web", lambda: _touch(world, instance)):
-        world.unstick(*power_off(world))
+    with acting_before(
+        world, "virtualmachineinstances/web", lambda: _touch(world, instance)
+    ) as environ:
+        world.unstick(*power_off(world), environ=environ)
     outcomes = [(second["outcome"].split(":")[0], second["after"]) for _, second in pairs(world)]
     assert [outcome for outcome, _ in outcomes] == ["done", "conflict"]
     assert outcomes[1][1] is None
@@ -275,12 +279,18 @@ def test_the_user_is_the_one_who_is_acted_for(world: World) -> None:
 
 def test_a_user_that_cannot_be_asked_for_stops_nothing(world: World) -> None:
     world.delete(world.vm())
-    failing = mock.patch.object(Cluster, "user", side_effect=ApiError(404, "", "not served"))
-    with failing:
-        assert world.unstick("--yes").status is ExitStatus.OK
+
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        return failure(ApiError(404, "", "not served")) if request.is_first else pass_on()
+
+    with world.past(between) as environ:
+        assert world.unstick("--yes", environ=environ).status is ExitStatus.OK
     for line in world.journal():
         assert line["user"] is None
         assert "not served" in line["userUnknown"]
+
+
+full_disk = pytest.mark.in_process("a disk that is full between two lines is made by a patch")
 
 
 def unwritable(world: World) -> None:
@@ -310,6 +320,7 @@ def test_without_a_first_line_nothing_is_sent(world: World, spoil: Callable[[Wor
     assert not (world.directory / "elsewhere").exists()
 
 
+@full_disk
 def test_a_journal_that_fails_before_the_first_change_says_that_nothing_was_changed(
     world: World,
 ) -> None:
@@ -322,6 +333,7 @@ def test_a_journal_that_fails_before_the_first_change_says_that_nothing_was_chan
     assert world.sent() == []
 
 
+@full_disk
 def test_a_journal_that_fails_later_stops_the_run_and_tells_what_was_sent(world: World) -> None:
     machine, instance, launcher = world.power_cut()
     run = _full_disk(world, after=2, words=power_off(world))
@@ -334,6 +346,7 @@ def test_a_journal_that_fails_later_stops_the_run_and_tells_what_was_sent(world:
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
+@full_disk
 def test_a_second_line_that_cannot_be_written_changes_no_outcome_but_is_told(
     world: World,
 ) -> None:

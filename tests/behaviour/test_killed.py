@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.builders import Body
-from tests.relay import AFTER, BEFORE, Killer, relay
+from tests.relay import AFTER, BEFORE, Killer
 from tests.simulator import Simulator
 from tests.world import QUICK, World
-
-PROGRAM = (sys.executable, "-m", "kubectl_harvester_stuck")
 
 
 @dataclass(frozen=True)
@@ -61,20 +57,16 @@ def stage(world: World, directory: Path) -> Scene:
 def release(scene: Scene, killer: Killer) -> int:
     """The program as a process of its own, with its way to the server; its exit status."""
     world = scene.world
-    kubeconfig = world.api.kubeconfig(namespace=world.namespace)
-    with relay(kubeconfig, killer) as content:
-        path = world.directory / "kubeconfig-relay"
-        path.write_text(yaml.safe_dump(content))
-        with (world.directory / "output").open("w") as output:
-            killer.process = subprocess.Popen(
-                [*PROGRAM, *scene.words],
-                env=world.environ(KUBECONFIG=str(path)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                text=True,
-            )
-            return killer.process.wait(60)
+    with world.past(killer) as environ, (world.directory / "output").open("w") as output:
+        killer.process = subprocess.Popen(
+            [*world.command, *scene.words],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+        )
+        return killer.process.wait(60)
 
 
 def uid(body: Body) -> str:
@@ -149,8 +141,9 @@ def test_a_release_that_is_killed_tells_what_it_did_and_can_be_finished(
     world: World, tmp_path: Path, moment: str
 ) -> None:
     world.dead_node()
-    # A real server takes its time; there only the changes are hit, on the simulated one all.
-    only_changes = not isinstance(world.api, Simulator)
+    # A real server takes its time, and so does a frozen program to start: there only the changes
+    # are hit, everywhere else all.
+    only_changes = not isinstance(world.api, Simulator) or world.program is not None
     hits = []
     for at in itertools.count():
         scene = stage(world, tmp_path / f"{at}")

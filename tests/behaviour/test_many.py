@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import pytest
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
 from tests.builders import VM_FINALIZER, VMI_FINALIZERS, Body
-from tests.world import QUICK, World, acting_before, is_dry_run
+from tests.relay import Answer, Passed, PassOn
+from tests.world import QUICK, World, is_dry_run
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,16 @@ def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_lat
 ) -> None:
     world, dead = site.world, site.dead
     words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
-    environ = world.environ()
-    with acting_before("virtualmachineinstances/web-0", world.api.stop_apiserver):
+    stopped = threading.Event()
+
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        if request.changes("virtualmachineinstances/web-0"):
+            stopped.set()
+        return None if stopped.is_set() else pass_on()
+
+    with world.past(between) as environ:
         run = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
-    world.api.start_apiserver()
+    assert stopped.is_set()
     assert run.status is ExitStatus.UNVERIFIED
     outcomes = {item["target"]["name"]: item["outcome"] for item in run.json["items"]}
     failed = {item["target"]["name"] for item in run.json["errors"]}
@@ -214,6 +222,6 @@ def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_lat
 
     # A VM that has lost its VMI no longer says where it ran: --node cannot find it.
     words = ("unstick", "vm", "-A", "-l", "app=web", "--node-powered-off", world.dead)
-    again = world.run(*words, *QUICK, "--yes", "-o", "json", environ=environ)
+    again = world.run(*words, *QUICK, "--yes", "-o", "json")
     assert again.status is ExitStatus.OK, again.out + again.err
     assert [world.now(item) for item in dead] == [None] * len(dead)

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus, UnreachableError
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from tests import builders
 from tests.behaviour.test_unstick import _grant as grant
 from tests.builders import VM_FINALIZER
+from tests.relay import Answer, Passed, PassOn, answer, failure
 from tests.world import QUICK, Answers, Body, Run, World, is_dry_run
 
 SECRET = "correct horse battery staple"
@@ -333,31 +334,30 @@ def test_it_is_looked_at_again_after_the_yes(world: World, taken: bool) -> None:
     assert world.changes() == []
 
 
-def before_the_create(
-    monkeypatch: pytest.MonkeyPatch, act: Callable[[Callable[[], Any]], Any]
-) -> None:
-    """Let `act` stand in for the real create; it is given what creates."""
-    create = Cluster.create
+def restore_past(world: World, backup: str, create: Callable[[PassOn], Answer | None]) -> Run:
+    """`restore --yes` where `create` stands in for the create; it is given what passes it on."""
 
-    def patched(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
-        if dry_run:
-            return create(self, *words, dry_run=True)
-        return act(lambda: create(self, *words))
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        is_create = is_vm_sent(request) and "dryRun" not in request.path
+        return create(pass_on) if is_create else pass_on()
 
-    monkeypatch.setattr(Cluster, "create", patched)
+    with world.past(between) as environ:
+        return restore(world, backup, "--yes", environ=environ)
 
 
-def test_a_name_that_is_taken_at_the_last_moment_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def is_vm_sent(request: Passed) -> bool:
+    """Whether the request creates a VM, as a dry run or in earnest."""
+    return request.method == "POST" and "/virtualmachines" in request.path
+
+
+def test_a_name_that_is_taken_at_the_last_moment_is_refused(world: World) -> None:
     _, backup = released(world)
 
-    def act(create: Callable[[], Any]) -> Any:
+    def create(pass_on: PassOn) -> Answer | None:
         world.vm("web")
-        return create()
+        return pass_on()
 
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, create)
     assert run.status is ExitStatus.REFUSED
     assert run.item["outcome"] == "refused"
     assert "already exists" in run.item["reason"]
@@ -374,35 +374,29 @@ def delete(world: World) -> None:
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_vm_that_goes_at_once_is_no_success(
-    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
-) -> None:
+def test_a_vm_that_goes_at_once_is_no_success(world: World, again: bool) -> None:
     _, backup = released(world)
 
-    def act(create: Callable[[], Any]) -> Any:
-        answer = create()
+    def create(pass_on: PassOn) -> Answer | None:
+        answer = pass_on()
         delete(world)
         if again:
             world.create(manifest(world))
         return answer
 
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, create)
     assert run.status is ExitStatus.UNVERIFIED
     assert ("another one stands there" if again else "not there any more") in run.item["reason"]
 
 
-def test_a_lost_answer_takes_no_other_vm_for_this_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_answer_takes_no_other_vm_for_this_one(world: World) -> None:
     _, backup = released(world)
 
-    def act(create: Callable[[], Any]) -> Any:
+    def create(pass_on: PassOn) -> Answer | None:
         world.create(manifest(world))
-        raise UnreachableError("the answer was lost")
+        return None
 
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, create)
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "unknown"
     assert "not seen to be this one" in run.item["reason"]
@@ -418,40 +412,46 @@ def test_a_lost_answer_takes_no_other_vm_for_this_one(
             ExitStatus.REFUSED,
             "denied",
         ),
-        (ZeroDivisionError("a bug"), ExitStatus.UNVERIFIED, "unknown"),
     ],
 )
 def test_every_answer_to_the_create_is_told(
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    status: ExitStatus,
-    outcome: str,
+    world: World, error: ApiError, status: ExitStatus, outcome: str
 ) -> None:
     _, backup = released(world)
-
-    def act(create: Callable[[], Any]) -> Any:
-        raise error
-
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, lambda _: failure(error))
     assert (run.status, run.item["outcome"]) == (status, outcome)
     assert str(error) in run.item["reason"]
 
 
-@pytest.mark.parametrize("more", [{"runStrategy": "Always"}, {"running": True}])
-def test_a_webhook_that_would_start_it_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch, more: Body
-) -> None:
-    before, backup = released(world)
+@pytest.mark.in_process("a bug is put into it")
+def test_a_bug_while_it_is_created_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, backup = released(world)
     create = Cluster.create
 
-    def started(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
-        answer = create(self, *words, dry_run=dry_run)
-        return {**answer, "spec": {**answer["spec"], **more}}
+    def broken(self: Cluster, *words: Any, dry_run: bool = False) -> Any:
+        if dry_run:
+            return create(self, *words, dry_run=True)
+        raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(Cluster, "create", started)
+    monkeypatch.setattr(Cluster, "create", broken)
     run = restore(world, backup, "--yes")
+    assert (run.status, run.item["outcome"]) == (ExitStatus.UNVERIFIED, "unknown")
+    assert "a bug" in run.item["reason"]
+
+
+@pytest.mark.parametrize("more", [{"runStrategy": "Always"}, {"running": True}])
+def test_a_webhook_that_would_start_it_is_refused(world: World, more: Body) -> None:
+    before, backup = released(world)
+
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        given = pass_on()
+        if not is_vm_sent(request):
+            return given
+        body = given.json()
+        return answer(given.status, {**body, "spec": {**body["spec"], **more}})
+
+    with world.past(between) as environ:
+        run = restore(world, backup, "--yes", environ=environ)
     assert run.status is ExitStatus.REFUSED
     assert "runStrategy Always" in reason(run, "webhooks-accept")
     assert world.now(before) is None
@@ -467,50 +467,40 @@ def test_no_answer_holds_cloud_init_data(world: World, output: str) -> None:
     assert SECRET not in run.out + run.err
 
 
-def test_a_lost_answer_is_looked_into(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_is_looked_into(world: World) -> None:
     before, backup = released(world)
 
-    def act(create: Callable[[], Any]) -> Any:
-        create()
-        raise UnreachableError("the answer was lost")
+    def create(pass_on: PassOn) -> Answer | None:
+        pass_on()
+        return None
 
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, create)
     assert run.status is ExitStatus.OK, run.out + run.err
     found = world.now(before)
     assert found is not None
     assert run.item["target"]["uid"] == found["metadata"]["uid"]
 
 
-def test_a_lost_request_is_never_told_as_nothing_created(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_request_is_never_told_as_nothing_created(world: World) -> None:
     _, backup = released(world)
 
-    def act(create: Callable[[], Any]) -> Any:
-        raise UnreachableError("the connection broke")
-
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, lambda _: None)
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "unknown"
-    assert "the connection broke" in run.item["reason"]
+    assert "not known whether the POST was carried out" in run.item["reason"]
 
 
-def test_a_vm_that_somebody_starts_at_once_is_no_success(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vm_that_somebody_starts_at_once_is_no_success(world: World) -> None:
     _, backup = released(world)
     path = f"/apis/kubevirt.io/v1/namespaces/{world.namespace}/virtualmachines/web"
 
-    def act(create: Callable[[], Any]) -> Any:
-        answer = create()
+    def create(pass_on: PassOn) -> Answer | None:
+        answer = pass_on()
         started = {"spec": {"runStrategy": "Always"}}
         world.api.request("PATCH", path, started, content_type="application/merge-patch+json")
         return answer
 
-    before_the_create(monkeypatch, act)
-    run = restore(world, backup, "--yes")
+    run = restore_past(world, backup, create)
     assert run.status is ExitStatus.UNVERIFIED
     assert "Always" in run.item["reason"]
 
@@ -537,16 +527,14 @@ def test_a_secret_that_is_gone_is_a_warning(world: World) -> None:
 def test_secrets_are_only_asked_for_their_metadata(world: World) -> None:
     _, backup = released(world)
     accepted: list[str] = []
-    ask = Cluster._ask
 
-    def spy(self: Cluster, method: str, path: str, **more: Any) -> Any:
-        if "/secrets/" in path:
-            accepted.append(more["accept"])
-        return ask(self, method, path, **more)
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        if "/secrets/" in request.path:
+            accepted.append(request.accept)
+        return pass_on()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cluster, "_ask", spy)
-        restore(world, backup, "--dry-run=client")
+    with world.past(between) as environ:
+        restore(world, backup, "--dry-run=client", environ=environ)
     assert len(accepted) == 1
     assert "as=PartialObjectMetadata" in accepted[0]
 
@@ -721,13 +709,7 @@ def test_what_was_denied_at_the_last_moment_is_told(world: World) -> None:
     _, backup = released(world)
     release = len(lines(world))
 
-    def denied(*_: object, **more: object) -> Body:
-        if more.get("dry_run"):
-            return {"spec": {"runStrategy": "Halted"}}
-        raise ApiError(422, "Invalid", 'admission webhook "v" denied the request: no')
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cluster, "create", denied)
-        run = world.run("restore", backup, "--yes", "-o", "json")
+    denial = ApiError(422, "Invalid", 'admission webhook "v" denied the request: no')
+    run = restore_past(world, backup, lambda _: failure(denial))
     assert run.status is ExitStatus.REFUSED
     assert lines(world)[release:][1]["outcome"].startswith("denied: ")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -101,6 +102,7 @@ def test_a_vm_is_restored_and_runs_as_before_with_the_command_that_is_printed(
     assert found["spec"] == machine["spec"]
 
 
+@pytest.mark.in_process("starts this Python")
 def test_python_m_is_the_same_program(world: World) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kubectl_harvester_stuck", "list"],

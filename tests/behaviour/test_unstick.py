@@ -262,8 +262,8 @@ def _touch(world: World, body: builders.Body) -> None:
 
 def test_a_stale_resource_version_at_the_patch_is_a_conflict(world: World) -> None:
     machine = world.delete(world.vm())
-    with acting_before("virtualmachines/web", lambda: _touch(world, machine)):
-        run = world.unstick("--yes")
+    with acting_before(world, "virtualmachines/web", lambda: _touch(world, machine)) as environ:
+        run = world.unstick("--yes", environ=environ)
     assert run.status is ExitStatus.REFUSED
     assert run.item["outcome"] == "conflict"
     assert world.finalizers(machine) == [VM_FINALIZER]
@@ -271,8 +271,10 @@ def test_a_stale_resource_version_at_the_patch_is_a_conflict(world: World) -> No
 
 def test_a_conflict_after_the_first_change_is_unverified(world: World) -> None:
     machine, instance, _ = world.power_cut()
-    with acting_before("virtualmachineinstances/web", lambda: _touch(world, instance)):
-        run = world.unstick(*power_off(world))
+    with acting_before(
+        world, "virtualmachineinstances/web", lambda: _touch(world, instance)
+    ) as environ:
+        run = world.unstick(*power_off(world), environ=environ)
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "conflict"
     assert [step["status"].split(":")[0] for step in run.item["steps"]] == [
@@ -316,11 +318,12 @@ def test_what_a_controller_does_between_a_look_and_its_dry_run_is_looked_at_agai
     machine, instance, launcher = world.power_cut()
     act = _strip if goes else _touch
     with acting_before(
+        world,
         "virtualmachineinstances/web",
         lambda: act(world, instance),
         asked=lambda: world.now(launcher) is None,
-    ):
-        run = world.unstick("--node-powered-off", world.dead, "--yes")
+    ) as environ:
+        run = world.unstick("--node-powered-off", world.dead, "--yes", environ=environ)
     assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "gone"), run.out
     patched = [name for method, name in world.changes() if method == "PATCH"]
     assert patched == [*([] if goes else ["virtualmachineinstances/web"]), "virtualmachines/web"]
@@ -330,11 +333,12 @@ def test_what_a_controller_does_between_a_look_and_its_dry_run_is_looked_at_agai
 def test_a_veto_that_comes_after_the_first_change_ends_the_looking(world: World) -> None:
     machine, instance, launcher = world.power_cut()
     with acting_before(
+        world,
         "virtualmachineinstances/web",
         lambda: world.api.deny_updates("virtualmachineinstances", "no", namespace=world.namespace),
         asked=lambda: world.now(launcher) is None,
-    ):
-        run = world.unstick("--node-powered-off", world.dead, "--yes")
+    ) as environ:
+        run = world.unstick("--node-powered-off", world.dead, "--yes", environ=environ)
     assert run.status is ExitStatus.UNVERIFIED
     assert [one["guard"] for one in run.item["refusals"]] == ["webhooks-accept"]
     assert [method for method, _ in world.changes()] == ["DELETE"]
@@ -344,8 +348,8 @@ def test_a_veto_that_comes_after_the_first_change_ends_the_looking(world: World)
 
 def test_an_object_that_goes_by_itself_before_its_turn_is_gone(world: World) -> None:
     machine = world.delete(world.vm())
-    with acting_before("virtualmachines/web", lambda: _strip(world, machine)):
-        run = world.unstick("--yes")
+    with acting_before(world, "virtualmachines/web", lambda: _strip(world, machine)) as environ:
+        run = world.unstick("--yes", environ=environ)
     assert run.status is ExitStatus.OK
     assert run.item["steps"][0]["status"] == "already gone"
 

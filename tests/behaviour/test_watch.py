@@ -7,7 +7,6 @@ import json
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -58,9 +57,8 @@ class Watching:
 @contextlib.contextmanager
 def watching(world: World, *flags: str, user: str = "admin") -> Iterator[Watching]:
     """`list --watch -o json` of the world's namespace."""
-    words = [sys.executable, "-m", "kubectl_harvester_stuck", "list", "--watch", "-o", "json"]
     process = subprocess.Popen(
-        [*words, *flags],
+        [*world.command, "list", "--watch", "-o", "json", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -216,7 +214,7 @@ def test_a_reader_that_goes_away_ends_it(world: World) -> None:
         seen.next()
         assert seen.process.stdout is not None
     process = subprocess.Popen(
-        [sys.executable, "-m", "kubectl_harvester_stuck", "list", "-w"],
+        [*world.command, "list", "-w"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -253,8 +251,10 @@ def test_it_goes_on_without_files_an_exit_code_or_metrics(
     assert run.status is ExitStatus.USAGE
 
 
-def test_a_version_that_is_too_old_is_listed_anew(simulator: Simulator, tmp_path: Path) -> None:
-    world = World(simulator, tmp_path, "compacted", "node-dead", "node-live")
+def test_a_version_that_is_too_old_is_listed_anew(
+    simulator: Simulator, tmp_path: Path, program: Path | None
+) -> None:
+    world = World(simulator, tmp_path, "compacted", "node-dead", "node-live", program=program)
     going = world.delete(world.vm("going", ODD))
     world.delete(world.vm("staying", ODD))
     with watching(world) as seen:

@@ -1,9 +1,10 @@
-"""Build krew and validate-krew-manifest from the Go modules pinned beside this file.
+"""Build krew, validate-krew-manifest and krew-template from the Go modules pinned here.
 
     python -m tests.krew.build
 
-prints the directory with the two programs. Without a stamped version krew never looks for a newer
-one of itself. To move to another release: ``go get -tool sigs.k8s.io/krew/cmd/...@v0.X.Y``.
+prints the directory with the three programs; template.go says what the last one does. Without a
+stamped version krew never looks for a newer one of itself. To move to another release:
+``go get -tool sigs.k8s.io/krew/cmd/...@v0.X.Y``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests.goprograms import BuildError, GoPrograms
 PROGRAMS = {
     "krew": "sigs.k8s.io/krew/cmd/krew",
     "validate-krew-manifest": "sigs.k8s.io/krew/cmd/validate-krew-manifest",
+    "krew-template": "krew",
 }
 
 

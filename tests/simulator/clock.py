@@ -1,4 +1,4 @@
-"""The server's clock, which a test can set forward."""
+"""The server's clock, which a test can set forward or stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def moment(text: str) -> datetime:
 
 
 class Clock:
-    """The real time plus what it was advanced by."""
+    """The real time plus what it was advanced by, until it is stopped."""
 
     def __init__(self) -> None:
         self._ahead = timedelta()
@@ -26,10 +26,11 @@ class Clock:
         """The server's time, in UTC."""
         return (self._stopped or datetime.now(timezone.utc)) + self._ahead
 
-    def stop(self) -> None:
-        """Let no time pass but what it is advanced by: what is shown then has the same ages."""
-        self._stopped = datetime.now(timezone.utc)
-
     def advance(self, seconds: float) -> None:
         """Set the clock `seconds` forward; negative ones set it back."""
         self._ahead += timedelta(seconds=seconds)
+
+    def stop(self, moment: datetime | None = None) -> None:
+        """Let it be `moment`, or what it is now, and no time pass but what it is advanced by."""
+        self._stopped = moment or self.now()
+        self._ahead = timedelta()

@@ -1,0 +1,151 @@
+"""What a release is made of: wheel, sdist, pins, the tag, and the workflow that makes it."""
+
+from __future__ import annotations
+
+import email
+import re
+import shutil
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck import __version__
+from tests.test_krew import PLATFORMS, ROOT, VERSION, Done, call, ok
+
+STEM = f"kubectl_harvester_stuck-{__version__}"
+PACKAGE = {
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "kubectl_harvester_stuck").rglob("*")
+    if path.is_file() and path.suffix != ".pyc"
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of wheel and sdist, built from a copy with the rubbish of a working tree."""
+    directory = tmp_path_factory.mktemp("release")
+    tree = directory / "tree"
+    listed = ok(call("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"))
+    for name in listed.splitlines():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tree / name)
+    for rubbish in (
+        "dist/old.tar.gz",
+        "kubectl_harvester_stuck/__pycache__/x.pyc",
+        "build/lib/x.py",
+    ):
+        (tree / rubbish).parent.mkdir(parents=True, exist_ok=True)
+        (tree / rubbish).write_text("")
+    # The wheel is built from the sdist, so that the sdist can be installed.
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", directory / "out", tree)
+    ok(call(*build))
+    return directory / "out"
+
+
+def test_the_sdist_holds_the_program_and_what_builds_it(built: Path) -> None:
+    with tarfile.open(built / f"{STEM}.tar.gz") as sdist:
+        files = {
+            name.partition("/")[2] for name in sdist.getnames() if sdist.getmember(name).isreg()
+        }
+    texts = {"CHANGELOG.md", "LICENSE", "README.md"}
+    made = {name for name in files if "egg-info/" in name} | {"PKG-INFO"}
+    assert files - made == PACKAGE | texts | {"MANIFEST.in", "pyproject.toml", "setup.cfg"}
+
+
+def test_the_wheel_holds_the_program_alone(built: Path) -> None:
+    with zipfile.ZipFile(built / f"{STEM}-py3-none-any.whl") as wheel:
+        files = set(wheel.namelist())
+        about = email.message_from_bytes(wheel.read(f"{STEM}.dist-info/METADATA"))
+        commands = wheel.read(f"{STEM}.dist-info/entry_points.txt").decode()
+    assert "kubectl_harvester_stuck/py.typed" in files
+    assert {name for name in files if ".dist-info/" not in name} == PACKAGE
+    assert f"{STEM}.dist-info/licenses/LICENSE" in files
+    main = "kubectl_harvester_stuck.cli:main"
+    assert set(commands.split("\n")) >= {
+        f"kubectl-harvester_stuck = {main}",
+        f"kubectl-harvester-stuck = {main}",
+    }
+    manifest = yaml.safe_load((ROOT / "plugin.yaml").read_text())
+    assert f"Homepage, {manifest['spec']['homepage']}" in about.get_all("Project-URL", [])
+    assert about["License-Expression"] == "Apache-2.0"
+
+
+def pins(path: Path) -> set[str]:
+    """Name, version and marker of each package that the file names."""
+    lines = re.findall(r"^[A-Za-z][^\\\n]*", path.read_text(), re.M)
+    return {line.strip().lower().replace("_", "-").replace('"', "'") for line in lines}
+
+
+def test_what_goes_into_the_archive_is_pinned_with_its_checksums() -> None:
+    pinned = ROOT / "krew" / "requirements.txt"
+    assert pins(pinned) == pins(ROOT / "krew" / "requirements.in")
+    for entry in re.split(r"^(?=\w)", pinned.read_text(), flags=re.M)[1:]:
+        assert "--hash=sha256:" in entry
+
+
+def notes(tree: Path, tag: str) -> Done:
+    """What the release of the tag is said to be."""
+    return call(sys.executable, tree / "krew" / "notes.py", tag)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what notes.py reads."""
+    for name in ("krew", "kubectl_harvester_stuck"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "CHANGELOG.md").write_text(
+        f"## Unreleased\n\n- later\n\n## {__version__}\n\n- now\n\n## 0.0.1\n\n- old\n"
+    )
+    return tmp_path
+
+
+def test_the_notes_are_those_of_the_release(tree: Path) -> None:
+    assert ok(notes(tree, VERSION)) == "- now\n"
+
+
+def test_a_tag_that_is_not_the_version_makes_no_release(tree: Path) -> None:
+    for tag in ("v0.0.1", __version__):
+        done = notes(tree, tag)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"error: the tag {tag} is not the version {VERSION}\n"
+
+
+def test_a_version_that_the_changelog_does_not_have_makes_no_release(tree: Path) -> None:
+    for text in ("## Unreleased\n\n- later\n", f"## {__version__}\n\n## 0.0.1\n\n- old\n"):
+        (tree / "CHANGELOG.md").write_text(text)
+        done = notes(tree, VERSION)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"says nothing below '## {__version__}'" in done.stderr
+
+
+def test_nearly_everything_that_it_does_is_tested_on_the_frozen_program() -> None:
+    collect = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
+    found = {
+        program: len(re.findall("::", ok(call(*collect, *program, ROOT / "tests" / "behaviour"))))
+        for program in ((), ("--program", sys.executable))
+    }
+    everything, frozen = found.values()
+    assert 0.9 * everything < frozen < everything
+
+
+def test_the_workflow_builds_what_the_manifest_names_and_tests_first() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs = workflow["jobs"]
+    built = [item["platform"] for item in jobs["archive"]["strategy"]["matrix"]["include"]]
+    assert sorted(built) == ["_".join(platform) for platform in PLATFORMS]
+
+    def before(name: str) -> set[str]:
+        needs = jobs[name].get("needs", [])
+        direct = {needs} if isinstance(needs, str) else set(needs)
+        return direct.union(*map(before, direct))
+
+    for name, job in jobs.items():
+        writes = [right for right, given in job["permissions"].items() if given == "write"]
+        publishes = writes or name == "krew"
+        assert not publishes or before(name) >= {"tag", "test", "archive", "pack"}
+    assert workflow["permissions"] == {}
+    assert before("krew") == set(jobs) - {"krew"}
