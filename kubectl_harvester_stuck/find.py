@@ -6,17 +6,13 @@ missing.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.finalizers import Finalizer
 from kubectl_harvester_stuck.kinds import POD, VM, VMI, Kind
 from kubectl_harvester_stuck.model import Listing, Missing, Object, Ref, State, Target
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot, Scope
@@ -53,46 +49,6 @@ def stuck(
     rows = [row for row in rows if snapshot.taken_at - row.since >= older_than]
     rows.sort(key=lambda row: (row.ref.namespace, row.since, row.ref.name, row.ref.kind.kind))
     return Listing(tuple(rows), tuple(finder.missing), snapshot.taken_at, finder.is_blind)
-
-
-@dataclass(frozen=True)
-class Carried:
-    """A finalizer on `objects` objects of a kind, with the catalogue's entry where it has one."""
-
-    name: str
-    kind: Kind
-    objects: int
-    entry: Finalizer | None
-
-
-def carried(
-    source: Source, namespaces: Sequence[str | None]
-) -> tuple[tuple[Carried, ...], tuple[Missing, ...]]:
-    """Every finalizer on VMs and VMIs, by name, and what could not be read."""
-    counts: Counter[tuple[str, Kind]] = Counter()
-    finder = _Finder(source, namespaces)
-    for namespace in namespaces:
-        for kind in (VM, VMI):
-            try:
-                items = source.items(Selection(kind, namespace, metadata_only=True), lambda _: True)
-            except PartlyReadError as error:
-                finder.miss(kind, namespace, error)
-                items = error.items
-            except StuckError as error:
-                finder.miss(kind, namespace, error)
-                continue
-            for item in items:
-                try:
-                    counts.update((name, kind) for name in Object.parse(kind, item).finalizers)
-                except UnreadableError as error:
-                    finder.miss(kind, namespace, error)
-    found = [
-        Carried(name, kind, count, finalizers.find(name, kind))
-        for (name, kind), count in sorted(
-            counts.items(), key=lambda pair: (pair[0][0], pair[0][1].kind)
-        )
-    ]
-    return tuple(found), tuple(finder.missing)
 
 
 def _rows(
@@ -144,7 +100,7 @@ class _Finder:
 
     def miss(self, kind: Kind, namespace: str | None, error: StuckError) -> None:
         """Name what could not be read, once for each kind in each namespace."""
-        item = _missing(kind, namespace, error)
+        item = missing(kind, namespace, error)
         for named in self.missing:
             if named.resource == item.resource and named.namespace in (None, namespace):
                 return
@@ -255,9 +211,9 @@ def guest(pod: Object) -> str:
     return next(iter(owners), "") or pod.labels.get("vm.kubevirt.io/name", "")
 
 
-def _missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
+def missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
     if isinstance(error, PartlyReadError) and error.cause is not None:
-        return _missing(kind, namespace, error.cause)
+        return missing(kind, namespace, error.cause)
     if isinstance(error, ApiError):
         reason, message = error.reason or str(error.code), error.message
         if error.code == 404:

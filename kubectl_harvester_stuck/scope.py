@@ -18,7 +18,6 @@ import click
 from kubectl_harvester_stuck.options import connection_options
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.ask import Rights
     from kubectl_harvester_stuck.cluster import Cluster
     from kubectl_harvester_stuck.kinds import Kind
     from kubectl_harvester_stuck.model import Missing, Ref
@@ -41,7 +40,8 @@ class Scope:
     """How the namespaces are called behind "Nothing is stuck"."""
     namespace: str | None
     """Where a name is looked for; None for anywhere in the files."""
-    rights: Rights | None = None
+    cluster: Cluster | None = None
+    """The source again, where it can be asked more than to read; None for files."""
     files: Files | None = None
     missing: tuple[Missing, ...] = ()
 
@@ -89,8 +89,6 @@ def open_scope(
     """What is to be read: the files that were named, otherwise the cluster of the kubeconfig."""
     if filenames:
         return _of_files(given, filenames, all_namespaces=all_namespaces, selector=selector)
-    from kubectl_harvester_stuck.ask import Rights
-
     cluster, namespace, where = connect(given)
     return Scope(
         source=cluster,
@@ -98,7 +96,7 @@ def open_scope(
         namespaces=(None if all_namespaces else namespace,),
         place="" if all_namespaces else f" in {namespace} namespace",
         namespace=namespace,
-        rights=Rights(cluster),
+        cluster=cluster,
     )
 
 

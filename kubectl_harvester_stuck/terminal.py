@@ -87,7 +87,9 @@ class Terminal:
     def agree(self, proposal: Proposal) -> None:
         """Show the VM that would be made and ask. Raises RefusedError on anything but a yes."""
         self.clear()
-        sys.stderr.write(people.proposal(proposal, self._where))
+        from kubectl_harvester_stuck.render import restored
+
+        sys.stderr.write(restored.proposal(proposal, self._where))
         sys.stderr.flush()
         if not self._yes:
             self._type(proposal.backup.ref.key, "--yes")

@@ -33,7 +33,7 @@ DOCUMENTS = sorted(
     ]
 )
 WITH_SCREENS = [path for path in DOCUMENTS if SCREEN.search(path.read_text())]
-PROGRAMS = {"kubectl", "make", "pip", "sed", "ipmitool"}
+PROGRAMS = {"kubectl", "make", "pip", "python", "sed", "ipmitool"}
 """What may stand behind a prompt."""
 
 
@@ -133,6 +133,8 @@ def test_every_command_works_when_pasted(path: Path) -> None:
         assert program in PROGRAMS, line
         if program == "make":
             assert set(words) <= set(targets), line
+        if program == "python":
+            assert (ROOT / words[0]).is_file(), line
         if (program, *words[:1]) == ("kubectl", "harvester-stuck"):
             command: click.Command = cli.cli
             rest = words[1:]

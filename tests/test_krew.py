@@ -542,7 +542,9 @@ def test_this_repository_is_an_index_of_its_own(krew: Krew, manifest: Path) -> N
     found = ok(krew.kubectl("krew", "search", NAME))
     assert f"own/{NAME}" in found
     ok(krew.kubectl("krew", "install", f"own/{NAME}"))
-    assert ok(krew.kubectl(NAME, "version")).startswith(f"kubectl-harvester-stuck {__version__}\n")
+    assert ok(krew.kubectl(NAME, "version", "--client")).startswith(
+        f"Client Version: {__version__}\n"
+    )
     ok(krew.kubectl("krew", "uninstall", NAME))
     ok(krew.kubectl("krew", "index", "remove", "own"))
     assert "own" not in ok(krew.kubectl("krew", "index", "list"))

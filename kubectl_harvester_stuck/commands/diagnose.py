@@ -61,6 +61,7 @@ def diagnose(
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """
     from kubectl_harvester_stuck import examine, find, render
+    from kubectl_harvester_stuck.ask import Rights
     from kubectl_harvester_stuck.kinds import VM, VMI
     from kubectl_harvester_stuck.model import Request
     from kubectl_harvester_stuck.terminal import Terminal, draws_boxes, reading
@@ -87,9 +88,8 @@ def diagnose(
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
     with reading(terminal.tell, f"reading {scope.what}"):
-        done = examine.examine(
-            scope.source, targets, Request(), rights=scope.rights, logs=not no_logs
-        )
+        rights = Rights(scope.cluster) if scope.cluster else None
+        done = examine.examine(scope.source, targets, Request(), rights=rights, logs=not no_logs)
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:

@@ -64,13 +64,13 @@ def _carried(
     ctx: click.Context, name: str | None, filenames: tuple[str, ...], output: str, *, headers: bool
 ) -> NoReturn:
     """`finalizers -f`."""
-    from kubectl_harvester_stuck import find, render
+    from kubectl_harvester_stuck import carried, render
     from kubectl_harvester_stuck.terminal import Terminal, reading
 
     scope = open_scope(ctx.ensure_object(dict), filenames)
     terminal = Terminal(scope.where)
     with reading(terminal.tell, f"reading {scope.what}"):
-        found, missing = find.carried(scope.source, scope.namespaces)
+        found, missing = carried.carried(scope.source, scope.namespaces)
     terminal.clear()
     missing = scope.missing + missing
     found = tuple(item for item in found if name in (None, item.name))

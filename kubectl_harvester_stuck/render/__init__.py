@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import history, people, prometheus, structured
+from kubectl_harvester_stuck.render import people, structured
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from kubectl_harvester_stuck.carried import Carried
     from kubectl_harvester_stuck.finalizers import Finalizer
-    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -33,6 +33,8 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
     if output == "prometheus":
+        from kubectl_harvester_stuck.render import prometheus
+
         return prometheus.listing(found)
     return people.listing(found, wide=output == "wide", headers=headers)
 
@@ -98,12 +100,14 @@ def carried(
 
 def restoration(done: Restoration, output: str, where: Invocation) -> str:
     """The answer of `restore`, dry or not."""
+    from kubectl_harvester_stuck.render import restored
+
     if output in DOCUMENTS:
         return structured.dump(structured.restoration(done, where), output)
     if output == "name":
         ref = done.proposal.backup.ref
-        return f"{ref.kind.full_name}/{ref.name}\n" if people.is_made(done) else ""
-    return people.restoration(done, where)
+        return f"{ref.kind.full_name}/{ref.name}\n" if restored.is_made(done) else ""
+    return restored.restoration(done, where)
 
 
 def run(done: Run, output: str, where: Invocation) -> str:
@@ -119,6 +123,8 @@ def journal(
     changes: Sequence[Mapping[str, Any]], output: str, now: datetime, *, headers: bool = True
 ) -> str:
     """The answer of `journal`, oldest first; `now` is for ages."""
+    from kubectl_harvester_stuck.render import history
+
     if output in DOCUMENTS:
         return structured.dump(structured.journal(changes), output)
     if output == "name":

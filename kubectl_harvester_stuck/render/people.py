@@ -19,7 +19,6 @@ from kubectl_harvester_stuck.model import (
     Action,
     Advice,
     Diagnosis,
-    GuardResult,
     Link,
     Listing,
     Missing,
@@ -30,17 +29,13 @@ from kubectl_harvester_stuck.model import (
     State,
     Step,
     Target,
-    Verdict,
 )
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.restore import End
-from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.carried import Carried
     from kubectl_harvester_stuck.finalizers import Finalizer
-    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
-    from kubectl_harvester_stuck.restore import Proposal, Restoration
     from kubectl_harvester_stuck.watch import Change
 
 WIDTH = 80
@@ -160,8 +155,8 @@ def diagnoses(items: Sequence[Diagnosis], where: Invocation, *, plain: bool = Fa
 
 def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     plan = item.plan
-    lines = _wrap(_headline(plan), "")
-    lines += _wrap(f"{item.advice.value}: {item.because}", "")
+    lines = wrap(_headline(plan), "")
+    lines += wrap(f"{item.advice.value}: {item.because}", "")
     lines += ["", *_tree(item.chain, plain=plain)]
     lines += _section("Findings", [f"{one.id}: {one.summary}" for one in item.findings])
     lines += _section(
@@ -183,7 +178,7 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
         lines += ["", "Next steps"]
         for step in steps:
             # A command stays in one piece, so that it can be pasted.
-            lines += _wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
+            lines += wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
@@ -211,12 +206,12 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
 def _section(title: str, texts: Sequence[str]) -> list[str]:
     if not texts:
         return []
-    return ["", title, *(line for text in texts for line in _wrap(safe(text), "  "))]
+    return ["", title, *(line for text in texts for line in wrap(safe(text), "  "))]
 
 
 def _tree(link: Link, *, plain: bool, width: int = WIDTH) -> list[str]:
     mark = "  <== here" if link.blocking else ""
-    lines = _wrap(f"{safe(link.label)}: {safe(link.state)}{mark}", "", width)
+    lines = wrap(f"{safe(link.label)}: {safe(link.state)}{mark}", "", width)
     tee, corner, bar = ("|- ", "`- ", "|  ") if plain else ("├─ ", "└─ ", "│  ")
     for number, child in enumerate(link.links, start=1):
         last = number == len(link.links)
@@ -296,7 +291,7 @@ def entry(item: Finalizer) -> str:
     )
     lines = [item.name]
     for title, text in fields:
-        lines += _wrap(f"{title}: {text}", "  ")
+        lines += wrap(f"{title}: {text}", "  ")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -319,7 +314,7 @@ def missing(items: Sequence[Missing]) -> str:
     ]
     if any(item.reason == "Forbidden" and item.namespace is None for item in items):
         lines.append("name a namespace that you may read: -n NAMESPACE")
-    wrapped = (piece for line in lines for piece in _wrap(safe(line), ""))
+    wrapped = (piece for line in lines for piece in wrap(safe(line), ""))
     return "".join(f"{line}\n" for line in wrapped)
 
 
@@ -340,7 +335,7 @@ def _and(names: Sequence[str]) -> str:
 
 def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:
     """Everything that the operator agrees to: where, what, in which order, exactly."""
-    parts = [_where(where)]
+    parts = [where_it_is(where)]
     if len(plans) > IN_FULL:
         parts.append(_plans(plans))
     else:
@@ -385,7 +380,7 @@ def run(done: Run, where: Invocation) -> str:
     """What became of every target."""
     parts = [_outcome(outcome, where) for outcome in done.outcomes]
     if any(outcome.result is Result.PLANNED for outcome in done.outcomes):
-        parts = [_where(where), *parts, f"Digest {done.digest}\n"]
+        parts = [where_it_is(where), *parts, f"Digest {done.digest}\n"]
     elif len(parts) > 1:
         parts.append(_summary(done))
     return "\n".join(parts)
@@ -418,75 +413,21 @@ def private(done: Run, where: Invocation) -> str:
     )
 
 
-def proposal(item: Proposal, where: Invocation) -> str:
-    """The VM that would be made: where, which, and what of it; its secrets are not shown."""
-    import yaml
-
-    lines = [f"{item.backup.ref}: would be created, powered off"]
-    if item.backup.taken_at:
-        lines.append(f"  from the backup of {item.backup.taken_at}")
-    for line in (*item.changes, *(f"warning: {text}" for text in item.warnings)):
-        lines += _wrap(line, "  ")
-    shown = redacted(item.body)
-    if shown != item.body:
-        lines += _wrap("its secrets are not shown below; it gets them as they were saved", "  ")
-    body = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
-    lines += ["", *body.splitlines(), ""]
-    return _where(where) + "".join(f"{safe(line)}\n" for line in lines)
-
-
-def restoration(done: Restoration, where: Invocation) -> str:
-    """How `restore` ended."""
-    item = done.proposal
-    ref = item.backup.ref
-    if done.end is End.PLANNED:
-        checks = [line for check in item.checks for line in _check(check)]
-        return proposal(item, where) + "".join(f"{safe(line)}\n" for line in checks)
-    lines = [f"{ref}: {_ENDS[done.end]}"]
-    if done.reason:
-        lines += _wrap(done.reason, "  ")
-    lines += [line for check in item.refusals for line in _check(check)]
-    for text in item.warnings:
-        lines += _wrap(f"warning: {text}", "  ")
-    if is_made(done) and item.backup.run_strategy not in ("", "Halted"):
-        lines += ["  Once nothing else can run its guest, it runs as before with:"]
-        lines += [f"    {where.run_again(ref, item.backup.run_strategy)}"]
-    return "".join(f"{safe(line)}\n" for line in lines)
-
-
-_ENDS = {
-    End.CREATED: "created, powered off",
-    End.REFUSED: "refused, nothing was created",
-    End.DENIED: "denied by the API server, nothing was created",
-    End.UNKNOWN: "UNKNOWN: it may have been created, look at it before anything else",
-}
-
-
-def _check(check: GuardResult) -> list[str]:
-    mark = "" if check.verdict is Verdict.REFUSE else f" {check.verdict.value},"
-    return _wrap(f"{check.guard}:{mark} {check.reason}", "  ")
-
-
-def is_made(done: Restoration) -> bool:
-    """Whether the VM is there, or would be."""
-    return done.end in (End.CREATED, End.PLANNED)
-
-
-def _where(where: Invocation) -> str:
+def where_it_is(where: Invocation) -> str:
     return f"Context {safe(where.context) or '<none>'}\nServer  {safe(where.server)}\n"
 
 
 def _plan(plan: Plan) -> str:
-    lines = _wrap(_headline(plan), "")
+    lines = wrap(_headline(plan), "")
     for number, step in enumerate(plan.steps, start=1):
         lines += _step(number, step, plan)
     for node in plan.powered_off:
-        lines += _wrap(f"by your word alone: node {node} has no power", "  ")
+        lines += wrap(f"by your word alone: node {node} has no power", "  ")
     for item in plan.leaves_behind:
-        lines += _wrap(f"leaves behind: {item.leaves_behind} ({item.reason})", "  ")
+        lines += wrap(f"leaves behind: {item.leaves_behind} ({item.reason})", "  ")
     overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
     for guard in overridden:
-        lines += _wrap(f"{guard.guard} {guard.reason}", "  ")
+        lines += wrap(f"{guard.guard} {guard.reason}", "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
@@ -506,7 +447,7 @@ def _step(number: int, step: Step, plan: Plan) -> list[str]:
     then = "then " if number > 1 else ""
     for name in step.removes:
         item = states[step.ref, name]
-        lines += _wrap(f"removes {name}: {then}{item.state.value}, {item.reason}", "     ")
+        lines += wrap(f"removes {name}: {then}{item.state.value}, {item.reason}", "     ")
     lines += [f"     keeps   {name}" for name in step.keeps]
     return [*lines, f"     {body}"]
 
@@ -514,7 +455,7 @@ def _step(number: int, step: Step, plan: Plan) -> list[str]:
 def _refusal(plan: Plan, where: Invocation) -> str:
     lines = [f"{plan.ref}: refused, nothing was changed"]
     for guard in plan.refusals:
-        lines += _wrap(f"{guard.guard}: {guard.reason}", "  ")
+        lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     lines += _next(plan, where)
     return "".join(f"{safe(line)}\n" for line in lines)
 
@@ -549,22 +490,22 @@ def _outcome(outcome: Outcome, where: Invocation) -> str:
     for report in outcome.reports:
         act = "delete" if report.step.action is Action.DELETE_POD else "patch"
         removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
-        lines += _wrap(f"{act} {report.step.ref}: {report.status}{removed}", "  ")
+        lines += wrap(f"{act} {report.step.ref}: {report.status}{removed}", "  ")
     told = {report.status for report in outcome.reports}
     if outcome.reason and outcome.reason not in told:
-        lines += _wrap(outcome.reason, "  ")
+        lines += wrap(outcome.reason, "  ")
     for guard in outcome.refusals:
-        lines += _wrap(f"{guard.guard}: {guard.reason}", "  ")
+        lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:
         lines += _next(plan, where)
     for leftover in outcome.leftovers:
-        lines += _wrap(f"left behind: {leftover}", "  ")
+        lines += wrap(f"left behind: {leftover}", "  ")
     if outcome.backup:
         lines.append(f"  saved before: {outcome.backup}")
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
+def wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
         width,

@@ -26,8 +26,8 @@ from kubectl_harvester_stuck.render.people import next_steps
 from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.carried import Carried
     from kubectl_harvester_stuck.finalizers import Finalizer
-    from kubectl_harvester_stuck.find import Carried
     from kubectl_harvester_stuck.flow import Run
     from kubectl_harvester_stuck.restore import Restoration
     from kubectl_harvester_stuck.versions import Here, There
