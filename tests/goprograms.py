@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,14 @@ class GoPrograms:
                 command = [go, "build", "-p", "2", *self._flags(), "-o", str(out / name), package]
                 _run(command, self.module)
             out.rename(directory)
+
+
+def main(programs: Callable[[], Path]) -> None:
+    """Print the directory of the programs, or end with one line that says why there is none."""
+    try:
+        sys.stdout.write(f"{programs()}\n")
+    except BuildError as failure:
+        sys.exit(f"error: {failure}")
 
 
 def _go() -> str:

@@ -12,10 +12,9 @@ modules that are released with it) and run ``go mod tidy``; etcd follows what Ku
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from tests.goprograms import BuildError, GoPrograms
+from tests.goprograms import BuildError, GoPrograms, main
 
 PROGRAMS = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -39,7 +38,4 @@ def programs() -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"{programs()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
+    main(programs)

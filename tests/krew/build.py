@@ -9,10 +9,9 @@ stamped version krew never looks for a newer one of itself. To move to another r
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tests.goprograms import BuildError, GoPrograms
+from tests.goprograms import GoPrograms, main
 
 PROGRAMS = {
     "krew": "sigs.k8s.io/krew/cmd/krew",
@@ -27,7 +26,4 @@ def programs() -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"{programs()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
+    main(programs)

@@ -8,10 +8,9 @@ prints the directory with the program. To move to another release:
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tests.goprograms import BuildError, GoPrograms
+from tests.goprograms import GoPrograms, main
 
 PROGRAMS = {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}
 
@@ -22,7 +21,4 @@ def programs() -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"{programs()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
+    main(programs)

@@ -9,10 +9,9 @@ that were published. To move to another release, do both again.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tests.goprograms import BuildError, GoPrograms
+from tests.goprograms import GoPrograms, main
 
 PROGRAMS = {"virt-controller": "kubevirt.io/kubevirt/cmd/virt-controller"}
 
@@ -23,7 +22,4 @@ def programs() -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"{programs()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
+    main(programs)
