@@ -85,11 +85,8 @@ def watching(world: World, *flags: str, user: str = "admin") -> Iterator[Watchin
 def settled(world: World) -> None:
     """Wait until the three watches stand."""
     deadline = time.monotonic() + SOON
-    while time.monotonic() < deadline:
-        watches = {item.path.partition("?")[0] for item in world.api.recorded()
-                   if "watch=1" in item.path}  # fmt: skip
-        if len(watches) == 3:
-            return
+    while len({path.partition("?")[0] for path in world.api.watches()}) < 3:
+        assert time.monotonic() < deadline, world.api.watches()
         time.sleep(0.1)
 
 

@@ -307,10 +307,20 @@ class ControlPlane:
         a POST is what the API server made of it, so a built-in type has its empty fields too. The
         requests behind `create`, `get`, `delete`, `wipe` and the webhooks are left out.
         """
+        return [_recorded(event) for event in self._events() if _is_asked(event)]
+
+    def watches(self) -> list[str]:
+        """The paths, with query, of the watches that have begun since `forget`."""
+        return [
+            event["requestURI"]
+            for event in self._events()
+            if event["verb"] == "watch" and event["stage"] == "ResponseStarted"
+        ]
+
+    def _events(self) -> list[dict[str, Any]]:
         with self._audit_log.open("rb") as log:
             log.seek(self._audit_offset)
-            events = [json.loads(line) for line in log if line.endswith(b"\n")]
-        return [_recorded(event) for event in events if _is_asked(event)]
+            return [json.loads(line) for line in log if line.endswith(b"\n")]
 
     def forget(self) -> None:
         """Forget what was recorded."""

@@ -220,6 +220,10 @@ class Simulator:
         """The requests that reached the server, oldest first."""
         return list(self._recorded)
 
+    def watches(self) -> list[str]:
+        """The paths, with query, of the watches that have begun since `forget`."""
+        return [item.path for item in self._recorded if "watch=1" in item.path]
+
     def forget(self) -> None:
         """Begin the record anew."""
         self._recorded.clear()
