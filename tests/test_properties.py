@@ -23,11 +23,15 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from examples import bundle
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.kinds import POD, VM, VMI
 from tests import builders
+from tests.resources import RESOURCES
 from tests.simulator import Simulator
+from tests.simulator.clock import timestamp
 from tests.simulator.exchange import Exchange
+from tests.test_scenarios import UNASKED
 from tests.world import Run, World, before, check_patches
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
@@ -280,7 +284,8 @@ def staged(server: Simulator, directory: Path, scene: Scene) -> Stage:
     stage = Stage(world, scene, server)
     stage.build()
     # Past the grace of the pods, and no time passes while the same is asked twice.
-    server.clock.stop(datetime.now(timezone.utc) + timedelta(seconds=2))
+    soon = datetime.now(timezone.utc) + timedelta(seconds=3)
+    server.clock.stop(soon.replace(microsecond=0))
     server.forget()
     return stage
 
@@ -383,3 +388,34 @@ def test_the_digest_is_that_of_the_plan_alone(
             assert other["digest"] != first["digest"]
     finally:
         server.wipe(stage.world.namespace)
+
+
+@settings(relaxed, max_examples=max(1, EXAMPLES // 5))  # each writes and reads a zip
+@given(scene=SCENES)
+def test_a_bundle_of_a_cluster_says_what_the_cluster_says(
+    server: Simulator, directory: Path, scene: Scene
+) -> None:
+    stage = staged(server, directory, scene)
+    namespace = stage.world.namespace
+    what = ("diagnose", "vm" if scene.vm is not None else "vmi", "web", "-n", namespace)
+    try:
+        live = stage.world.run(*what, "--no-logs", "-o", "json").item
+        bodies = [
+            {"apiVersion": resource.api_version, "kind": resource.kind, **item}
+            for resource in RESOURCES.values()
+            for item in server.request("GET", resource.path(None))[1]["items"]
+        ]
+        spaces = {item["metadata"]["name"] for item in bodies if item["kind"] == "Namespace"}
+        path = stage.world.directory / "supportbundle.zip"
+        now = timestamp(server.clock.now())
+        bundle.write(path, bodies, created=now, collected=spaces | {"longhorn-system"})
+        nowhere = {"KUBECONFIG": "/nonexistent"}
+        seen = stage.world.run(
+            *what, "-f", str(path), "--no-logs", "-o", "json", environ=nowhere
+        ).item
+        for item in (live, seen):
+            item["guards"] = [one for one in item["guards"] if one["id"] not in UNASKED]
+            item["notLookedFor"] = [one for one in item["notLookedFor"] if "live API" not in one]
+        assert seen == live
+    finally:
+        server.wipe(namespace)
