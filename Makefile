@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests that wait for nothing but the processor: one worker for each, two at least.
-WORKERS ?= auto
+# One for each processor, and one more, for many tests wait for something else.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .DEFAULT_GOAL := help
 
