@@ -386,6 +386,8 @@ def _next(
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
         again, refusals = _still_needed(desk, plan, request, done)
+        if interrupted():  # while it was looked at: what comes next is not in flight
+            return replace(outcome, result=Result.STILL_THERE, reason="interrupted"), None
         if refusals:
             verified = _verify(desk, plan, outcome, interrupted)
             released = verified.result is _success(plan)

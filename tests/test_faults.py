@@ -301,6 +301,20 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
+def test_ctrl_c_while_it_looks_again_sends_nothing_more(world: World, server: Simulator) -> None:
+    machine, instance, launcher = world.power_cut()
+    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    # The dry run after the first change: the third, behind those of the plan and of the release.
+    server.inject(press, method="PATCH", path=r"/virtualmachineinstances/web\?dryRun", after=2)
+    run = world.unstick(*power_off(world))
+    assert run.status is ExitStatus.UNVERIFIED
+    assert (run.item["outcome"], run.item["reason"]) == ("still-there", "interrupted")
+    assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert world.now(launcher) is None
+    assert world.finalizers(instance)
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
 def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
     machine = world.delete(world.vm())
 
