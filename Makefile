@@ -68,6 +68,12 @@ frozen: $(VENV)/installed ## The tests of what it does, on the program as Krew i
 virt-controller: $(VENV)/installed ## A release beside KubeVirt's own virt-controller
 	$(BIN)/python -m pytest -q tests/test_virtcontroller.py
 
+# Too long for every change: a workflow does it every week.
+.PHONY: mutants
+mutants: $(VENV)/installed ## Break every decision in small ways: does a test fail for each?
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	$(BIN)/python -m tests.mutants
+
 .PHONY: archive
 archive: $(VENV)/installed ## The Krew archive of this platform, and plugin.yaml for it
 	$(BIN)/python krew/build.py
