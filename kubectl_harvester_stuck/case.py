@@ -141,12 +141,6 @@ class Case:
             return next((pod.text("spec", "nodeName") for pod in self.pods), None) or None
         return None
 
-    @property
-    def is_instance_final(self) -> bool:
-        """Whether there is no VMI, or its phase is Succeeded or Failed."""
-        vmi = self.vmi
-        return vmi is None or vmi.text("status", "phase") in FINAL_PHASES
-
     def without(self, *gone: Ref) -> Case:
         """This case as it will be once those objects are gone."""
         return replace(self, snapshot=self.snapshot.without(*gone))

@@ -110,7 +110,7 @@ def kinds_needed(subjects: tuple[Object, ...]) -> frozenset[Kind]:
     return frozenset(kind for entry in entries if entry for kind in entry.reads)
 
 
-def is_instance_over(case: Case) -> Answer:
+def _instance_over(_: Object, case: Case) -> Answer:
     """The guest has ended: no VMI, or no pod of it and a final phase or a silent host.
 
     Whether the host may be taken for silent is the guard `guest-stopped`'s to say, which every
@@ -123,10 +123,6 @@ def is_instance_over(case: Case) -> Answer:
         return PENDING, f"pod {case.pods[0].ref.name} still exists"
     phase = vmi.text("status", "phase") or "none"
     return DONE, f"no pod of the guest is left (phase {phase})"
-
-
-def _instance_over(_: Object, case: Case) -> Answer:
-    return is_instance_over(case)
 
 
 def _instance_gone(_: Object, case: Case) -> Answer:
@@ -184,7 +180,7 @@ def _owned_by(written: str, claim: Object) -> list[str]:
 
 def _dependents(subject: Object, case: Case) -> Answer:
     pods = case.pods if subject.ref.kind is VMI else ()
-    vmi = case.vmi if subject.ref.kind is VM else None
+    vmi = case.vmi
     listed = (
         item
         for kind in (PVC, DATA_VOLUME, CONTROLLER_REVISION)

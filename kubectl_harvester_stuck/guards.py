@@ -88,7 +88,7 @@ class Guard:
     @property
     def summary(self) -> str:
         """The first line of its docstring."""
-        return (self.check.__doc__ or "").strip().splitlines()[0]
+        return str(self.check.__doc__).splitlines()[0]
 
 
 GUARDS: list[Guard] = []
@@ -183,7 +183,7 @@ def past_grace(draft: Draft) -> str | None:
     if reason is not None:
         return Firm(reason)  # the age has a flag of its own
     vmi, now = draft.case.vmi, draft.case.snapshot.taken_at
-    if vmi is None or draft.case.is_instance_final:
+    if vmi is None or vmi.text("status", "phase") in FINAL_PHASES:
         return None
     seconds = vmi.mapping("spec").get("terminationGracePeriodSeconds")
     grace = timedelta(seconds=seconds) if isinstance(seconds, int) else KUBEVIRT_GRACE

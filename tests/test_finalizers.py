@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -14,13 +15,14 @@ from kubectl_harvester_stuck.kinds import (
     CONTROLLER_REVISION,
     JOB,
     LOAD_BALANCER,
+    POD,
     PVC,
     VM,
     VM_BACKUP,
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import FinalizerState, Ref
+from kubectl_harvester_stuck.model import FinalizerState, Judgment, Ref
 from tests import builders
 from tests.builders import Body, ago, bare, parsed, snapshot, stored
 
@@ -116,7 +118,34 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
             stored(builders.vm_backup("shop", "snap", "another")),
         ],
     ),
+    (
+        builders.CLEANUP_FINALIZER,
+        VM,
+        "pending",
+        lambda: [
+            vm(annotations={REMOVED: "gone,disk-0"}),
+            stored(builders.pvc("shop", "disk-0")),
+        ],
+    ),
+    (
+        builders.CLEANUP_FINALIZER,
+        VM,
+        "done",
+        lambda: [vm(annotations={REMOVED: "gone"}), stored(builders.pvc("shop", "disk-0"))],
+    ),
+    (
+        builders.CLEANUP_FINALIZER,
+        VM,
+        "done",
+        lambda: [vm(), stored(builders.vm_backup("shop", "snap", "web"), deleted=ago(hours=1))],
+    ),
     (WRANGLER + "VMController.ReconcileBackendStorageClone", VM, "done", lambda: [vm()]),
+    (
+        WRANGLER + "VMController.ReconcileBackendStorageClone",
+        VM,
+        "done",
+        lambda: [vm(), owned(JOB, vm())],
+    ),
     (
         WRANGLER + "VMController.ReconcileBackendStorageClone",
         VM,
@@ -153,11 +182,27 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
             (
                 name,
                 kind,
-                "unknown",
+                "ownerless",
                 lambda s=subject: [
                     s(),
-                    stored(builders.pvc("shop", "d", annotations={finalizers.OWNED_BY: "{oops"})),
+                    stored(
+                        builders.pvc(
+                            "shop", "d", annotations={finalizers.OWNED_BY: '[{"refs": null}]'}
+                        )
+                    ),
                 ],
+            ),
+            *(
+                (
+                    name,
+                    kind,
+                    "unknown",
+                    lambda s=subject, text=text: [
+                        s(),
+                        stored(builders.pvc("shop", "d", annotations={finalizers.OWNED_BY: text})),
+                    ],
+                )
+                for text in ("{oops", "7", "[7]")
             ),
         )
     ),
@@ -213,6 +258,15 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
         "pending",
         lambda: [vm(annotations=GUEST_CLUSTER), balancer("cluster")],
     ),
+    (
+        WRANGLER + "harvester-lb-vm-controller",
+        VM,
+        "done",
+        lambda: [
+            vm(annotations=GUEST_CLUSTER),
+            stored(balancer("cluster"), deleted=ago(hours=1)),
+        ],
+    ),
     (WRANGLER + "virtual-machine-deletion", VMI, "done", lambda: [vmi()]),
     (
         WRANGLER + "virtual-machine-deletion",
@@ -235,6 +289,24 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
             vm(deleted=False, annotations=ALLOCATION),
         ],
     ),
+    *(
+        (
+            WRANGLER + "virtual-machine-deletion",
+            VMI,
+            state,
+            lambda devices=devices: [
+                vmi(spec={"domain": {"devices": devices}}),
+                vm(deleted=False, annotations=ALLOCATION),
+            ],
+        )
+        for state, devices in (("done", {}), ("pending", {"gpus": [{}]}))
+    ),
+    (
+        WRANGLER + "virtual-machine-deletion",
+        VMI,
+        "done",
+        lambda: [vmi(spec={"domain": {"devices": {"gpus": [{}]}}})],
+    ),
     ("snapshot.kubevirt.io/snapshot-source-protection", VM, "done", lambda: [vm()]),
     (
         "snapshot.kubevirt.io/snapshot-source-protection",
@@ -243,16 +315,16 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
         lambda: [vm(status={"snapshotInProgress": "nightly"})],
     ),
     ("pool.kubevirt.io/finalizer", VM, "done", lambda: [vm()]),
-    (
-        "pool.kubevirt.io/finalizer",
-        VM,
-        "pending",
-        lambda: [_owned_by_pool(vm())],
-    ),
+    ("pool.kubevirt.io/finalizer", VM, "pending", lambda: [_owned_by("VirtualMachinePool", vm())]),
+    ("pool.kubevirt.io/finalizer", VM, "done", lambda: [_owned_by("Template", vm())]),
     ("foregroundDeletion", VM, "done", lambda: [vm()]),
     ("foregroundDeletion", VM, "pending", lambda: [machine := vm(), vmi(owner=machine)]),
     *(
         ("foregroundDeletion", VM, "pending", lambda k=kind: [machine := vm(), owned(k, machine)])
+        for kind in (PVC, CONTROLLER_REVISION, builders.DATA_VOLUME)
+    ),
+    *(
+        ("foregroundDeletion", VM, "done", lambda k=kind: [vm(), owned(k, vm())])
         for kind in (PVC, CONTROLLER_REVISION, builders.DATA_VOLUME)
     ),
     ("foregroundDeletion", VMI, "done", lambda: [vmi()]),
@@ -266,8 +338,8 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
 ]
 
 
-def _owned_by_pool(machine: Body) -> Body:
-    reference = {"apiVersion": "pool.kubevirt.io/v1beta1", "kind": "VirtualMachinePool",
+def _owned_by(kind: str, machine: Body) -> Body:
+    reference = {"apiVersion": "pool.kubevirt.io/v1beta1", "kind": kind,
                  "name": "pool", "uid": "pool-uid"}  # fmt: skip
     return {**machine, "metadata": {**machine["metadata"], "ownerReferences": [reference]}}
 
@@ -293,28 +365,143 @@ def test_state_follows_from_the_objects(
     assert judgment.reason
 
 
-@pytest.mark.parametrize(
-    "entry", CATALOGUE, ids=lambda entry: f"{entry.name}-{entry.kinds[0].kind}"
-)
-def test_every_entry_is_complete_and_has_cases(entry: Finalizer) -> None:
-    for field in ("owner", "workload", "versions", "released_when", "leaves_behind", "source"):
+KNOWN = [(entry.name, kind) for entry in CATALOGUE for kind in entry.kinds]
+JUDGED_BY = {kind for entry in CATALOGUE for kind in entry.reads}
+
+
+def entry_of(name: str, kind: Kind) -> Finalizer:
+    found = finalizers.find(name, kind)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("name", "kind"), KNOWN)
+def test_every_entry_is_complete_and_has_cases(name: str, kind: Kind) -> None:
+    entry = entry_of(name, kind)
+    for field in ("released_when", "leaves_behind", "source"):
         assert getattr(entry, field)
-    for kind in entry.kinds:
-        states = {state for name, of, state, _ in CASES if (name, of) == (entry.name, kind)}
-        assert "never" in states or (states & {"done", "ownerless"} and "pending" in states)
+    assert re.match(r"(KubeVirt|Harvester|Kubernetes|addon)\b", entry.versions)
+    states = {state for name, of, state, _ in CASES if (name, of) == (entry.name, kind)}
+    assert "never" in states or (states & {"done", "ownerless"} and "pending" in states)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in CATALOGUE if entry.reads],
-                         ids=lambda entry: f"{entry.name}-{entry.kinds[0].kind}")  # fmt: skip
-def test_what_could_not_be_read_is_unknown(entry: Finalizer) -> None:
-    for kind in entry.kinds:
-        for blind in entry.reads:
-            subject = vmi() if kind is VMI else vm(annotations={REMOVED: "d", **GUEST_CLUSTER})
-            case = case_of([subject], unreadable={blind: "Forbidden"})
-            judgment = finalizers.judge(entry.name, parsed(subject), case)
-            assert judgment.state is FinalizerState.UNKNOWN
-            assert "Forbidden" in judgment.reason
-            assert not finalizers.removable(judgment, frozenset({entry.name}), frozenset())
+def test_every_finalizer_is_some_workload_s() -> None:
+    assert {(entry.owner, entry.workload) for entry in finalizers.CATALOGUE} == {
+        ("virt-controller", "deploy/virt-controller"),
+        ("harvester", "deploy/harvester"),
+        ("harvester-load-balancer", "deploy/harvester-load-balancer"),
+        ("pcidevices-controller", "ds/pcidevices-controller"),
+        ("garbage collector", "kube-controller-manager"),
+    }
+
+
+@pytest.mark.parametrize(("name", "kind"), KNOWN)
+def test_a_judge_needs_what_its_entry_says_and_nothing_else(name: str, kind: Kind) -> None:
+    reads = entry_of(name, kind).reads
+    subject = vmi() if kind is VMI else vm(annotations={REMOVED: "d", **GUEST_CLUSTER})
+
+    def judged(*blind: Kind) -> Judgment:
+        case = case_of([subject], unreadable=dict.fromkeys(blind, "Forbidden"))
+        return finalizers.judge(name, parsed(subject), case)
+
+    assert judged(*(JUDGED_BY - set(reads))).state is not FinalizerState.UNKNOWN
+    for blind in reads:
+        judgment = judged(blind)
+        assert judgment.state is FinalizerState.UNKNOWN
+        assert "Forbidden" in judgment.reason
+        assert not finalizers.removable(judgment, frozenset({name}), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "blind"),
+    [(builders.CLEANUP_FINALIZER, VM, PVC), ("foregroundDeletion", VM, POD)],
+)
+def test_what_no_judge_asks_for_need_not_be_readable(name: str, kind: Kind, blind: Kind) -> None:
+    """No disk was ticked; the pods of a guest are its VMI's, not its VM's."""
+    subject = vm()
+    judgment = finalizers.judge(
+        name, parsed(subject), case_of([subject], unreadable={blind: "Forbidden"})
+    )
+    assert judgment.state is FinalizerState.DONE
+
+
+# finalizer, what is said of it, objects (the subject first)
+REASONS: list[tuple[str, str, Objects]] = [
+    ("example.com/x", "not in the catalogue", lambda: [vm()]),
+    (
+        WRANGLER + "VMController.SomethingNew",
+        "a wrangler controller that is not in the catalogue",
+        lambda: [vm()],
+    ),
+    (builders.VM_FINALIZER, "no pod of the guest is left (phase Failed)", lambda: [vmi()]),
+    (builders.VM_FINALIZER, "no pod of the guest is left (phase none)", lambda: [vmi(phase="")]),
+    (builders.VM_FINALIZER, "the VMI still exists (Failed)", lambda: [vm(), vmi()]),
+    (builders.VM_FINALIZER, "the VMI still exists (no phase)", lambda: [vm(), vmi(phase="")]),
+    (
+        builders.VM_FINALIZER,
+        "pod virt-launcher-web still exists",
+        lambda: with_pod(vmi()),
+    ),
+    (
+        WRANGLER + "VMController.BackfillObservedNetworkMacAddress",
+        "the MAC address of default is not in the VM's spec yet",
+        lambda: [vmi(), vm(deleted=False, annotations=MAC, spec=interfaces())],
+    ),
+    (
+        "foregroundDeletion",
+        "the garbage collector waits for PersistentVolumeClaim shop/dependent",
+        lambda: [machine := vm(), owned(PVC, machine)],
+    ),
+    (
+        builders.LEGACY_FINALIZER,
+        "could not read PersistentVolumeClaim shop/d: its harvesterhci.io/owned-by annotation is"
+        " malformed",
+        lambda: [
+            vm(),
+            stored(builders.pvc("shop", "d", annotations={finalizers.OWNED_BY: "{oops"})),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "reason", "objects"), REASONS)
+def test_a_reason_names_its_evidence(name: str, reason: str, objects: Objects) -> None:
+    bodies = objects()
+    assert finalizers.judge(name, parsed(bodies[0]), case_of(bodies)).reason == reason
+
+
+def test_a_judgment_says_whose_finalizer_it_is_and_what_stays_behind() -> None:
+    subject = vm()
+    known = finalizers.judge(builders.CLEANUP_FINALIZER, parsed(subject), case_of([subject]))
+    entry = finalizers.find(builders.CLEANUP_FINALIZER, VM)
+    assert entry is not None
+    assert (known.name, known.owner, known.leaves_behind, known.catalogued) == (
+        builders.CLEANUP_FINALIZER, "harvester", entry.leaves_behind, True
+    )  # fmt: skip
+    other = finalizers.judge("example.com/x", parsed(subject), case_of([subject]))
+    assert (other.name, other.owner, other.leaves_behind, other.catalogued) == (
+        "example.com/x", "not known", "not known", False
+    )  # fmt: skip
+
+
+def test_the_guest_is_over_when_its_vmi_is_gone() -> None:
+    subject = parsed(vmi())
+    judgment = finalizers.judge(builders.VM_FINALIZER, subject, case_of([vm()]))
+    assert (judgment.state, judgment.reason) == (FinalizerState.DONE, "the VMI is gone")
+
+
+@pytest.mark.parametrize(
+    ("name", "waits"),
+    [
+        ("kubevirt.io/foregroundDeleteVirtualMachine", True),
+        ("foregroundDeletion", False),
+        ("example.com/x", False),
+    ],
+)
+def test_some_finalizers_may_only_go_once_the_guest_has_ended(name: str, waits: bool) -> None:
+    subject = vmi()
+    judgment = finalizers.judge(name, parsed(subject), case_of([subject]))
+    assert finalizers.waits_for_the_guest(judgment) is waits
 
 
 def test_names_are_unique_per_kind() -> None:
@@ -335,6 +522,7 @@ def test_names_are_unique_per_kind() -> None:
         ("unknown", False, False, True, False),
         ("unknown", True, True, True, False),
         ("never", True, True, True, False),
+        ("never", False, True, True, False),
     ],
 )
 def test_only_what_the_contract_allows_is_removed(
@@ -356,6 +544,8 @@ def test_kinds_are_read_only_where_a_finalizer_needs_them() -> None:
     assert finalizers.kinds_needed((parsed(vm()),)) == frozenset()
     cleanup = parsed(vm(finalizers=[builders.CLEANUP_FINALIZER]))
     assert finalizers.kinds_needed((cleanup,)) == {PVC, VM_BACKUP}
+    unknown = parsed(vm(finalizers=["example.com/x"]))
+    assert finalizers.kinds_needed((unknown, cleanup)) == {PVC, VM_BACKUP}
 
 
 def test_a_judge_sees_the_future_in_which_earlier_steps_succeeded() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from kubectl_harvester_stuck import guards, plan
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.guards import GUARDS, Answers
 from kubectl_harvester_stuck.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
 from kubectl_harvester_stuck.model import Plan, Ref, Request, Step, Verdict
@@ -97,6 +98,21 @@ def unterminated(terminated: bool, **more: Any) -> list[Body]:
         deleted_pod(instance, terminated=terminated),
         *live_node(**more),
     ]
+
+
+def shutting_down(
+    grace: int | None, *, of_vmi: str | None = ago(hours=1), phase: str = "Running", **pod: Any
+) -> list[Body]:
+    """A guest that gets so many seconds, deleted on a live node; `pod` is for its pod."""
+    spec = {} if grace is None else {"terminationGracePeriodSeconds": grace}
+    instance = deleted_vmi(deleted=of_vmi, phase=phase, spec=spec)
+    return [deleted_vm(), instance, deleted_pod(instance, **pod), *live_node()]
+
+
+def migrated(over: str) -> Body:
+    """A VMI whose migration is over, as one of three fields tells."""
+    state = {"sourceNode": "node-1", "targetNode": "node-2", over: ago(hours=2)}
+    return deleted_vmi(status={"migrationState": state})
 
 
 def pod_of(node: str) -> list[Body]:
@@ -202,6 +218,36 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
              deleted_pod(vmi), *dead_node()], OFF,
         ),
     ),
+    "deleted exactly as long ago as --older-than says": (
+        "past-grace", P, lambda: Scene(alone(), Request(older_than=timedelta(hours=1))),
+    ),
+    "a guest past its grace period on a live node": (
+        "past-grace", P, lambda: Scene(shutting_down(7200, deleted=ago(hours=3))),
+    ),
+    "a guest whose grace period ends at this second": (
+        "past-grace", P, lambda: Scene(shutting_down(3630)),
+    ),
+    "a guest that has a second left": ("past-grace", R, lambda: Scene(shutting_down(3631))),
+    "a guest that does not say how long it needs": (
+        "past-grace", R,
+        lambda: Scene(shutting_down(None, deleted=ago(seconds=-1)),
+                      Request(older_than=timedelta(0))),
+    ),
+    "a final VMI within its grace period": (
+        "past-grace", P, lambda: Scene(shutting_down(7200, phase="Failed")),
+    ),
+    "a guest that has ended within its grace period": (
+        "past-grace", P, lambda: Scene(shutting_down(7200, terminated=True)),
+    ),
+    "a VMI that was deleted within the grace period, its pod was not": (
+        "past-grace", R, lambda: Scene(shutting_down(7200, deleted=None)),
+    ),
+    "a pod that was deleted within the grace period, its VMI long before": (
+        "past-grace", R, lambda: Scene(shutting_down(7200, of_vmi=ago(hours=3))),
+    ),
+    "neither VMI nor pod was asked to end": (
+        "past-grace", P, lambda: Scene(shutting_down(7200, of_vmi=None, deleted=None)),
+    ),
     "an age that cannot be read": (
         "past-grace", U, lambda: Scene(alone(), unreadable={VMI: "Forbidden"}),
     ),
@@ -255,6 +301,18 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     ),
     "all containers terminated on a live node": (
         "guest-stopped", P, lambda: Scene(unterminated(True)),
+    ),
+    "all containers terminated on a node that does not answer": (
+        "guest-stopped", P,
+        lambda: Scene([deleted_vm(), vmi := deleted_vmi(), deleted_pod(vmi, terminated=True),
+                       *dead_node()]),
+    ),
+    "all containers terminated here, another node that is silent": (
+        "guest-stopped", R,
+        lambda: Scene([deleted_vm(),
+                       vmi := deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}}),
+                       deleted_pod(vmi, node="node-1", terminated=True),
+                       *live_node("node-1"), *dead_node("node-2")]),
     ),
     "a container that runs on a live node": (
         "guest-stopped", R, lambda: Scene(unterminated(False)),
@@ -317,6 +375,13 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     "a VMI that was never scheduled": (
         "guest-stopped", P, lambda: Scene([deleted_vm(), deleted_vmi(node=None, phase="Pending")]),
     ),
+    "a VMI that has no phase yet": (
+        "guest-stopped", P, lambda: Scene([deleted_vm(), deleted_vmi(node=None, phase="")]),
+    ),
+    "a VMI that is being scheduled": (
+        "guest-stopped", P,
+        lambda: Scene([deleted_vm(), deleted_vmi(node=None, phase="Scheduling")]),
+    ),
     "the pod of a VMI that is gone": (
         "guest-stopped", R,
         lambda: Scene([deleted_vm(), deleted_pod(deleted_vmi()), *dead_node()]),
@@ -349,6 +414,16 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
         lambda: Scene([deleted_vm(), deleted_vmi(status={"migrationState": {"sourceNode": "n"}}),
                        *live_node()]),
     ),
+    **{
+        f"a VMI whose migration is over: {over}": (
+            "no-migration", P, lambda over=over: Scene([deleted_vm(), migrated(over), *live_node()])
+        )
+        for over in ("completed", "failed", "endTimestamp")
+    },
+    "a migration that has not started": (
+        "no-migration", R,
+        lambda: Scene([deleted_vm(), stored(builders.migration("shop", "m", "web", ""))]),
+    ),
     "migrations unreadable": (
         "no-migration", U, lambda: Scene(alone(), unreadable={MIGRATION: "Forbidden"}),
     ),
@@ -362,12 +437,31 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
                       Request(finalizers=frozenset({builders.VM_FINALIZER}),
                               leave_behind=frozenset({builders.VM_FINALIZER}))),
     ),
+    "a VMI that loses one finalizer and keeps another": (
+        "instance-gone", R,
+        lambda: Scene([deleted_vm(),
+                       deleted_vmi(finalizers=[builders.VM_FINALIZER, "example.com/x"],
+                                   phase="Failed"), *live_node()],
+                      Request(finalizers=frozenset({builders.VM_FINALIZER}),
+                              leave_behind=frozenset({builders.VM_FINALIZER}))),
+    ),
+    "a VMI that keeps a finalizer, without a VM": (
+        "instance-gone", P,
+        lambda: Scene([deleted_vmi(finalizers=[builders.VM_FINALIZER, "example.com/x"],
+                                   phase="Failed"), *live_node()],
+                      Request(finalizers=frozenset({builders.VM_FINALIZER})),
+                      ref=Ref("shop", "web", VMI)),
+    ),
     "a VMI that cannot be read": (
         "instance-gone", U, lambda: Scene(alone(), unreadable={VMI: "Forbidden"}),
     ),
     "finalizers that may go": ("finalizers", P, lambda: Scene(alone())),
     "a finalizer that nobody knows": (
         "finalizers", R, lambda: Scene([deleted_vm(finalizers=["example.com/x"])]),
+    ),
+    "a finalizer that may go beside one that nobody knows": (
+        "finalizers", R,
+        lambda: Scene([deleted_vm(finalizers=[builders.VM_FINALIZER, "example.com/x"])]),
     ),
     "nothing that --finalizer names": (
         "finalizers", R, lambda: Scene(alone(), Request(finalizers=frozenset({"example.com/x"}))),
@@ -386,6 +480,12 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
         lambda: Scene(system_vm(), Request(overrides=frozenset({"not-system"})),
                       ref=Ref("harvester-system", "repo", VM)),
     ),
+    **{
+        f"the namespace {name}": ("not-system", R, lambda name=name: Scene(
+            [stored(builders.vm(name, "repo"), deleted=ago(hours=1))], ref=Ref(name, "repo", VM)))
+        for name in ("longhorn-system", "kube-system", "kube-public", "kube-node-lease", "local",
+                     "rancher-operator-system", "cattle-system", "fleet-local")
+    },
     "few targets": ("within-max", P, lambda: Scene(alone(), Request(targets=20))),
     "too many targets": ("within-max", R, lambda: Scene(alone(), Request(targets=21))),
 }  # fmt: skip
@@ -435,6 +535,111 @@ def test_no_override_passes_any_other_guard(guard: guards.Guard) -> None:
         assert results[guard.name].verdict is not P
 
 
+REASONS = {
+    "a VM that lives": (
+        "VirtualMachine shop/web is not being deleted (it has no deletionTimestamp)"
+    ),
+    "a VM that lives, its pod within its grace period": (
+        "VirtualMachine shop/web is not stuck: pod virt-launcher-web is being deleted, but is"
+        " within its grace period or was left by a migration"
+    ),
+    "a state that cannot be read": (
+        "could not read virtualmachineinstances.kubevirt.io in shop: Forbidden"
+    ),
+    "another uid than shown": (
+        "VirtualMachine shop/web is another object now (uid another before, "
+    ),
+    "another resourceVersion than shown": (
+        "VirtualMachine shop/web changed since it was shown (resourceVersion 1 before, "
+    ),
+    "another patch than shown": (
+        "what would be done to VirtualMachine shop/web is not what was shown"
+    ),
+    "a step that was not shown": "VirtualMachine shop/web was not in the plan that was shown",
+    "a step that is no longer needed": (
+        "Pod shop/x went, or need not be changed any more, since the plan was shown"
+    ),
+    "deleted a minute ago": (
+        "VirtualMachine shop/web was deleted 60s ago, and its controllers get 5m; wait, or say"
+        " --older-than"
+    ),
+    "a guest that has a second left": (
+        "the guest on node-2 may still be shutting down: 60m of its grace period of 60m have passed"
+    ),
+    "a running pod on a silent node": (
+        "pod virt-launcher-web on node node-2 may still run the guest (Ready: Unknown,"
+        " heartbeat: 20m ago, lease: 20m ago, "
+    ),
+    "a container that runs on a live node": (
+        "pod virt-launcher-web on node node-2 still runs the guest (Ready: True,"
+        " heartbeat: 30s ago, lease: 5s ago, "
+    ),
+    "vouched for, but with a fresh lease": (
+        "node node-2 was said to have no power, but it shows life (lease: 60s ago)"
+    ),
+    "vouched for, leases unreadable": "could not read node node-2: lease: Forbidden",
+    "a VMI that runs nowhere": (
+        "could not read VirtualMachineInstance shop/web: it is Running, but names no node"
+    ),
+    "a migration in flight": ("VirtualMachineInstanceMigration shop/m is not finished (Running)"),
+    "a migration that has not started": (
+        "VirtualMachineInstanceMigration shop/m is not finished (not started)"
+    ),
+    "a VMI that says it is being migrated": ("VirtualMachine shop/web is being migrated from n"),
+    "a VMI that loses one finalizer and keeps another": (
+        "VirtualMachineInstance shop/web would still be there"
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", REASONS)
+def test_a_reason_names_its_evidence(scene: str) -> None:
+    guard, _, made = SCENES[scene]
+    result = {item.guard: item for item in made().plan().guards}[guard]
+    assert REASONS[scene] in result.reason
+
+
+def test_a_step_whose_object_is_gone_blocks() -> None:
+    case = Case(TARGET, snapshot(*pod_of("node-2"), *live_node()))
+    steps = plan.build(case, Request()).steps
+    draft = guards.Draft(case.without(steps[0].ref), Request(), steps, ())
+    results = {item.guard: item for item in guards.run(draft)}
+    assert results["terminating"].verdict is U
+    assert results["terminating"].reason == f"could not read {steps[0].ref}: it is gone"
+
+
+def test_the_server_is_only_heard_where_it_was_asked() -> None:
+    case = Case(TARGET, snapshot(*alone()))
+    refs = dict.fromkeys(step.ref for step in plan.build(case, Request()).steps)
+    every = {entry.name for entry in GUARDS}
+
+    def asked(answers: Answers | None) -> set[str]:
+        return {item.guard for item in plan.build(case, Request(), answers=answers).guards}
+
+    assert asked(None) == every - {"permitted", "webhooks-accept"}
+    assert asked(Answers(refs)) == every - {"webhooks-accept"}
+    assert asked(Answers(refs, refs)) == every
+
+
+@pytest.mark.parametrize("check", [guards.permitted, guards.webhooks_accept])
+def test_a_guard_that_needs_an_answer_does_not_pass_without_one(check: guards.Check) -> None:
+    case = Case(TARGET, snapshot(*alone()))
+    draft = guards.Draft(case, Request(), plan.build(case, Request()).steps, ())
+    with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was not"):
+        check(draft)
+
+
+@pytest.mark.parametrize("guard", ["permitted", "webhooks-accept"])
+def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
+    case = Case(TARGET, snapshot(*pod_of("node-2"), *live_node()))
+    refs = [step.ref for step in plan.build(case, Request()).steps]
+    assert [ref.kind for ref in refs] == [VMI, VM]
+    for refused in refs:
+        answers = {ref: "no" if ref == refused else None for ref in refs}
+        made = plan.build(case, Request(), answers=Answers(answers, answers))
+        assert {item.guard: item.verdict for item in made.guards}[guard] is R
+
+
 def test_an_unreadable_answer_of_the_server_blocks() -> None:
     case = Case(TARGET, snapshot(*alone()))
     results = {item.guard: item for item in
@@ -448,4 +653,11 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     assert silent.silent_nodes == ("node-2",)
     assert Scene(powered_off_scene(heartbeat=ago(minutes=1))).plan().silent_nodes == ()
     assert Scene(powered_off_scene(), unreadable={LEASE: "Forbidden"}).plan().silent_nodes == ()
+    assert Scene(powered_off_scene(), OFF).plan().silent_nodes == ()
+    instance = deleted_vmi(node="node-1")
+    launcher = deleted_pod(instance, node="node-1", terminated=True)
+    moved = builders.pod("shop", "virt-launcher-web-2", "node-2", instance)
+    nodes = [*dead_node("node-1"), *dead_node("node-2")]
+    two = Scene([deleted_vm(), instance, launcher, stored(moved, deleted=ago(hours=1)), *nodes])
+    assert two.plan().silent_nodes == ("node-2",)
     assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW

@@ -130,7 +130,7 @@ def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
     case = examined.case
     for pod in case.pods:
         node = pod.text("spec", "nodeName")
-        if pod.deletion_timestamp is None or not is_stopped(pod) or not node:
+        if pod.deletion_timestamp is None or not is_stopped(pod):
             continue
         if read_node(case, node).answers:
             yield Found(

@@ -1,0 +1,316 @@
+"""The plan, from objects to the exact requests: which, in which order, and what they carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kubectl_harvester_stuck import plan
+from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.errors import NotFoundError
+from kubectl_harvester_stuck.guards import Answers
+from kubectl_harvester_stuck.kinds import PVC, VM, VMI
+from kubectl_harvester_stuck.model import Action, Plan, Ref, Request, State, Verdict
+from tests import builders
+from tests.builders import (
+    CLEANUP_FINALIZER,
+    LEGACY_FINALIZER,
+    NOW,
+    VM_FINALIZER,
+    Body,
+    ago,
+    snapshot,
+    stored,
+)
+from tests.test_guards import (
+    OFF,
+    TARGET,
+    dead_node,
+    deleted_pod,
+    deleted_vm,
+    deleted_vmi,
+    live_node,
+    powered_off_scene,
+)
+
+
+def plan_of(*bodies: Body, request: Request = OFF, ref: Ref = TARGET) -> Plan:
+    return plan.build(Case(ref, snapshot(*bodies)), request)
+
+
+def verdict_of(made: Plan, guard: str) -> Verdict:
+    return {item.guard: item.verdict for item in made.guards}[guard]
+
+
+def told(made: Plan) -> list[tuple[str, str]]:
+    """Each step in short."""
+    return [(step.action.value, str(step.ref)) for step in made.steps]
+
+
+def test_the_requests_are_exactly_these_and_in_this_order() -> None:
+    vm, vmi, pod, *node = powered_off_scene()
+    deletion, of_vmi, of_vm = plan_of(vm, vmi, pod, *node).steps
+    uid, version = pod["metadata"]["uid"], pod["metadata"]["resourceVersion"]
+    assert (deletion.action, deletion.uid, deletion.resource_version) == (
+        Action.DELETE_POD, uid, version
+    )  # fmt: skip
+    assert deletion.body == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": uid, "resourceVersion": version},
+    }
+    for step, body in ((of_vmi, vmi), (of_vm, vm)):
+        meta = body["metadata"]
+        assert step.action is Action.PATCH
+        assert (step.uid, step.resource_version) == (meta["uid"], meta["resourceVersion"])
+        assert (step.removes, step.keeps) == (tuple(meta["finalizers"]), ())
+        assert step.body == {
+            "metadata": {
+                "uid": meta["uid"],
+                "resourceVersion": meta["resourceVersion"],
+                "finalizers": [],
+            }
+        }
+    assert [step.ref.kind for step in (of_vmi, of_vm)] == [VMI, VM]
+
+
+def test_what_stays_is_sent_in_its_order_and_said_with_its_reason() -> None:
+    names = ["example.com/a", VM_FINALIZER, "example.com/b"]
+    made = plan_of(deleted_vm(finalizers=names))
+    (step,) = made.steps
+    assert step.removes == (VM_FINALIZER,)
+    assert step.keeps == ("example.com/a", "example.com/b")
+    assert step.body["metadata"]["finalizers"] == ["example.com/a", "example.com/b"]
+    refusal = {item.guard: item.reason for item in made.refusals}["finalizers"]
+    assert refusal == (
+        "example.com/a: not in the catalogue; only --finalizer example.com/a removes it;"
+        " example.com/b: not in the catalogue; only --finalizer example.com/b removes it"
+    )
+
+
+def test_why_a_finalizer_of_the_vmi_stays_is_not_lost_behind_those_of_the_vm() -> None:
+    instance = deleted_vmi(finalizers=["example.com/vmi"], phase="Failed")
+    made = plan_of(deleted_vm(finalizers=["example.com/vm"]), instance, *live_node())
+    refusal = {item.guard: item.reason for item in made.refusals}["finalizers"]
+    assert "example.com/vmi: " in refusal
+    assert "example.com/vm: " in refusal
+
+
+def test_a_vmi_that_stays_is_there_when_the_vm_is_judged() -> None:
+    instance = deleted_vmi(finalizers=["example.com/x"], phase="Failed")
+    made = plan_of(deleted_vm(), instance, *live_node())
+    assert {item.name: item.state.value for item in made.judgments if item.ref.kind is VM} == {
+        VM_FINALIZER: "pending"
+    }
+    assert made.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "request_", "kept"),
+    [
+        ("pending", Request(), f"; --leave-behind {CLEANUP_FINALIZER} removes it all the same"),
+        ("pending", Request(leave_behind=frozenset({CLEANUP_FINALIZER})), None),
+    ],
+)
+def test_work_that_is_not_done_is_left_behind_by_name_only(
+    state: str, request_: Request, kept: str | None
+) -> None:
+    machine = deleted_vm(
+        finalizers=[CLEANUP_FINALIZER],
+        annotations={"harvesterhci.io/removedPersistentVolumeClaims": "disk-0"},
+    )
+    made = plan_of(machine, stored(builders.pvc("shop", "disk-0")), request=request_)
+    (judgment,) = made.judgments
+    assert judgment.state.value == state
+    reasons = {item.guard: item.reason for item in made.refusals}
+    assert ("finalizers" in reasons) is (kept is not None)
+    assert reasons.get("finalizers", "").endswith(kept or "")
+    assert made.leaves_behind == (() if kept else (judgment,))
+
+
+def test_a_finalizer_whose_evidence_cannot_be_read_names_no_way_around_it() -> None:
+    bodies = [deleted_vm(finalizers=[LEGACY_FINALIZER])]
+    made = plan.build(Case(TARGET, snapshot(*bodies, unreadable={PVC: "Forbidden"})), Request())
+    reasons = {item.guard: item.reason for item in made.refusals}
+    assert reasons["finalizers"].endswith("Forbidden")
+
+
+def attached(*, deleted: bool = True, terminated: bool = False) -> list[Body]:
+    """A power cut with the pod of a hotplugged volume."""
+    vm, vmi, pod, *node = powered_off_scene()
+    holder = builders.attachment_pod("shop", "hp-volume-web", "node-2", pod, vmi)
+    if terminated:
+        statuses = [{"name": "compute", "state": {"terminated": {"exitCode": 0}}}]
+        holder = {**holder, "status": {"containerStatuses": statuses}}
+    return [vm, vmi, pod, stored(holder, deleted=ago(hours=1) if deleted else None), *node]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "terminated", "request_", "goes"),
+    [
+        (True, False, OFF, True),
+        (True, True, Request(), True),
+        (True, False, Request(), False),
+        (True, False, Request(powered_off=frozenset({"node-1"})), False),
+        (False, False, OFF, False),
+        (False, True, OFF, False),
+    ],
+)
+def test_the_pod_of_a_hotplugged_volume_goes_when_it_is_dead(
+    deleted: bool, terminated: bool, request_: Request, goes: bool
+) -> None:
+    made = plan_of(*attached(deleted=deleted, terminated=terminated), request=request_)
+    deletions = [name for action, name in told(made) if action == "delete-pod"]
+    assert deletions == ["Pod shop/virt-launcher-web"] + ["Pod shop/hp-volume-web"] * goes
+
+
+@pytest.mark.parametrize("of_vm", [True, False])
+def test_a_vm_that_lives_is_never_patched(of_vm: bool) -> None:
+    instance = deleted_vmi()
+    bodies = [stored(builders.vm("shop", "web")), instance, deleted_pod(instance), *dead_node()]
+    made = plan_of(*bodies, ref=Ref("shop", "web", VM if of_vm else VMI))
+    assert made.state is (State.STOPPING if of_vm else State.TERMINATING)
+    assert told(made) == [
+        ("delete-pod", "Pod shop/virt-launcher-web"),
+        ("patch", "VirtualMachineInstance shop/web"),
+    ]
+
+
+def test_a_vmi_alone_is_released_without_its_vm() -> None:
+    made = plan_of(*powered_off_scene(), ref=Ref("shop", "web", VMI))
+    assert [name for _, name in told(made)] == [
+        "Pod shop/virt-launcher-web",
+        "VirtualMachineInstance shop/web",
+    ]
+
+
+def test_where_neither_is_being_deleted_only_the_pods_that_hang_go() -> None:
+    instance = deleted_vmi(deleted=None)
+    moved = builders.pod("shop", "virt-launcher-web-2", "node-2", instance)
+    bodies = [
+        stored(builders.vm("shop", "web")),
+        instance,
+        deleted_pod(instance),
+        stored(moved),
+        *dead_node(),
+    ]
+    made = plan_of(*bodies)
+    assert made.state is State.NOT_READY
+    assert told(made) == [("delete-pod", "Pod shop/virt-launcher-web")]
+
+
+def test_a_plan_says_what_hangs_since_when_and_where() -> None:
+    vm, vmi, pod, *node = powered_off_scene()
+    made = plan_of(vm, vmi, pod, *node)
+    assert (made.ref, made.uid) == (TARGET, vm["metadata"]["uid"])
+    assert made.resource_version == vm["metadata"]["resourceVersion"]
+    assert (made.since, made.node) == (NOW - timedelta(hours=1), "node-2")
+    assert made.powered_off == ("node-2",)
+    nothing = plan_of(deleted_vm(finalizers=["example.com/x"]))
+    assert (nothing.steps, nothing.powered_off) == ((), ())
+
+
+def test_of_a_target_that_is_not_stuck_one_guard_speaks() -> None:
+    living = [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None), *dead_node()]
+    made = plan_of(*living, request=Request())
+    assert [item.guard for item in made.guards] == ["terminating"]
+    assert (made.state, made.since, made.steps, made.judgments) == (None, None, (), ())
+    assert (made.powered_off, made.silent_nodes) == ((), ())
+
+
+def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:
+    machine = stored(builders.vm("shop", "web"))
+    made = plan.build(Case(TARGET, snapshot(machine, unreadable={VMI: "Forbidden"})), Request())
+    assert [(item.guard, item.verdict) for item in made.guards] == [
+        ("terminating", Verdict.UNKNOWN)
+    ]
+    assert (made.ref, made.uid) == (TARGET, machine["metadata"]["uid"])
+    assert made.resource_version == machine["metadata"]["resourceVersion"]
+    assert (made.state, made.since, made.node, made.judgments) == (None, None, None, ())
+
+
+def test_steps_that_cannot_be_made_are_refused_with_what_could_not_be_read() -> None:
+    case = Case(TARGET, snapshot(deleted_vm(), unreadable={VMI: "Forbidden"}))
+    made = plan.build(case, Request())
+    assert made.steps == ()
+    reasons = {item.guard: item.reason for item in made.refusals}
+    assert reasons["finalizers"] == (
+        "could not read virtualmachineinstances.kubevirt.io in shop: Forbidden"
+    )
+
+
+def test_a_target_that_is_not_there_has_no_plan() -> None:
+    with pytest.raises(NotFoundError, match="VirtualMachine shop/web was not found"):
+        plan_of()
+
+
+# The digest
+
+
+SERVER = "https://10.0.0.1:6443"
+
+
+def another(**changed: object) -> Plan:
+    """The plan of a VM alone, with something in its step changed."""
+    made = plan_of(MACHINE, request=Request())
+    return replace(made, steps=(replace(made.steps[0], **changed),))  # type: ignore[arg-type]
+
+
+MACHINE = deleted_vm()
+OTHER = stored(builders.vm("shop", "db"), deleted=ago(hours=1))
+
+
+def test_the_digest_covers_whatever_would_be_sent_and_where_to() -> None:
+    made = another()
+    other = plan_of(OTHER, request=Request(), ref=Ref("shop", "db", VM))
+    digests = [
+        plan.digest(SERVER, [made]),
+        plan.digest("https://10.0.0.2:6443", [made]),
+        plan.digest(SERVER, [another(uid="x")]),
+        plan.digest(SERVER, [another(action=Action.DELETE_POD)]),
+        plan.digest(SERVER, [another(ref=Ref("shop", "x", VM))]),
+        plan.digest(SERVER, [another(ref=Ref("shop", "web", VMI))]),
+        plan.digest(SERVER, [another(body={"metadata": {}})]),
+        plan.digest(SERVER, [replace(made, powered_off=("node-2",))]),
+        plan.digest(SERVER, [made, other]),
+        plan.digest(SERVER, [other]),
+        plan.digest(SERVER, []),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert all(len(text) == 16 and int(text, 16) >= 0 for text in digests)
+
+
+def test_the_digest_is_that_of_what_is_sent_however_it_was_put_together() -> None:
+    made = another()
+    other = plan_of(OTHER, request=Request(), ref=Ref("shop", "db", VM))
+    instance = replace(other, ref=Ref("shop", "db", VMI))
+    assert plan.digest(SERVER, [made, other]) == plan.digest(SERVER, [other, made])
+    assert plan.digest(SERVER, [instance, other]) == plan.digest(SERVER, [other, instance])
+    meta = made.steps[0].body["metadata"]
+    turned = another(body={"metadata": dict(reversed(meta.items()))})
+    assert plan.digest(SERVER, [made]) == plan.digest(SERVER, [turned])
+
+
+def test_the_digest_leaves_out_what_is_refused() -> None:
+    made = another()
+    refused = plan_of(stored(builders.vm("shop", "db")), ref=Ref("shop", "db", VM))
+    assert refused.refusals
+    assert plan.digest(SERVER, [made, refused]) == plan.digest(SERVER, [made])
+
+
+def test_the_same_plan_has_the_same_digest_in_every_release() -> None:
+    """`--confirm` may come from a plan that an older version of the program showed."""
+    step = replace(another().steps[0], uid="u", body={"metadata": {"uid": "u", "finalizers": []}})
+    made = replace(another(), steps=(step,), powered_off=("node-1", "node-2"))
+    assert plan.digest(SERVER, [made]) == "26486d40adc124a8"
+
+
+def test_the_answers_of_the_server_reach_the_guards() -> None:
+    case = Case(TARGET, snapshot(MACHINE))
+    (step,) = plan.build(case, Request()).steps
+    made = plan.build(case, Request(), answers=Answers({step.ref: "no"}, {step.ref: None}))
+    assert verdict_of(made, "permitted") is Verdict.REFUSE
+    assert verdict_of(made, "webhooks-accept") is Verdict.PASS
