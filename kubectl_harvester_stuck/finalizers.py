@@ -466,7 +466,7 @@ def why_kept(judgment: Judgment) -> str:
     text = f"{judgment.name}: {judgment.reason}"
     if judgment.state is PENDING:
         return f"{text}; --leave-behind {judgment.name} removes it all the same"
-    if judgment.state is FinalizerState.UNKNOWN and not judgment.catalogued:
+    if not judgment.catalogued:
         return f"{text}; only --finalizer {judgment.name} removes it"
     return text
 

@@ -202,11 +202,12 @@ def past_grace(draft: Draft) -> str | None:
 def too_young(draft: Draft) -> str | None:
     """Why the deletion is too recent, or None."""
     now, least = draft.case.snapshot.taken_at, draft.request.older_than
-    for step in draft.steps:
-        asked = draft.object_of(step).deletion_requested
+    hanging = draft.case.hanging  # counts even where there is nothing to remove from it yet
+    for subject in (*map(draft.object_of, draft.steps), *((hanging,) if hanging else ())):
+        asked = subject.deletion_requested
         if asked is not None and now - asked < least:
             return (
-                f"{step.ref} was deleted {human(now - asked)} ago, and its controllers get"
+                f"{subject.ref} was deleted {human(now - asked)} ago, and its controllers get"
                 f" {human(least)}; wait, or say --older-than"
             )
     return None

@@ -63,7 +63,7 @@ def build(
     if state is None:
         # The other guards would only speak of what is not going to be touched.
         results = tuple(result for result in results if result.guard == "terminating")
-    hanging = case.hanging if state is not None else None
+    hanging = case.hanging
     return Plan(
         ref=case.ref,
         uid=target.uid,

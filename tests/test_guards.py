@@ -136,6 +136,11 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
              *live_node()]
         ),
     ),
+    "a VM that lives, and its pod": (
+        "terminating", R,
+        lambda: Scene([stored(builders.vm("shop", "web")), vmi := deleted_vmi(deleted=None),
+                       deleted_pod(vmi, deleted=None), *live_node()]),
+    ),
     "a VM that lives, its pod past its grace period": (
         "terminating",
         P,
@@ -220,6 +225,10 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     ),
     "deleted exactly as long ago as --older-than says": (
         "past-grace", P, lambda: Scene(alone(), Request(older_than=timedelta(hours=1))),
+    ),
+    "deleted a minute ago, with nothing that may be removed": (
+        "past-grace", R,
+        lambda: Scene([deleted_vm(deleted=ago(minutes=1), finalizers=["example.com/x"])]),
     ),
     "a guest past its grace period on a live node": (
         "past-grace", P, lambda: Scene(shutting_down(7200, deleted=ago(hours=3))),
@@ -536,8 +545,9 @@ def test_no_override_passes_any_other_guard(guard: guards.Guard) -> None:
 
 
 REASONS = {
-    "a VM that lives": (
-        "VirtualMachine shop/web is not being deleted (it has no deletionTimestamp)"
+    **dict.fromkeys(
+        ("a VM that lives", "a VM that lives, and its pod"),
+        "VirtualMachine shop/web is not being deleted (it has no deletionTimestamp)",
     ),
     "a VM that lives, its pod within its grace period": (
         "VirtualMachine shop/web is not stuck: pod virt-launcher-web is being deleted, but is"
@@ -660,4 +670,8 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     nodes = [*dead_node("node-1"), *dead_node("node-2")]
     two = Scene([deleted_vm(), instance, launcher, stored(moved, deleted=ago(hours=1)), *nodes])
     assert two.plan().silent_nodes == ("node-2",)
+    vouched = Request(powered_off=frozenset({"node-1"}))
+    unclear = [*dead_node("node-1", heartbeat="yesterday"), *dead_node("node-2")]
+    instance = deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}})
+    assert Scene([deleted_vm(), instance, *unclear], vouched).plan().silent_nodes == ("node-2",)
     assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW
