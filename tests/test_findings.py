@@ -12,7 +12,7 @@ from kubectl_harvester_stuck import diagnose, plan
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.findings import FINDINGS, admission, guest, id_of, owners
-from kubectl_harvester_stuck.findings.found import Look, Words
+from kubectl_harvester_stuck.findings.found import Examined, Look, Words
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
@@ -439,6 +439,23 @@ def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
     )
     diagnosis = Story([deleted_vm(), instance, *live_node()]).diagnosis()
     assert "ds/pcidevices-controller is not there" in diagnosis.because
+
+
+def test_admission_may_deny_what_it_was_not_asked_about() -> None:
+    """Unless another guard refuses, for then it was not asked on purpose."""
+    case = Case(TARGET, snapshot(deleted_vm()))
+    refs = [step.ref for step in plan.build(case, Request()).steps]
+
+    def may_be_denied(of: Case, answers: Answers | None) -> bool:
+        return Examined(of, plan.build(of, Request(), answers=answers)).may_be_denied
+
+    yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
+    assert may_be_denied(case, Answers(yes, no))
+    assert not may_be_denied(case, Answers(yes, yes))
+    assert may_be_denied(case, None)
+    assert not may_be_denied(case, Answers(no, yes))
+    refused = Case(TARGET, snapshot(deleted_vm(finalizers=["example.com/x"])))
+    assert not may_be_denied(refused, None)
 
 
 def test_finalizers_are_told_as_they_stand_now_and_planned_as_they_will_be() -> None:

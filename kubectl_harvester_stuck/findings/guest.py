@@ -30,7 +30,7 @@ def not_stuck(examined: Examined) -> Iterator[Found]:
     if examined.stuck or target is None:
         return
     vmi = examined.case.vmi
-    status = target.text("status", "printableStatus") or "no status"
+    status = target.text("status", "printableStatus") or "none"
     yield Found(
         f"{target.ref} is not being deleted (status {status}), so there is nothing to release",
         (saw(target, "metadata.deletionTimestamp", "none"),),

@@ -1,0 +1,448 @@
+"""What each situation tells, word for word: tests/findings.yaml holds it, for people to read.
+
+    python -m tests.test_findings_told
+
+writes that file anew. A situation that is not seen tells nothing: an empty list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl_harvester_stuck.findings import FINDINGS, admission, id_of
+from kubectl_harvester_stuck.findings.found import Words
+from kubectl_harvester_stuck.kinds import (
+    DAEMON_SET,
+    HARVESTER_NAMESPACE,
+    NETWORK,
+    RESOURCE_QUOTA,
+    USB_DEVICE,
+    VM_BACKUP,
+    VMI,
+    VOLUME_SNAPSHOT,
+    Kind,
+)
+from kubectl_harvester_stuck.model import Ref
+from tests import builders
+from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, stored
+from tests.test_findings import (
+    BACKFILL,
+    CONTROLLERS,
+    DENIED,
+    SEEN,
+    Story,
+    api_service,
+    disk,
+    on_live_node,
+    on_network,
+    quota,
+    setting,
+    snapshot_backup,
+    upgrade,
+    with_cleanup,
+    with_device,
+)
+from tests.test_guards import (
+    OFF,
+    dead_node,
+    deleted_pod,
+    deleted_vm,
+    deleted_vmi,
+    live_node,
+    powered_off_scene,
+)
+
+FILE = Path(__file__).with_name("findings.yaml")
+TOLD: dict[str, Any] = yaml.safe_load(FILE.read_text()) if FILE.exists() else {}
+
+
+def vm(name: str = "web", **more: Any) -> Body:
+    """A VM that lives."""
+    return stored(builders.vm("shop", name, **more))
+
+
+def vmi(**more: Any) -> Body:
+    """A VMI that lives."""
+    return deleted_vmi(deleted=None, **more)
+
+
+def two_pods(first: Body, second: Body) -> list[Body]:
+    """The pods under the names that put them in this order."""
+    return [
+        {**pod, "metadata": {**pod["metadata"], "name": f"virt-launcher-web-{number}"}}
+        for number, pod in enumerate((first, second))
+    ]
+
+
+def ended() -> Body:
+    """A VMI that has ended and waits for virt-controller alone."""
+    return deleted_vmi(finalizers=[VM_FINALIZER], phase="Failed")
+
+
+def of_mac(written: str | None, *, interface: str = "52:54:00:00:00:01", **more: Any) -> list[Body]:
+    """A VM whose address is to be written, or not, and another VM with `interface`."""
+    devices = {"interfaces": [{"name": "nic-1", "macAddress": interface}]}
+    annotations = {} if written is None else {admission.MAC_ADDRESSES: written}
+    spec = {"template": {"spec": {"domain": {"devices": devices}}}}
+    instance = deleted_vmi(finalizers=more.pop("finalizers", [BACKFILL]), phase="Succeeded")
+    target = (deleted_vm if more.pop("deleted", False) else vm)(
+        annotations=annotations, spec=spec if more.pop("own", False) else None
+    )
+    return [target, vm("db", spec=spec), *([] if more.pop("gone", False) else [instance]),
+            *live_node()]  # fmt: skip
+
+
+MAC = '{"nic-1":"52:54:00:00:00:01"}'
+
+
+def template(text: str) -> Story:
+    return Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: text})])
+
+
+def owned_claim(**more: Any) -> list[Body]:
+    machine = deleted_vm(finalizers=["foregroundDeletion"], **more)
+    return [machine, stored(builders.pvc("shop", "tpm", owner=machine))]
+
+
+def backup(**status: Any) -> Body:
+    return stored({**builders.vm_backup("shop", "nightly", "web"), "status": status})
+
+
+def usb(resource: str) -> Body:
+    return stored({**bare(USB_DEVICE, "", "usb-1"), "status": {"resourceName": resource}})
+
+
+def _turned(service: Body) -> Body:
+    """Not available in another sense."""
+    (condition,) = service["status"]["conditions"]
+    return {**service, "status": {"conditions": [{**condition, "type": "Progressing"}]}}
+
+
+def _remote(body: Body) -> Body:
+    return {**body, "spec": {**body["spec"], "type": "backup"}}
+
+
+def _with_device_finalizer() -> Body:
+    return deleted_vmi(finalizers=["wrangler.cattle.io/virtual-machine-deletion"], phase="Failed")
+
+
+def _daemon_set(available: int) -> Body:
+    body = bare(DAEMON_SET, HARVESTER_NAMESPACE, "pcidevices-controller")
+    return stored({**body, "status": {"numberAvailable": available}})
+
+
+# `finding: in which case`, the story
+VARIANTS: dict[str, Callable[[], Story]] = {
+    "not-stuck: it is stopped": lambda: Story([vm(status={"printableStatus": "Stopped"})]),
+    "not-stuck: it has no status": lambda: Story([vm(status={"printableStatus": ""})]),
+    "not-stuck: its guest runs": lambda: Story([vm(), vmi()]),
+    "not-stuck: its VMI is Failed": lambda: Story([vm(), vmi(phase="Failed")]),
+    "not-stuck: its VMI is Failed, without a strategy": lambda: Story(
+        [vm(spec={"runStrategy": ""}), vmi(phase="Failed")]
+    ),
+    "node-silent: the node was vouched for": lambda: Story(powered_off_scene(), request=OFF),
+    "node-contradicts: nothing is being deleted": lambda: Story(
+        [vm(), living := vmi(), deleted_pod(living, deleted=None),
+         *dead_node(heartbeat=ago(minutes=1))]
+    ),
+    "node-contradicts: its pod has ended": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(), deleted_pod(instance, terminated=True),
+         *dead_node(heartbeat=ago(minutes=1))]
+    ),
+    "node-contradicts: its pod was deleted by force": lambda: Story(
+        [deleted_vm(), deleted_vmi(), *dead_node(heartbeat=ago(minutes=1))]
+    ),
+    "node-contradicts: a pod has ended on one of two such nodes": lambda: Story(
+        [deleted_vm(),
+         instance := deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}}),
+         deleted_pod(instance, node="node-1", terminated=True),
+         *dead_node("node-1", heartbeat=ago(minutes=1)),
+         *dead_node("node-2", heartbeat=ago(minutes=1))]
+    ),
+    "guest-runs: nothing is stuck": lambda: Story(
+        [vm(), living := vmi(), deleted_pod(living, deleted=ago(minutes=-1)), *live_node()]
+    ),
+    "guest-runs: its pod is not being deleted": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(), deleted_pod(instance, deleted=None), *live_node()]
+    ),
+    "guest-runs: one of two pods has ended": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(),
+         *two_pods(deleted_pod(instance, terminated=True), deleted_pod(instance)), *live_node()]
+    ),
+    "pod-not-cleaned-up: its pod is not being deleted": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(),
+         deleted_pod(instance, terminated=True, deleted=None), *live_node()]
+    ),
+    "pod-not-cleaned-up: the node does not answer": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(), deleted_pod(instance, terminated=True),
+         *dead_node()]
+    ),
+    "pod-not-cleaned-up: one of two pods runs": lambda: Story(
+        [deleted_vm(), instance := deleted_vmi(),
+         *two_pods(deleted_pod(instance), deleted_pod(instance, terminated=True)), *live_node()]
+    ),
+    **{
+        f"never-scheduled: {phase or 'no phase'}": lambda phase=phase: Story(
+            [deleted_vm(), deleted_vmi(node=None, phase=phase)]
+        )
+        for phase in ("", "Pending", "Scheduled")
+    },
+    "never-scheduled: only the VM is being deleted": lambda: Story(
+        [deleted_vm(), vmi(node=None, phase="Pending")]
+    ),
+    "migration-in-flight: it has no phase": lambda: Story(
+        [deleted_vm(), stored(builders.migration("shop", "m", "web", ""))]
+    ),
+    "state-change-left: two of them, of a VM": lambda: Story(
+        [deleted_vm(status={"stateChangeRequests": [{"action": "Stop"}, {"action": "Start"}]})]
+    ),
+    "state-change-left: there is no VM": lambda: Story(
+        [deleted_vmi(phase="Failed"), *live_node()], ref=Ref("shop", "web", VMI)
+    ),
+    "force-reset-off: no node is silent": lambda: Story(
+        [*on_live_node(), setting('{"enable":false}'), upgrade(None)]
+    ),
+    "force-reset-off: the node was vouched for": lambda: Story(
+        [*powered_off_scene(), setting('{"enable":false}')], request=OFF
+    ),
+    "force-reset-off: by default": lambda: Story(
+        [*powered_off_scene(), {**setting(""), "default": '{"enable":false}'}]
+    ),
+    "force-reset-off: neither value nor default": lambda: Story(
+        [*powered_off_scene(), setting("")]
+    ),
+    "force-reset-off: an upgrade without a state": lambda: Story(
+        [*powered_off_scene(), upgrade(None)]
+    ),
+    "force-reset-off: an upgrade that runs": lambda: Story(
+        [*powered_off_scene(), upgrade("Upgrading")]
+    ),
+    "force-reset-off: an upgrade that failed": lambda: Story(
+        [*powered_off_scene(), upgrade("Failed")]
+    ),
+    "webhook-unavailable: nothing is stuck": lambda: Story(
+        [vm(), stored(builders.deployment("virt-api", 0))]
+    ),
+    "webhook-unavailable: Harvester's": lambda: Story(
+        [deleted_vm(), stored(builders.deployment("harvester-webhook", 0))]
+    ),
+    "veto-keeps-vmi: it is not being deleted": lambda: Story(
+        [deleted_vm(), vmi(finalizers=[VM_FINALIZER], phase="Failed"), *live_node()]
+    ),
+    "veto-keeps-vmi: there is no VM": lambda: Story(
+        [ended(), *live_node()], ref=Ref("shop", "web", VMI)
+    ),
+    "veto-keeps-vmi: its guest runs": lambda: Story(
+        [deleted_vm(), deleted_vmi(finalizers=[VM_FINALIZER]), *live_node()]
+    ),
+    "veto-keeps-vmi: it has a pod": lambda: Story(
+        [deleted_vm(), instance := ended(), deleted_pod(instance), *live_node()]
+    ),
+    "disk-of-another-vm: nobody denies it": lambda: Story(
+        [deleted_vm(spec=disk("disk-0")), vm("db", spec=disk("disk-0"))]
+    ),
+    "disk-of-another-vm: two disks, denied": lambda: Story(
+        [deleted_vm(spec=builders.with_disks("b", "a")),
+         vm("db", spec=builders.with_disks("b", "a"))],
+        deny=DENIED,
+    ),
+    "broken-template-annotation: no list": lambda: template('{"a": 1}'),
+    "broken-template-annotation: a long text": lambda: template("x" * 100),
+    "broken-template-annotation: none": lambda: Story([deleted_vm()]),
+    "mac-of-another-vm: in capitals": lambda: Story(
+        of_mac('{"nic-1":"52:54:00:00:00:AA"}', interface="52:54:00:00:00:Aa")
+    ),
+    "mac-of-another-vm: it has the address itself": lambda: Story(
+        of_mac(MAC, interface="52:54:00:00:00:01", own=True)
+    ),
+    "mac-of-another-vm: no address was observed": lambda: Story(of_mac(None)),
+    "mac-of-another-vm: the VM is being deleted": lambda: Story(of_mac(MAC, deleted=True)),
+    "mac-of-another-vm: nobody writes it": lambda: Story(of_mac(MAC, finalizers=[VM_FINALIZER])),
+    "mac-of-another-vm: there is no VMI": lambda: Story(of_mac(MAC, gone=True)),
+    "network-missing: nobody denies it": lambda: Story([deleted_vm(spec=on_network("lab/vlan7"))]),
+    "network-missing: of the VM's namespace": lambda: Story([deleted_vm(spec=on_network("vlan7"))]),
+    "network-missing: of the VM's namespace, and there": lambda: Story(
+        [deleted_vm(spec=on_network("vlan7")), stored(bare(NETWORK, "shop", "vlan7"))]
+    ),
+    "host-device-missing: nobody denies it": lambda: Story([deleted_vm(spec=with_device("v/x"))]),
+    "host-device-missing: a USB device is there": lambda: Story(
+        [deleted_vm(spec=with_device("v/x")), usb("v/x")]
+    ),
+    "quota-without-pod: nobody denies it": lambda: Story([deleted_vm(), quota()]),
+    "quota-without-pod: it limits nothing": lambda: Story(
+        [deleted_vm(), stored(bare(RESOURCE_QUOTA, "shop", "default", spec={}))]
+    ),
+    "quota-without-pod: there is a pod": lambda: Story([*on_live_node(), quota()]),
+    "quota-without-pod: nothing is stuck": lambda: Story([vm(), quota()]),
+    "aggregated-api-down: nothing is stuck": lambda: Story([vm(), api_service("False")]),
+    "aggregated-api-down: another condition": lambda: Story(
+        [deleted_vm(), _turned(api_service("False"))]
+    ),
+    **{
+        f"snapshot-content-missing: {missing}": lambda bodies=bodies: Story(with_cleanup(*bodies))
+        for missing, bodies in {
+            "the snapshot": [snapshot_backup(), stored(builders.pvc("shop", "disk-0"))],
+            "the disk": [
+                snapshot_backup(), stored(bare(VOLUME_SNAPSHOT, "shop", "nightly-disk"))
+            ],
+            "of another VM": [snapshot_backup(vm="db")],
+            "of a remote backup": [_remote(snapshot_backup())],
+            "it names neither": [backup(volumeBackups=[{}])],
+            "it names them in another shape": [
+                backup(volumeBackups=[{"persistentVolumeClaim": "disk-0"}])
+            ],
+        }.items()
+    },
+    "snapshot-content-missing: nobody would fail on it": lambda: Story(
+        [deleted_vm(), snapshot_backup()]
+    ),
+    "same-name-elsewhere: it is ours": lambda: Story(with_cleanup(snapshot_backup())),
+    "same-name-elsewhere: a remote backup": lambda: Story(
+        with_cleanup(_remote(snapshot_backup(namespace="lab")))
+    ),
+    "same-name-elsewhere: nobody would delete it": lambda: Story(
+        [deleted_vm(), snapshot_backup(namespace="lab")]
+    ),
+    "backup-in-progress: nothing is known of it": lambda: Story([deleted_vm(), backup()]),
+    "backup-in-progress: of another VM": lambda: Story(
+        [deleted_vm(), snapshot_backup(vm="db", ready=False)]
+    ),
+    "backup-in-progress: it is being deleted": lambda: Story(
+        [deleted_vm(), stored(snapshot_backup(ready=False), deleted=ago(hours=1))]
+    ),
+    "backup-in-progress: nothing is stuck": lambda: Story([vm(), snapshot_backup(ready=False)]),
+    "vm-released-before-vmi: it is not being deleted": lambda: Story(
+        [vmi(finalizers=[BACKFILL], phase="Failed"), *live_node()], ref=Ref("shop", "web", VMI)
+    ),
+    "vm-released-before-vmi: nobody fails": lambda: Story(
+        [ended(), *live_node()], ref=Ref("shop", "web", VMI)
+    ),
+    "owner-unavailable: it does not run": lambda: Story(
+        [deleted_vm(), stored(builders.deployment("virt-controller", 0))], controllers=()
+    ),
+    **{
+        f"owner-unavailable: a daemon set, {number} available": lambda number=number: Story(
+            [deleted_vm(), _with_device_finalizer(), _daemon_set(number), *live_node()],
+            controllers=CONTROLLERS,
+        )
+        for number in (0, 1)
+    },
+    "owner-lags: it was deleted only now": lambda: Story(
+        [
+            deleted_vm(finalizers=[CLEANUP_FINALIZER], deleted=ago(minutes=1),
+                       annotations={"harvesterhci.io/removedPersistentVolumeClaims": "disk-0"}),
+            stored(builders.pvc("shop", "disk-0")),
+        ]
+    ),
+    "owner-lags: the garbage collector": lambda: Story(owned_claim()),
+    "owner-lags: nobody knows it": lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
+    **{
+        f"owner-says: {line}": lambda line=line: Story(
+            [deleted_vm()], words=(Words("virt-controller-1", (line,)),)
+        )
+        for line in (
+            'Internal error: failed calling webhook "w": timeout',
+            "error syncing 'shop/web': handler vm: no such thing, requeuing",
+            "handler vm: done",
+            "requeuing shop/web",
+        )
+    },
+    "finalizer-ownerless: that of a VMI": lambda: Story(
+        [deleted_vmi(finalizers=["wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs"],
+                     phase="Failed"), *live_node()],
+        ref=Ref("shop", "web", VMI),
+    ),
+    "finalizer-pending: some are done": lambda: Story(
+        [deleted_vm(finalizers=[VM_FINALIZER, builders.LEGACY_FINALIZER, "example.com/x"])]
+    ),
+    "waits-for-dependents: another finalizer waits": lambda: Story(
+        [deleted_vm(finalizers=[CLEANUP_FINALIZER], annotations={
+            "harvesterhci.io/removedPersistentVolumeClaims": "disk-0"}),
+         stored(builders.pvc("shop", "disk-0"))]
+    ),
+    "ready-to-release: three steps": lambda: Story(powered_off_scene(), request=OFF),
+    "ready-to-release: the pod only": lambda: Story(
+        [vm(), living := vmi(), deleted_pod(living), *dead_node()], request=OFF
+    ),
+    "ready-to-release: nothing is stuck": lambda: Story([vm()]),
+}  # fmt: skip
+
+
+BLIND = {
+    "force-reset-off: its value is '[]'": lambda: Story([*powered_off_scene(), setting("[]")]),
+    "force-reset-off: its value is 'off'": lambda: Story([*powered_off_scene(), setting("off")]),
+    "mac-of-another-vm: its annotation harvesterhci.io/mac-address is malformed": lambda: Story(
+        of_mac("oops")
+    ),
+    "owner-says: Forbidden": lambda: Story(
+        [deleted_vm()], words=(Words("virt-controller-1", why="Forbidden"),)
+    ),
+}
+"""What could not be looked for, and why."""
+
+SEEING: dict[str, Kind] = {
+    "network-missing": NETWORK,
+    "host-device-missing": USB_DEVICE,
+    "snapshot-content-missing": VOLUME_SNAPSHOT,
+    "same-name-elsewhere": VM_BACKUP,
+}
+
+
+def stories() -> dict[str, Callable[[], Story]]:
+    """Every story, by the finding that it is about."""
+    seen = {f"{name}: seen": story for name, (_, story, _) in SEEN.items()}
+    return {name: (seen | VARIANTS)[name] for name in sorted(seen | VARIANTS)}
+
+
+def told(name: str) -> list[dict[str, Any]]:
+    """What the finding tells in that story."""
+    return [
+        {
+            "summary": str(found.summary),
+            "advice": found.advice and found.advice.value,
+            "evidence": [[seen.object, seen.field, seen.value] for seen in found.evidence],
+            "steps": list(found.steps),
+        }
+        for found in stories()[name]().diagnosis().findings
+        if found.id == name.partition(":")[0]
+    ]
+
+
+@pytest.mark.parametrize("name", stories())
+def test_a_situation_tells_what_people_read(name: str) -> None:
+    assert told(name) == TOLD[name]
+
+
+def test_what_people_read_belongs_to_a_story() -> None:
+    assert list(TOLD) == list(stories())
+    assert {name.partition(":")[0] for name in stories()} == {id_of(look) for look in FINDINGS}
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_what_cannot_be_understood_is_told_with_the_object(name: str) -> None:
+    (blind,) = BLIND[name]().diagnosis().blind
+    finding, _, why = name.partition(": ")
+    assert blind.startswith(f"{finding}: could not read ")
+    assert "None" not in blind
+    assert blind.endswith(f": {why}")
+
+
+@pytest.mark.parametrize(("finding", "kind"), SEEING.items())
+def test_where_there_is_nothing_to_compare_nothing_is_read(finding: str, kind: Kind) -> None:
+    diagnosis = Story([deleted_vm()], unreadable={kind: "Forbidden"}).diagnosis()
+    assert not [text for text in diagnosis.blind if text.startswith(f"{finding}: ")]
+
+
+def write() -> None:
+    """Write tests/findings.yaml."""
+    texts = {name: told(name) for name in stories()}
+    FILE.write_text(yaml.safe_dump(texts, sort_keys=False, width=100, allow_unicode=True))
+
+
+if __name__ == "__main__":
+    write()
