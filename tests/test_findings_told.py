@@ -8,12 +8,15 @@ writes that file anew. A situation that is not seen tells nothing: an empty list
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from kubectl_harvester_stuck import diagnose, plan
+from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.findings import FINDINGS, admission, id_of
 from kubectl_harvester_stuck.findings.found import Words
 from kubectl_harvester_stuck.kinds import (
@@ -22,14 +25,15 @@ from kubectl_harvester_stuck.kinds import (
     NETWORK,
     RESOURCE_QUOTA,
     USB_DEVICE,
+    VM,
     VM_BACKUP,
     VMI,
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.model import Ref, Request
 from tests import builders
-from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, stored
+from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_findings import (
     BACKFILL,
     CONTROLLERS,
@@ -123,12 +127,17 @@ def _turned(service: Body) -> Body:
     return {**service, "status": {"conditions": [{**condition, "type": "Progressing"}]}}
 
 
+def _named(name: str, body: Body) -> Body:
+    return {**body, "metadata": {**body["metadata"], "name": name}}
+
+
 def _remote(body: Body) -> Body:
     return {**body, "spec": {**body["spec"], "type": "backup"}}
 
 
-def _with_device_finalizer() -> Body:
-    return deleted_vmi(finalizers=["wrangler.cattle.io/virtual-machine-deletion"], phase="Failed")
+def _with_device_finalizer(**more: Any) -> Body:
+    name = "wrangler.cattle.io/virtual-machine-deletion"
+    return deleted_vmi(finalizers=[name], phase="Failed", **more)
 
 
 def _daemon_set(available: int) -> Body:
@@ -275,7 +284,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     ),
     "quota-without-pod: nobody denies it": lambda: Story([deleted_vm(), quota()]),
     "quota-without-pod: it limits nothing": lambda: Story(
-        [deleted_vm(), stored(bare(RESOURCE_QUOTA, "shop", "default", spec={}))]
+        [deleted_vm(), stored(bare(RESOURCE_QUOTA, "shop", "default", spec={"hard": {}}))]
     ),
     "quota-without-pod: there is a pod": lambda: Story([*on_live_node(), quota()]),
     "quota-without-pod: nothing is stuck": lambda: Story([vm(), quota()]),
@@ -292,6 +301,11 @@ VARIANTS: dict[str, Callable[[], Story]] = {
             ],
             "of another VM": [snapshot_backup(vm="db")],
             "of a remote backup": [_remote(snapshot_backup())],
+            "behind others that do not count": [
+                _named("a", snapshot_backup(vm="db")),
+                _named("b", _remote(snapshot_backup())),
+                snapshot_backup(),
+            ],
             "it names neither": [backup(volumeBackups=[{}])],
             "it names them in another shape": [
                 backup(volumeBackups=[{"persistentVolumeClaim": "disk-0"}])
@@ -311,6 +325,9 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "backup-in-progress: nothing is known of it": lambda: Story([deleted_vm(), backup()]),
     "backup-in-progress: of another VM": lambda: Story(
         [deleted_vm(), snapshot_backup(vm="db", ready=False)]
+    ),
+    "backup-in-progress: of a VM elsewhere": lambda: Story(
+        [deleted_vm(), snapshot_backup(namespace="lab", ready=False)]
     ),
     "backup-in-progress: it is being deleted": lambda: Story(
         [deleted_vm(), stored(snapshot_backup(ready=False), deleted=ago(hours=1))]
@@ -332,6 +349,9 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         )
         for number in (0, 1)
     },
+    "owner-unavailable: a daemon set alone": lambda: Story(
+        [_with_device_finalizer(), *live_node()], ref=Ref("shop", "web", VMI)
+    ),
     "owner-lags: it was deleted only now": lambda: Story(
         [
             deleted_vm(finalizers=[CLEANUP_FINALIZER], deleted=ago(minutes=1),
@@ -340,6 +360,10 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         ]
     ),
     "owner-lags: the garbage collector": lambda: Story(owned_claim()),
+    "owner-lags: that of a daemon set": lambda: Story(
+        [vm(annotations={"harvesterhci.io/deviceAllocationDetails": "{}"}),
+         _with_device_finalizer(spec={"domain": {"devices": {"gpus": [{}]}}}), *live_node()]
+    ),
     "owner-lags: nobody knows it": lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
     **{
         f"owner-says: {line}": lambda line=line: Story(
@@ -366,6 +390,9 @@ VARIANTS: dict[str, Callable[[], Story]] = {
          stored(builders.pvc("shop", "disk-0"))]
     ),
     "ready-to-release: three steps": lambda: Story(powered_off_scene(), request=OFF),
+    "ready-to-release: two steps": lambda: Story(
+        [deleted_vm(), deleted_vmi(phase="Failed"), *live_node()]
+    ),
     "ready-to-release: the pod only": lambda: Story(
         [vm(), living := vmi(), deleted_pod(living), *dead_node()], request=OFF
     ),
@@ -390,6 +417,7 @@ SEEING: dict[str, Kind] = {
     "host-device-missing": USB_DEVICE,
     "snapshot-content-missing": VOLUME_SNAPSHOT,
     "same-name-elsewhere": VM_BACKUP,
+    "owner-unavailable": DAEMON_SET,
 }
 
 
@@ -400,7 +428,9 @@ def stories() -> dict[str, Callable[[], Story]]:
 
 
 def told(name: str) -> list[dict[str, Any]]:
-    """What the finding tells in that story."""
+    """What the finding tells in that story, for which nothing is blind."""
+    diagnosis = stories()[name]().diagnosis()
+    assert not diagnosis.blind
     return [
         {
             "summary": str(found.summary),
@@ -408,7 +438,7 @@ def told(name: str) -> list[dict[str, Any]]:
             "evidence": [[seen.object, seen.field, seen.value] for seen in found.evidence],
             "steps": list(found.steps),
         }
-        for found in stories()[name]().diagnosis().findings
+        for found in diagnosis.findings
         if found.id == name.partition(":")[0]
     ]
 
@@ -430,6 +460,14 @@ def test_what_cannot_be_understood_is_told_with_the_object(name: str) -> None:
     assert blind.startswith(f"{finding}: could not read ")
     assert "None" not in blind
     assert blind.endswith(f": {why}")
+
+
+def test_without_a_disk_of_its_own_no_other_vm_is_read() -> None:
+    target = builders.parsed(deleted_vm())
+    seen = snapshot(unreadable={VM: "Forbidden"})
+    case = Case(target.ref, replace(seen, found={target.ref: target}))
+    blind = diagnose.diagnose(case, plan.build(case, Request())).blind
+    assert not [text for text in blind if text.startswith("disk-of-another-vm: ")]
 
 
 @pytest.mark.parametrize(("finding", "kind"), SEEING.items())

@@ -66,15 +66,15 @@ def webhook_unavailable(examined: Examined) -> Iterator[Found]:
 def veto_keeps_vmi(examined: Examined) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
     vmi, vm = examined.case.vmi, examined.case.vm
-    only = ("kubevirt.io/virtualMachineControllerFinalize",)
-    if vmi is None or vm is None or vmi.deletion_timestamp is None or vmi.finalizers != only:
+    last = "kubevirt.io/virtualMachineControllerFinalize"
+    if vmi is None or vm is None or vmi.deletion_timestamp is None or vmi.finalizers != (last,):
         return
     if vmi.text("status", "phase") in FINAL_PHASES and not examined.case.pods:
         yield Found(
             "the VMI has ended and waits only for virt-controller to store the VM's status;"
             " when that update is vetoed, the VMI stays for as long as the veto does",
             (
-                saw(vmi, "metadata.finalizers", ",".join(vmi.finalizers)),
+                saw(vmi, "metadata.finalizers", last),
                 saw(vm, "status.printableStatus", vm.text("status", "printableStatus")),
             ),
             None,
@@ -114,14 +114,16 @@ def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
 def broken_template_annotation(examined: Examined) -> Iterator[Found]:
     """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
     vm = examined.case.vm
-    written = vm.annotations.get(VOLUME_CLAIM_TEMPLATES, "") if vm else ""
-    if vm is None or not written:
+    if vm is None:
+        return
+    written = vm.annotations.get(VOLUME_CLAIM_TEMPLATES)
+    if not written:
         return
     try:
-        is_list = isinstance(json.loads(written), list)
+        broken = not isinstance(json.loads(written), list)
     except ValueError:
-        is_list = False
-    if not is_list:
+        broken = True
+    if broken:
         yield Found(
             f"the annotation {VOLUME_CLAIM_TEMPLATES} is not a JSON list, for which Harvester"
             " denies every update of the VM",
@@ -137,10 +139,10 @@ def broken_template_annotation(examined: Examined) -> Iterator[Found]:
 def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
     """The MAC address that is to be written into the VM is another VM's (H#9788)."""
     vm, vmi = examined.case.vm, examined.case.vmi
-    written = vm.annotations.get(MAC_ADDRESSES) if vm else None
-    if vm is None or vmi is None or vm.deletion_timestamp is not None or not written:
+    if vm is None or vmi is None or vm.deletion_timestamp is not None:
         return
-    if BACKFILL not in vmi.finalizers:
+    written = vm.annotations.get(MAC_ADDRESSES)
+    if not written or BACKFILL not in vmi.finalizers:
         return
     try:
         ours = {str(address).lower() for address in json.loads(written).values()}
@@ -165,13 +167,14 @@ def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
 def network_missing(examined: Examined) -> Iterator[Found]:
     """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
     vm = examined.case.vm
-    networks = vm.mappings("spec", "template", "spec", "networks") if vm else ()
+    if vm is None:
+        return
     wanted = [
-        str(network["multus"].get("networkName") or "")
-        for network in networks
+        str(network["multus"].get("networkName"))
+        for network in vm.mappings("spec", "template", "spec", "networks")
         if isinstance(network.get("multus"), dict)
     ]
-    if vm is None or not wanted:
+    if not wanted:
         return
     there = {item.ref.key for item in examined.case.snapshot.all(NETWORK)}
     for name in wanted:
@@ -188,9 +191,11 @@ def network_missing(examined: Examined) -> Iterator[Found]:
 def host_device_missing(examined: Examined) -> Iterator[Found]:
     """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
     vm = examined.case.vm
+    if vm is None:
+        return
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
-    wanted = [str(item.get("deviceName")) for item in vm.mappings(*path)] if vm else []
-    if vm is None or not wanted:
+    wanted = [str(item.get("deviceName")) for item in vm.mappings(*path)]
+    if not wanted:
         return
     there = {
         device.text("status", "resourceName")

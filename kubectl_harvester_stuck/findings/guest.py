@@ -176,8 +176,10 @@ def migration_in_flight(examined: Examined) -> Iterator[Found]:
 def state_change_left(examined: Examined) -> Iterator[Found]:
     """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
     vm = examined.case.vm
-    waiting = vm.mappings("status", "stateChangeRequests") if vm else ()
-    if vm is not None and waiting:
+    if vm is None:
+        return
+    waiting = vm.mappings("status", "stateChangeRequests")
+    if waiting:
         actions = ", ".join(str(item.get("action")) for item in waiting)
         yield Found(
             f"{actions} is still waiting to be carried out",

@@ -19,7 +19,6 @@ from kubectl_harvester_stuck.model import (
     Advice,
     Evidence,
     FinalizerState,
-    State,
 )
 
 
@@ -75,7 +74,6 @@ def same_name_elsewhere(examined: Examined) -> Iterator[Found]:
                 f"{backup.ref} belongs to a VM of the same name in another namespace, and"
                 " Harvester would delete it together with this VM",
                 (saw(backup, "spec.source.name", vm.ref.name),),
-                None,
             )
 
 
@@ -160,7 +158,7 @@ def owner_unavailable(examined: Examined) -> Iterator[Found]:
 
 def owner_lags(examined: Examined) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
-    if not examined.stuck or examined.refusal("past-grace") is not None:
+    if examined.refusal("past-grace") is not None:
         return
     for item in examined.plan.judgments:
         entry = finalizers.find(item.name, item.ref.kind)
@@ -200,15 +198,13 @@ def waits_for_dependents(examined: Examined) -> Iterator[Found]:
     """A deletion in the foreground waits for an object that the target owns."""
     for item in examined.plan.judgments:
         if item.name == "foregroundDeletion" and item.state is FinalizerState.PENDING:
-            yield Found(
-                item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),), None
-            )
+            yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
 
 
 def ready_to_release(examined: Examined) -> Iterator[Found]:
     """Every guard passes."""
-    if examined.stuck and not examined.plan.refusals:
-        state = examined.plan.state or State.TERMINATING
+    state = examined.plan.state
+    if state is not None and not examined.plan.refusals:
         count = len(examined.plan.steps)
         yield Found(
             f"every guard passes; unstick would take {count} step{'s' if count > 1 else ''}",

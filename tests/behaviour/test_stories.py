@@ -43,7 +43,7 @@ ELSEWHERE = {
 }
 ANSWERED_BY_THE_SERVER = {"permitted", "webhooks-accept", "past-grace"}
 # Found only once the controllers had their time.
-NOT_AT_ONCE = {"ready-to-release", "webhook-denies"}
+NOT_AT_ONCE = {"ready-to-release", "webhook-denies", "owner-lags"}
 TOLD = {name: seen for name, (_, seen, _) in SEEN.items() if name not in ELSEWHERE}
 ASKED = {
     name: (guard, verdict, scene)
