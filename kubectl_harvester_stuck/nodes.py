@@ -59,7 +59,7 @@ def read_node(case: Case, name: str) -> NodeReading:
     ready = _signal("Ready", lambda: _ready(case.node(name)))
     return NodeReading(
         name=name,
-        answers=ready.says is Says.ALIVE and ready.text == "True",
+        answers=ready == Signal("Ready", Says.ALIVE, "True"),
         signals=(
             ready,
             _signal("heartbeat", lambda: _heartbeat(case.node(name), case.snapshot.taken_at)),
@@ -90,7 +90,7 @@ def _ready(node: Object | None) -> tuple[Says, str]:
                 return Says.ALIVE, "False, so its kubelet still reports"
             if status == "Unknown":
                 return Says.SILENT, "Unknown"
-    raise UnreadableError(str(node.ref), "it has no Ready condition")
+    return Says.UNREADABLE, "it has no Ready condition"
 
 
 def _heartbeat(node: Object | None, now: datetime) -> tuple[Says, str]:
@@ -99,24 +99,22 @@ def _heartbeat(node: Object | None, now: datetime) -> tuple[Says, str]:
     written = node.annotations.get(HEARTBEAT)
     if not written:
         return Says.SILENT, "none"
-    return _freshness(written.strip('"'), now, str(node.ref))
+    return _freshness(written.strip('"'), now)
 
 
 def _lease(lease: Object | None, now: datetime) -> tuple[Says, str]:
-    written = lease.text("spec", "renewTime") if lease else ""
-    if lease is None or not written:
-        return Says.SILENT, "none"
-    return _freshness(written, now, str(lease.ref))
+    written = lease.text("spec", "renewTime") if lease is not None else None
+    return _freshness(written, now) if written else (Says.SILENT, "none")
 
 
-def _freshness(written: str, now: datetime, what: str) -> tuple[Says, str]:
+def _freshness(written: str, now: datetime) -> tuple[Says, str]:
     try:
         age = now - parse_time(written)
     except ValueError:
-        raise UnreadableError(what, f"{written!r} is not a time") from None
+        return Says.UNREADABLE, f"{written!r} is not a time"
     if age < FRESH:
         return Says.ALIVE, f"{max(int(age.total_seconds()), 0)}s ago"
-    return Says.SILENT, f"{int(age.total_seconds() // 60)}m ago"
+    return Says.SILENT, f"{age // timedelta(minutes=1)}m ago"
 
 
 def _virt_handler(pods: tuple[Object, ...]) -> tuple[Says, str]:
