@@ -84,6 +84,19 @@ def test_an_attachment_to_a_live_node_is_left_to_its_attacher() -> None:
     assert "kubectl" not in line
 
 
+def test_an_attachment_of_another_disk_is_not_told_and_hides_none() -> None:
+    body = attachment()
+    other = {
+        **body,
+        "metadata": {**body["metadata"], "name": "csi-0"},
+        "spec": {**body["spec"], "source": {"persistentVolumeName": "pvc-2"}},
+    }
+    unbound = {**other, "spec": {**body["spec"], "source": {}}}
+    told = lines(claim(), other, unbound, body, stored(builders.pvc("shop", "x")), *dead_node())
+    assert [one for one in told if "csi-0" in one] == []
+    assert [one for one in told if "csi-1" in one]
+
+
 def longhorn(kind: Kind, name: str, *bodies: Body, **fields: Any) -> tuple[str, ...]:
     """What is told when Longhorn has an object of that kind."""
     body = bare(kind, LONGHORN_NAMESPACE, name, **fields)
@@ -104,14 +117,34 @@ def test_tickets_of_longhorn_are_only_looked_at() -> None:
     assert "delete" not in line
 
 
+def test_only_tickets_of_this_vm_s_disks_are_told() -> None:
+    tickets = {"csi-1": {"nodeID": "node-2"}, "csi-2": {"nodeID": "node-2"}}
+    for name, held, told in (
+        ("pvc-1", tickets, "2 tickets;"),
+        ("pvc-1", {}, None),
+        ("pvc-2", tickets, None),
+    ):
+        spec = {"attachmentTickets": held, "volume": name}
+        found = longhorn(LONGHORN_ATTACHMENT, name, claim(), spec=spec)
+        texts = [one for one in found if "longhorn.io" in one]
+        assert [told in one for one in texts if told] == ([True] if told else [])
+        assert told or not texts
+
+
+def test_disks_are_ticked_in_a_list_that_commas_separate() -> None:
+    told = lines(claim(), ticked=" gone,disk-0 ")
+    assert [one for one in told if one.endswith("kubectl delete pvc disk-0 -n shop")]
+
+
 def test_a_longhorn_volume_without_its_claim_is_told() -> None:
     status = {"kubernetesStatus": {"namespace": "shop", "pvcName": "disk-0"}}
     (line,) = longhorn(LONGHORN_VOLUME, "pvc-1", status=status)
     assert "still holds the data of disk-0" in line
     assert not [one for one in longhorn(LONGHORN_VOLUME, "pvc-1", claim(), status=status)
                 if "longhorn.io" in one]  # fmt: skip
-    other = {"kubernetesStatus": {"namespace": "lab", "pvcName": "disk-0"}}
-    assert longhorn(LONGHORN_VOLUME, "pvc-1", status=other) == ()
+    for namespace, name in (("lab", "disk-0"), ("shop", "disk-1")):
+        other = {"kubernetesStatus": {"namespace": namespace, "pvcName": name}}
+        assert longhorn(LONGHORN_VOLUME, "pvc-1", status=other) == ()
 
 
 def test_replica_data_that_is_not_used_is_told() -> None:
@@ -163,7 +196,20 @@ def test_what_nobody_takes_away_comes_with_its_command(body: Body, command: str)
 def test_another_vms_things_are_not_told() -> None:
     other = stored(bare(VM_RESTORE, "shop", "undo", spec={"target": {"name": "db"}}))
     remote = stored(builders.vm_backup("shop", "remote", "web", "backup"))
-    assert lines(snapshot_backup(vm="db"), other, remote, stored(builders.pvc("shop", "d"))) == ()
+    elsewhere = snapshot_backup(namespace="lab")
+    going = stored(bare(NETWORK_CONFIG, "shop", "web"), deleted=builders.ago(minutes=1))
+    theirs = [
+        *(snapshot_backup(vm="db"), other, remote, elsewhere, going),
+        *map(stored, (bare(NETWORK_CONFIG, "shop", "db"), builders.migration("shop", "m", "db"))),
+        stored(builders.pvc("shop", "d")),
+    ]
+    assert lines(*theirs) == ()
+
+
+@pytest.mark.parametrize(("phase", "told"), [("Failed", "(Failed)"), ("", "(no phase)")])
+def test_a_migration_that_is_left_is_told_with_its_phase(phase: str, told: str) -> None:
+    (line,) = lines(stored(builders.migration("shop", "m", "web", phase)))
+    assert told in line
 
 
 def test_a_pod_that_stays_is_told() -> None:
