@@ -64,6 +64,13 @@ $(VENV)/tox: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[compat]'
 	@touch $@
 
+# The API server of the oldest release. Its own target, for it takes minutes to build.
+.PHONY: oldest
+oldest: $(VENV)/installed ## The behaviour tests on the oldest supported Kubernetes
+	assets=$$($(BIN)/python -m tests.controlplane.build oldest) && KUBEBUILDER_ASSETS=$$assets \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) -k "not simulated" \
+	  tests/behaviour tests/test_scenarios.py tests/test_controlplane.py tests/test_virtcontroller.py
+
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.controlplane.build
