@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.terminal import Terminal
 from tests import builders
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
 from tests.simulator import Simulator, faults
-from tests.world import QUICK, Answers, World
+from tests.world import PATIENCE, QUICK, Answers, World
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
 PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
@@ -288,11 +290,30 @@ def test_the_same_command_finishes_what_was_interrupted(world: World, server: Si
     assert world.now(launcher) is None
 
 
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Presses it, and waits until the main thread has got a processor to notice it."""
+    noticed = threading.Event()
+    tell = Terminal.tell
+
+    def told(terminal: Terminal, text: str) -> None:
+        tell(terminal, text)
+        if text.startswith("interrupted"):
+            noticed.set()
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert noticed.wait(PATIENCE)
+
+    monkeypatch.setattr(Terminal, "tell", told)
+    return press
+
+
 def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
-    world: World, server: Simulator
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
 ) -> None:
     machine, _, launcher = world.power_cut()
-    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    press = faults.run_after(ctrl_c)
     server.inject(press, method="DELETE", path=launcher["metadata"]["name"], after=1 + 1)
     run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED
@@ -301,9 +322,11 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
-def test_ctrl_c_while_it_looks_again_sends_nothing_more(world: World, server: Simulator) -> None:
+def test_ctrl_c_while_it_looks_again_sends_nothing_more(
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
+) -> None:
     machine, instance, launcher = world.power_cut()
-    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    press = faults.run_after(ctrl_c)
     # The dry run after the first change: the third, behind those of the plan and of the release.
     server.inject(press, method="PATCH", path=r"/virtualmachineinstances/web\?dryRun", after=2)
     run = world.unstick(*power_off(world))
