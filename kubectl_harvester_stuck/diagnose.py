@@ -22,6 +22,7 @@ from kubectl_harvester_stuck.model import (
     State,
     parse_time,
 )
+from kubectl_harvester_stuck.secrets import without
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -153,4 +154,5 @@ def _line(case: Case, when: str, event: Object) -> str:
     except ValueError:
         age = "?"
     about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
-    return f"{age} {event.text('type')} {event.text('reason')} {about}: {event.text('message')}"
+    said = without(event.text("message"))
+    return f"{age} {event.text('type')} {event.text('reason')} {about}: {said}"

@@ -25,6 +25,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.errors import UnreachableError
 from kubectl_harvester_stuck.kubeconfig import REFUSED, Connection
+from kubectl_harvester_stuck.secrets import without
 
 if TYPE_CHECKING:
     import urllib3
@@ -317,7 +318,7 @@ class Transport:
     def _warn(self, response: Response) -> None:
         for header in response.headers.getlist("Warning"):
             for text in _WARNING.findall(header):
-                unquoted = re.sub(r"\\(.)", r"\1", text)
+                unquoted = without(re.sub(r"\\(.)", r"\1", text))
                 shown = "".join(one if one.isprintable() else " " for one in unquoted)
                 with self._lock:
                     is_new = shown not in self._warned

@@ -323,7 +323,8 @@ def test_warnings_come_once_each(http: Server) -> None:
     http.respond = lambda handler: handler.answer(
         200,
         {},
-        ("Warning", '299 - "v1 is \\"old\\"", 299 - "second \\\\ \x1b[1m"'),
+        ("Warning", '299 - "v1 is \\"old\\"", 299 - "second \\\\ \x1b[1m\x9b2J"'),
+        ("Warning", '299 - "deprecated: {\\"userData\\": \\"s3cret\\"}"'),
         ("Warning", '299 - "third" "Tue, 02 Jan 2024 03:04:05 GMT"'),
         ("Warning", '199 - "not for us"'),
         ("Warning", '299 - ""'),
@@ -333,4 +334,5 @@ def test_warnings_come_once_each(http: Server) -> None:
     made = transport(http.url, on_warning=warnings.append)
     made.request("GET", "/x")
     made.request("GET", "/y")
-    assert warnings == ['v1 is "old"', "second \\  [1m", "third"]
+    without = 'deprecated: {"userData: <redacted>'
+    assert warnings == ['v1 is "old"', "second \\  [1m 2J", without, "third"]
