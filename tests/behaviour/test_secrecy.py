@@ -72,6 +72,11 @@ def power_cut(world: World) -> Body:
     launcher = builders.pod(world.namespace, "virt-launcher-web-x7k2p", world.dead, vmi)
     launcher["spec"]["containers"][0]["env"] = [{"name": "STANDALONE_VMI", "value": APPLIED}]
     pod = world.create(launcher)
+    involved = {"kind": "VirtualMachine", "namespace": world.namespace, "name": "web",
+                "uid": vm["metadata"]["uid"]}  # fmt: skip
+    world.create({"apiVersion": "v1", "kind": "Event", "involvedObject": involved,
+                  "metadata": {"namespace": world.namespace, "name": "event"}, "type": "Warning",
+                  "reason": "Odd", "message": f"I do not like {APPLIED}"})  # fmt: skip
     world.delete(pod, gracePeriodSeconds=1)
     world.delete(vmi)
     return world.delete(vm)
@@ -200,7 +205,7 @@ REFUSED: dict[str, Callable[[World], Body]] = {
     ),
     "plugin that fails": lambda world: plugin(world, credential(token=WORD), 1),
     "plugin's half JSON": lambda world: plugin(world, credential(token=WORD)[:-2]),
-    "plugin's alias": lambda world: plugin(world, f"token: *{WORD}"),
+    "plugin's tag": lambda world: plugin(world, f"token: !{WORD}"),
     "plugin's list": lambda world: plugin(world, credential(token=[WORD])),
     "plugin's environment": lambda _: {
         "exec": {
@@ -254,7 +259,7 @@ def test_no_flag_that_fails_is_printed_with_its_secret(
     "text",
     [
         f"users:\n- name: a\n  user:\n    token: {WORD}\n\tx: y\n",
-        f"users:\n- name: a\n  user:\n    password: *{WORD}\n",
+        f"users:\n- name: a\n  user:\n    password: !{WORD}\n",
         f"users:\n- name: a\n  user: {WORD}\n",
         f"users:\n- name: a\n  user:\n    client-key-data: {WORD}!\n",
         f"users:\n- name: a\n  user:\n    exec: [{WORD}]\n",
