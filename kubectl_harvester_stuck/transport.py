@@ -39,6 +39,8 @@ _LONGEST_RETRY_SECONDS = 5.0
 _JITTER = 0.5
 _CHUNK = 1 << 16
 _LONGEST_LINE = 16 << 20
+_LARGEST_BODY = 1 << 30
+"""Bytes: more than a page of objects that are each as large as the API server takes them."""
 _Cause = TypeVar("_Cause", bound=BaseException)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
@@ -297,6 +299,8 @@ class Transport:
                     body += chunk
                     if deadline is not None and time.monotonic() > deadline:
                         raise urllib3.exceptions.TimeoutError
+                    if len(body) > _LARGEST_BODY:
+                        raise urllib3.exceptions.ResponseError("it is too large")
             except BaseException:
                 answer.close()
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -86,6 +87,27 @@ def test_answers_are_compressed_unless_disabled(http: Server) -> None:
     assert transport(http.url).request("GET", "/x").json() == {"a": 1}
     transport(http.url, disable_compression=True).request("GET", "/x")
     assert [seen.header("Accept-Encoding") for seen in http.seen] == [["gzip"], ["identity"]]
+
+
+def test_an_answer_that_does_not_end_is_unreachable(
+    http: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.transport._LARGEST_BODY", 1 << 20)
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b" " * 4096)
+
+    http.respond = endless
+    made = transport(http.url, timeout=20)
+    started = time.monotonic()
+    assert failure(made).endswith(": it is too large: try again")
+    assert "not known whether the PATCH was carried out" in failure(made, "PATCH")
+    assert time.monotonic() - started < 15
 
 
 def test_the_date_is_in_utc(http: Server) -> None:
