@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from kubectl_harvester_stuck.decisions import Plan
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.model import Object, Plan
+from kubectl_harvester_stuck.model import Object
 
 LIMIT = 64 << 20
 """Bytes of the largest file that is taken for a backup."""

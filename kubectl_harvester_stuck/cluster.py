@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
 from kubectl_harvester_stuck.kinds import POD, REPORT, Kind
-from kubectl_harvester_stuck.model import Action, Ref, Step
+from kubectl_harvester_stuck.model import Action, Ref
 from kubectl_harvester_stuck.secrets import without
-from kubectl_harvester_stuck.source import Selection
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.decisions import Step
+    from kubectl_harvester_stuck.source import Selection
 
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""

@@ -21,6 +21,15 @@ from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.change import Change, Who, event
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import (
+    Failure,
+    GuardResult,
+    Outcome,
+    Plan,
+    Request,
+    Step,
+    StepReport,
+)
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
@@ -30,22 +39,7 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.kinds import VM, VMI
-from kubectl_harvester_stuck.model import (
-    Action,
-    Failure,
-    GuardResult,
-    Missing,
-    Object,
-    Outcome,
-    Plan,
-    Ref,
-    Request,
-    Result,
-    State,
-    Step,
-    StepReport,
-    Verdict,
-)
+from kubectl_harvester_stuck.model import Action, Missing, Object, Ref, Result, State, Verdict
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 POLL = timedelta(seconds=0.5)

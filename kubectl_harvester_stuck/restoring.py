@@ -15,9 +15,10 @@ from kubectl_harvester_stuck import ask, flow, read, restore
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.change import Change, event
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import GuardResult, Plan, Step
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
 from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import Action, GuardResult, Object, Plan, Ref, Step, Verdict
+from kubectl_harvester_stuck.model import Action, Object, Ref, Verdict
 from kubectl_harvester_stuck.restore import HALTED, Backup, End, Proposal, Restoration
 
 

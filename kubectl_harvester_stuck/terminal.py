@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from kubectl_harvester_stuck.errors import RefusedError
-from kubectl_harvester_stuck.model import Plan
 from kubectl_harvester_stuck.render import people
-from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.restore import Proposal
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.decisions import Plan
+    from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.restore import Proposal
 
 _T = TypeVar("_T")
 

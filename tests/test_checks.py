@@ -17,6 +17,7 @@ from kubectl_harvester_stuck import checkup, quantities
 from kubectl_harvester_stuck.checks import CHECKS, Checked
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.checks.view import Result
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.kinds import (
     ADDON,
@@ -42,7 +43,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import Evidence, Missing, Ref
+from kubectl_harvester_stuck.model import Missing, Ref
 from kubectl_harvester_stuck.render import colour
 from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.source import Selection

@@ -19,9 +19,10 @@ import pytest
 from kubectl_harvester_stuck import journal, render
 from kubectl_harvester_stuck.backup import Backups
 from kubectl_harvester_stuck.change import Change, Who, event
+from kubectl_harvester_stuck.decisions import Plan, Step
 from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
 from kubectl_harvester_stuck.kinds import POD, VM
-from kubectl_harvester_stuck.model import Action, Plan, Ref, State, Step
+from kubectl_harvester_stuck.model import Action, Ref, State
 from tests.simulator import Simulator
 from tests.world import World
 

@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.checks.view import (
     value_of,
     warn,
 )
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
@@ -40,7 +41,7 @@ from kubectl_harvester_stuck.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.model import Evidence, Object
+from kubectl_harvester_stuck.model import Object
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")

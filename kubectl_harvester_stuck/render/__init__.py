@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import Diagnosis
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
-    from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
+    from kubectl_harvester_stuck.model import Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
     from kubectl_harvester_stuck.watch import Change

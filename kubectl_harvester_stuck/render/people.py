@@ -18,24 +18,20 @@ from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
     Action,
     Advice,
-    Diagnosis,
-    Link,
     Listing,
     Missing,
-    Outcome,
-    Plan,
     Ref,
     Result,
     State,
-    Step,
     Target,
 )
-from kubectl_harvester_stuck.render.invocation import Invocation
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import Diagnosis, Link, Outcome, Plan, Step
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.watch import Change
 
 WIDTH = 80

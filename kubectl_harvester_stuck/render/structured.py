@@ -7,28 +7,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.model import (
-    Diagnosis,
-    GuardResult,
-    Judgment,
-    Link,
-    Listing,
-    Missing,
-    Outcome,
-    Plan,
-    Ref,
-    Step,
-    Target,
-)
-from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.people import next_steps
 from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import (
+        Diagnosis,
+        GuardResult,
+        Judgment,
+        Link,
+        Outcome,
+        Plan,
+        Step,
+    )
+    from kubectl_harvester_stuck.errors import StuckError
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.model import Listing, Missing, Ref, Target
+    from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
     from kubectl_harvester_stuck.versions import Here, There
     from kubectl_harvester_stuck.watch import Change
