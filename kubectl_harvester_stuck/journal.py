@@ -128,8 +128,8 @@ def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    for directory in reversed(path.parents):
-        directory.mkdir(mode=0o700, exist_ok=True)
+    for above in reversed(path.parents):
+        above.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
