@@ -13,6 +13,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Words
 from kubectl_harvester_stuck.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.model import Advice, FinalizerState, Object, State, parse_time
+from kubectl_harvester_stuck.secrets import without
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -144,4 +145,5 @@ def _line(case: Case, when: str, event: Object) -> str:
     except ValueError:
         age = "?"
     about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
-    return f"{age} {event.text('type')} {event.text('reason')} {about}: {event.text('message')}"
+    said = without(event.text("message"))
+    return f"{age} {event.text('type')} {event.text('reason')} {about}: {said}"

@@ -6,6 +6,7 @@ wrong: a decision that needs the field is then blocked, the others are not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -14,6 +15,9 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import Kind
+
+_NAME = re.compile("[A-Za-z0-9][-_.A-Za-z0-9]*")
+"""Wider than what the API server takes for most kinds: there is an APIService `v1.`."""
 
 
 def parse_time(text: str) -> datetime:
@@ -91,8 +95,12 @@ class Object:
         for field in ("name", "uid", "resourceVersion"):
             if not isinstance(meta.get(field), str) or not meta[field]:
                 raise UnreadableError(what, f"metadata.{field} is missing")
+        namespace = str(meta.get("namespace") or "")
+        # Names become file names, and words of commands that somebody pastes into a shell.
+        if not all(map(_NAME.fullmatch, (meta["name"], *filter(None, [namespace])))):
+            raise UnreadableError(what, "its name or namespace is none that an API server takes")
         return cls(
-            ref=Ref(str(meta.get("namespace") or ""), meta["name"], kind),
+            ref=Ref(namespace, meta["name"], kind),
             body=body,
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],

@@ -17,7 +17,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import urllib3
 
@@ -110,7 +110,9 @@ def _proxied(
         # socks5h: the proxy resolves the name, as with kubectl.
         return SOCKSProxyManager(f"socks5h{proxy[len(parts.scheme) :]}", **settings)
     userinfo, at, address = parts.netloc.rpartition("@")
-    headers = urllib3.make_headers(proxy_basic_auth=unquote(userinfo)) if at else None
+    # urllib3 encodes in Latin-1, the proxy expects UTF-8 as from kubectl.
+    password = unquote_to_bytes(userinfo).decode("latin-1")
+    headers = urllib3.make_headers(proxy_basic_auth=password) if at else None
     return urllib3.ProxyManager(
         f"{parts.scheme}://{address}",
         proxy_headers=headers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -578,6 +579,14 @@ def test_webhooks_that_are_not_asked_about_vms_do_not_count() -> None:
     assert results(look([*ready(), other])["webhook-endpoints"]) == {OK}
     other["webhooks"][0]["rules"][0]["resources"] = ["virtualmachines/*"]
     assert results(look([*ready(), other])["webhook-endpoints"]) == {FAIL}
+
+
+def test_a_webhook_puts_no_word_into_a_command() -> None:
+    other = readycluster.webhook(name="other")
+    other["webhooks"][0]["clientConfig"]["service"] = {"namespace": "a; reboot", "name": "$(b) c"}
+    (failed,) = look([*ready(), other])["webhook-endpoints"]
+    words = shlex.split(failed.todo[0])
+    assert words[-4:] == ["-n", "a; reboot", "-l", "kubernetes.io/service-name=$(b) c"]
 
 
 def test_what_is_malformed_is_unknown_and_not_a_traceback() -> None:

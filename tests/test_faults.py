@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import threading
@@ -347,6 +348,24 @@ def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
     run = world.unstick(stdin=Answers("team/web\n", before=press))
     assert run.status is ExitStatus.REFUSED
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+@pytest.mark.parametrize("field", ["name", "namespace"])
+@pytest.mark.parametrize("odd", ["../../../evil", "web; reboot", "web\nweb", "w\u00e9b", "-w"])
+def test_what_is_no_name_becomes_neither_a_file_nor_a_command(
+    world: World, server: Simulator, field: str, odd: str
+) -> None:
+    machine = world.delete(world.vm("good"))
+    meta = {**machine["metadata"], "uid": "odd", field: odd}
+    body = {"kind": "VirtualMachineList", "metadata": {}, "items": [{"metadata": meta}, machine]}
+    server.inject(faults.body(json.dumps(body).encode()), path=r"/virtualmachines\?", times=None)
+    for words in (("list",), ("diagnose",), ("unstick", "vm", "--all", *QUICK, "--yes")):
+        run = world.run(*words, "-o", "json")
+        reasons = {missing["message"] for missing in run.json["incomplete"]}
+        assert any("none that an API server takes" in reason for reason in reasons)
+        assert [item.get("target", item)["name"] for item in run.json["items"]] == ["good"]
+    (saved,) = world.directory.rglob("*_*.json")
+    assert saved.parent == world.state / "backups"
 
 
 def test_names_cannot_move_the_cursor(world: World, server: Simulator) -> None:

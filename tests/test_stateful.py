@@ -78,6 +78,8 @@ class Gate:
         self._tickets: deque[bool] = deque()
         self._is_open = False
         self.flags: dict[str, Any] = {}
+        self.loses_change = False
+        """Whether the answer to the next change is lost."""
         self.made: list[tuple[str, str]] = []
         """Method and uid of each change that the server made."""
 
@@ -102,6 +104,7 @@ class Gate:
             f"{asked.target}{asked.body!r}"
         )
         if is_change:
+            is_lost, self.loses_change = is_lost or self.loses_change, False
             self._stage.witness(exchange, self.flags)
             body = json.loads(asked.body)
             if exchange.handle().status == 200:
@@ -222,6 +225,10 @@ class Life(RuleBasedStateMachine):
         assert self.program is not None
         self.gate.let(self.program, 1, lost=True)
 
+    @rule()
+    def the_answer_to_the_next_change_is_lost(self) -> None:
+        self.gate.loses_change = True
+
     @precondition(lambda self: self.program is not None)
     @rule()
     def it_ends(self) -> None:
@@ -244,7 +251,7 @@ class Life(RuleBasedStateMachine):
             told = [line for line in lines if line["object"]["uid"] == uid]
             assert {line["phase"] for line in told} == {"before", "after"}, (method, uid)
             said = [step for step in steps if uid in json.dumps(step)]
-            assert any(step["status"] not in ("planned", "not-sent") for step in said), said
+            assert any(step["status"] not in ("planned", "not sent") for step in said), said
         if run.status is ExitStatus.REFUSED:
             assert self.gate.made == []
 

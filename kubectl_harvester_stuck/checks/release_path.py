@@ -6,6 +6,7 @@ Numbers of issues: H is harvester, K is kubevirt.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -150,8 +151,8 @@ def webhook_endpoints(view: View) -> Iterator[Seen]:
                 [saw(configuration, f"{hook.get('name')}: endpoints of {'/'.join(service)}", "none")
                  for configuration, hook, service in found],
                 *dict.fromkeys(
-                    f"kubectl get {ENDPOINT_SLICE.resource} -n {service[0]}"
-                    f" -l kubernetes.io/service-name={service[1]}"
+                    f"kubectl get {ENDPOINT_SLICE.resource} -n {shlex.quote(service[0])}"
+                    f" -l {shlex.quote(f'kubernetes.io/service-name={service[1]}')}"
                     for _, _, service in found
                 ),
             )  # fmt: skip

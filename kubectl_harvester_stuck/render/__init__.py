@@ -5,7 +5,6 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,7 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
 def changes(happened: Sequence[Change], found: Listing, output: str, rows: people.Rows) -> str:
     """What `list --watch` says of changes that came together."""
     if output == "json":
-        lines = (json.dumps(structured.change(one, found), ensure_ascii=False) for one in happened)
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(structured.line(structured.change(one, found)) for one in happened)
     if output == "yaml":
         parts = (structured.dump(structured.change(one, found), output) for one in happened)
         return "".join(f"---\n{part}" for part in parts)
@@ -95,7 +93,8 @@ def carried(
     if output in DOCUMENTS:
         return structured.dump(structured.carried(items, missing, where), output)
     if output == "name":
-        return "".join(f"{name}\n" for name in dict.fromkeys(item.name for item in items))
+        found = dict.fromkeys(people.safe(item.name) for item in items)
+        return "".join(f"{name}\n" for name in found)
     return people.carried(items, wide=output == "wide", headers=headers)
 
 

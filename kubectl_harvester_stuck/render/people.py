@@ -44,15 +44,23 @@ IN_FULL = 3
 
 
 def safe(text: str) -> str:
-    """`text` without control and formatting characters, as one line."""
+    """`text` without control and formatting characters, as one line.
+
+    Those that turn the direction of a text are among them: no name needs one, and with one a name,
+    or a command that is to be pasted, reads differently from what it is.
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        character if unicodedata.category(character)[0] != "C" else _visible(character)
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else _visible(character)
         for character in text
     )
 
 
 def _visible(character: str) -> str:
-    if character in "\n\t":
+    if character in "\n\t\u2028\u2029":
         return " "
     return f"^{chr(ord(character) + 64)}" if ord(character) < 32 else "\N{REPLACEMENT CHARACTER}"
 

@@ -49,13 +49,30 @@ Document = dict[str, Any]
 
 
 def dump(document: Mapping[str, Any], output: str) -> str:
-    """The document as text, ending in a line break."""
-    if output == "yaml":
-        import yaml
+    """The document as text, ending in a line break.
 
-        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        return text
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    Where it holds a character that could move a cursor, all but ASCII is escaped.
+    """
+    if output != "yaml":
+        return _json(document, indent=2)
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text if _is_harmless(text) else str(yaml.safe_dump(document, sort_keys=False))
+
+
+def line(document: Mapping[str, Any]) -> str:
+    """The document as one line of JSON."""
+    return _json(document, indent=None)
+
+
+def _json(document: Mapping[str, Any], *, indent: int | None) -> str:
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return (text if _is_harmless(text) else json.dumps(document, indent=indent)) + "\n"
+
+
+def _is_harmless(text: str) -> bool:
+    return text.replace("\n", "").isprintable()
 
 
 def listing(found: Listing, where: Invocation) -> Document:
