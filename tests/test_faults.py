@@ -333,7 +333,7 @@ def test_another_answer_changes_nothing_and_who_has_no_terminal_is_told_what_to_
 ) -> None:
     machine = world.delete(world.vm())
     answers = Answers("team/other\n")
-    answers.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    answers.isatty = lambda: is_terminal
     run = world.unstick(stdin=answers)
     assert run.status is ExitStatus.REFUSED
     assert run.err.rstrip().endswith(
