@@ -111,9 +111,8 @@ class Terminal:
         if not answer.endswith("\n"):
             sys.stderr.write("\n")
         if answer.strip() != wanted:
-            raise RefusedError(
-                f"not confirmed, nothing was changed; without a terminal use {otherwise}"
-            )
+            hint = "" if sys.stdin.isatty() else f"; without a terminal use {otherwise}"
+            raise RefusedError(f"not confirmed, nothing was changed{hint}")
 
 
 class Board:

@@ -350,6 +350,23 @@ def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_another_answer_changes_nothing_and_who_has_no_terminal_is_told_what_to_use(
+    world: World, is_terminal: bool
+) -> None:
+    machine = world.delete(world.vm())
+    answers = Answers("team/other\n")
+    answers.isatty = lambda: is_terminal
+    run = world.unstick(stdin=answers)
+    assert run.status is ExitStatus.REFUSED
+    assert run.err.rstrip().endswith(
+        "not confirmed, nothing was changed"
+        if is_terminal
+        else "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
+    )
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
 @pytest.mark.parametrize("field", ["name", "namespace"])
 @pytest.mark.parametrize("odd", ["../../../evil", "web; reboot", "web\nweb", "w\u00e9b", "-w"])
 def test_what_is_no_name_becomes_neither_a_file_nor_a_command(
