@@ -74,7 +74,7 @@ def create(desk: Desk, backup: Backup) -> Restoration:
     if proposal.refusals:
         return _refused(proposal)
     desk.operator.agree(proposal)
-    with flow.patient_interrupt(desk.operator) as interrupted:
+    with flow.patient_interrupt(desk.operator.note) as interrupted:
         again = _propose(desk, backup, dry_run=True)
         if again.refusals:
             return _refused(again)

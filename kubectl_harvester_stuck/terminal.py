@@ -38,7 +38,8 @@ class Terminal:
         self._started = time.monotonic()
         self._last = 0.0
         self._drawn = False
-        self._lock = threading.Lock()
+        # Ctrl-C is told by whoever holds it.
+        self._lock = threading.RLock()
 
     def tell(self, text: str) -> None:
         """Say what is being waited for, once it takes longer than two seconds."""

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -295,10 +297,10 @@ def test_the_same_command_finishes_what_was_interrupted(world: World, server: Si
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Presses it, and waits until the main thread has got a processor to notice it."""
     noticed = threading.Event()
-    tell = Terminal.tell
+    note = Terminal.note
 
     def told(terminal: Terminal, text: str) -> None:
-        tell(terminal, text)
+        note(terminal, text)
         if text.startswith("interrupted"):
             noticed.set()
 
@@ -306,7 +308,7 @@ def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         os.kill(os.getpid(), signal.SIGINT)
         assert noticed.wait(PATIENCE)
 
-    monkeypatch.setattr(Terminal, "tell", told)
+    monkeypatch.setattr(Terminal, "note", told)
     return press
 
 
@@ -320,7 +322,37 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "still-there"
     assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert "interrupted: stopping after the request in flight" in run.err
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up() -> None:
+    code = (
+        "import signal, sys\n"
+        "from kubectl_harvester_stuck.flow import patient_interrupt\n"
+        "from kubectl_harvester_stuck.render.invocation import Invocation\n"
+        "from kubectl_harvester_stuck.terminal import Terminal\n"
+        "class Pressing:\n"
+        "    said = ''\n"
+        "    def write(self, text):\n"
+        "        self.said += text\n"
+        "        if text.startswith('patch'):\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "    def flush(self): pass\n"
+        "    def isatty(self): return False\n"
+        "sys.stderr = Pressing()\n"
+        "terminal = Terminal(Invocation('', ''))\n"
+        "with patient_interrupt(terminal.note) as interrupted:\n"
+        "    terminal.note('patch VirtualMachine shop/web: done')\n"
+        "    print(interrupted(), sys.stderr.said)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout.split("\n")[:2] == [
+        "True patch VirtualMachine shop/web: done",
+        "interrupted: stopping after the request in flight",
+    ]
 
 
 def test_ctrl_c_while_it_looks_again_sends_nothing_more(
