@@ -39,9 +39,37 @@ NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py 
   test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
+UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
+
 .PHONY: unit
 unit: $(VENV)/installed ## The tests that need no control plane
-	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
+	$(BIN)/python -m pytest -q $(UNIT)
+
+# setup.cfg has the matrix; a Python that is missing is said to be skipped, and TOXENV chooses. pyenv
+# shows only one of its Pythons, unless it is told to show all.
+.PHONY: compat
+compat: $(VENV)/tox ## The same, with each Python and the lowest and newest packages
+	PYENV_VERSION="$${PYENV_VERSION:-$$(pyenv versions --bare 2>/dev/null | paste -s -d :)}" \
+	  $(BIN)/tox run -- $(UNIT)
+
+# Where it meets the packages: click, the client and urllib3, PyYAML, tabulate.
+SEAMS := test_cli.py test_connection.py test_pool.py test_proxy.py test_tls.py test_transport.py \
+  test_offline.py behaviour/test_list.py
+
+.PHONY: lowest
+lowest: $(VENV)/tox ## A few of them, with this Python and the lowest packages
+	$(BIN)/tox run -e lowest -- -n $(WORKERS) -k "not real" $(addprefix tests/,$(SEAMS))
+
+$(VENV)/tox: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[compat]'
+	@touch $@
+
+# The API server of the oldest release. Its own target, for it takes minutes to build.
+.PHONY: oldest
+oldest: $(VENV)/installed ## The behaviour tests on the oldest supported Kubernetes
+	assets=$$($(BIN)/python -m tests.controlplane.build oldest) && KUBEBUILDER_ASSETS=$$assets \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) -k "not simulated" \
+	  tests/behaviour tests/test_scenarios.py tests/test_controlplane.py tests/test_virtcontroller.py
 
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
@@ -51,6 +79,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.virtcontroller.build
 	$(BIN)/python -m tests.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(MAKE) lowest
 	$(MAKE) frozen
 
 # On the simulated API server alone: tests/test_krew.py has the installed program at the real one.

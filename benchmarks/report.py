@@ -35,9 +35,10 @@ def page(
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `python -m benchmarks` on {made} ({machine}, Python {pythons}); it writes this",
-        "page. The commands of a table ran in turn on one real API server, medians are shown, and",
-        "only the ratios say something about another machine.",
+        f"Made by `python -m benchmarks` on {made} ({machine}, Python {pythons}).",
+        "The commands of a table ran in turn on one real API server, medians are shown, and only",
+        "the ratios say something about another machine. [designs.md](designs.md) tells what else",
+        "was tried.",
         "",
         "![Seconds of list and of kubectl by the size of the cluster](list.svg)",
         "",

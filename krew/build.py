@@ -3,9 +3,10 @@
     python krew/build.py [--output dist]
 
 writes kubectl-harvester-stuck_v<version>_<os>_<arch>.tar.gz (.zip on Windows) and, beside it, its
-checksum in a file .sha256. The same sources, pins and Python give the same bytes: the time in the
-archive is SOURCE_DATE_EPOCH, or else that of the last commit that changed what goes into it (for
-which git needs the history: no shallow clone).
+checksum in a file .sha256 and its bill of materials (CycloneDX) in a file .cdx.json. The same
+sources, pins and Python give the same bytes: the time in the archive is SOURCE_DATE_EPOCH, or else
+that of the last commit that changed what goes into it (for which git needs the history: no shallow
+clone).
 
 What goes into it is pinned in requirements.txt, with its checksums, and installed once for each
 set of pins, outside the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs
@@ -18,19 +19,23 @@ import argparse
 import gzip
 import hashlib
 import io
+import json
 import os
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "krew" / "requirements.txt"
@@ -99,8 +104,11 @@ def build(output: Path) -> Path:
         archive = output / archive_name(version(), system, architecture)
         write = _write_zip if system == "windows" else _write_tar
         write(archive, tree, epoch)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        bill = _bill(environment, tree)
+    digest = _sha256(archive.read_bytes())
     Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
+    bill["metadata"]["component"] |= {"hashes": [{"alg": "SHA-256", "content": digest}]}
+    Path(f"{archive}.cdx.json").write_text(f"{json.dumps(bill, indent=1)}\n")
     return archive
 
 
@@ -119,7 +127,7 @@ def _environment() -> Path:
     """A virtual environment with the pinned packages and nothing else."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", NAME, "krew-packages")
     pins = REQUIREMENTS.read_bytes()
-    key = hashlib.sha256(f"{sys.base_prefix}\0{sys.version}\0".encode() + pins).hexdigest()[:16]
+    key = _sha256(f"{sys.base_prefix}\0{sys.version}\0".encode() + pins)[:16]
     environment = cache / key
     if environment.is_dir():
         return environment
@@ -156,10 +164,9 @@ def _freeze(environment: Path, tree: Path, work: Path, epoch: int) -> None:
 
 def _copy_licences(environment: Path, directory: Path) -> None:
     """Copy the licences of everything that the archive is made from."""
-    (packages,) = environment.glob("[Ll]ib/**/site-packages")
     licences = {
         f"{package.name}-{Path(file).name}": Path(str(package.locate_file(file)))
-        for package in distributions(path=[str(packages)])
+        for package in _packages(environment)
         for file in package.files or ()
         if ".dist-info" in str(file) and re.match(r"licen[cs]e|copying|notice", file.name, re.I)
     }
@@ -175,6 +182,59 @@ def _python_licence() -> Path:
         if path.is_file():
             return path
     raise BuildError(f"{sys.executable} comes without its licence: use another Python")
+
+
+def _bill(environment: Path, tree: Path) -> dict[str, Any]:
+    """What the archive is made from, as CycloneDX wants it: packages, Python, and every file."""
+    installed = {_normal(one.name): one.version for one in _packages(environment)}
+    parts = [
+        _part(name, number, f"pkg:pypi/{name}@{number}")
+        for name, number in sorted(installed.items())
+    ]
+    # The libraries that come with Python and have releases, and advisories, of their own.
+    openssl = ssl.OPENSSL_VERSION.split()[1]
+    for name, vendor, number in (
+        ("python", "python", platform.python_version()),
+        ("openssl", "openssl", openssl),
+        ("zlib", "zlib", zlib.ZLIB_RUNTIME_VERSION),
+    ):
+        part = _part(name, number, f"pkg:generic/{name}@{number}")
+        parts.append({**part, "cpe": f"cpe:2.3:a:{vendor}:{name}:{number}:*:*:*:*:*:*:*"})
+    files = [
+        {
+            "type": "file",
+            "name": path,
+            "hashes": [{"alg": "SHA-256", "content": _sha256(content)}],
+        }
+        for path, content, _ in _files(tree)
+    ]
+    program = {"type": "application", "name": NAME, "version": version().removeprefix("v")}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": program},
+        "components": [*parts, *files],
+    }
+
+
+def _part(name: str, number: str, purl: str) -> dict[str, Any]:
+    return {"type": "library", "bom-ref": purl, "name": name, "version": number, "purl": purl}
+
+
+def _normal(name: str) -> str:
+    """A package's name as PyPI compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _packages(environment: Path) -> list[Distribution]:
+    """What is installed there, without pip, which only installed it."""
+    (packages,) = environment.glob("[Ll]ib/**/site-packages")
+    return [package for package in distributions(path=[str(packages)]) if package.name != "pip"]
 
 
 def _files(tree: Path) -> Iterator[tuple[str, bytes, int]]:

@@ -88,7 +88,7 @@ def _archives(dist: Path, release: str) -> Iterable[tuple[Path, str, str]]:
     """Each archive with its platform. Raises RenderError."""
     names = {archive_name(release, *platform): platform for platform in PLATFORMS}
     for archive in sorted(dist.glob(f"{NAME}_*")):
-        if archive.suffix == ".sha256":
+        if archive.suffix in (".sha256", ".json"):
             continue
         if archive.name not in names:
             raise RenderError(f"{archive} is not an archive of {release}")

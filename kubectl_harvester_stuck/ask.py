@@ -12,10 +12,11 @@ from kubectl_harvester_stuck import denials
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import Plan, Request, Step
 from kubectl_harvester_stuck.errors import ApiError
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import Kind
-from kubectl_harvester_stuck.model import Action, Plan, Request, Step
+from kubectl_harvester_stuck.model import Action
 
 
 class Rights:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from kubectl_harvester_stuck.decisions import Plan
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.model import Object, Plan
+from kubectl_harvester_stuck.model import Object
 
 LIMIT = 64 << 20
 """Bytes of the largest file that is taken for a backup."""
@@ -109,7 +110,9 @@ def _complete(item: Object) -> Mapping[str, object]:
 
 def _write(path: Path, text: str) -> None:
     """Create the file, never follow or overwrite anything, and sync it with its directory."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Each of them private: with `parents` only the last would be.
+    for above in reversed(path.parents):
+        above.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     handle = os.open(path, flags, 0o600)
     try:

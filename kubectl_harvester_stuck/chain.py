@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kubectl_harvester_stuck.case import Case, belongs_to, claims_of, is_stopped
+from kubectl_harvester_stuck.decisions import Link
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.guards import describe
@@ -21,7 +22,7 @@ from kubectl_harvester_stuck.kinds import (
     VM_BACKUP,
     VOLUME_ATTACHMENT,
 )
-from kubectl_harvester_stuck.model import Link, Object, Ref
+from kubectl_harvester_stuck.model import Object, Ref
 from kubectl_harvester_stuck.nodes import read_node
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kubectl_harvester_stuck.model import Action, Plan, Step
+from kubectl_harvester_stuck.decisions import Plan, Step
+from kubectl_harvester_stuck.model import Action
 
 CONTROLLER = "kubectl-harvester-stuck"
 """Who reports the Events."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
 from kubectl_harvester_stuck.kinds import POD, REPORT, Kind
-from kubectl_harvester_stuck.model import Action, Ref, Step
-from kubectl_harvester_stuck.source import Selection
+from kubectl_harvester_stuck.model import Action, Ref
+from kubectl_harvester_stuck.secrets import without
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.decisions import Step
+    from kubectl_harvester_stuck.source import Selection
 
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
@@ -140,7 +144,7 @@ class Cluster:
             kind, body = _event(line, path)
             if kind == "ERROR":
                 message = str(body.get("message") or f"the watch of {path} failed")
-                raise ApiError(_code(body), str(body.get("reason") or ""), message)
+                raise ApiError(_code(body), str(body.get("reason") or ""), without(message))
             yield kind, body
 
     def _pages(self, selection: Selection) -> Iterator[tuple[list[Any], str]]:
@@ -362,6 +366,7 @@ def api_error(response: HttpResponse, what: str) -> ApiError:
     return ApiError(
         response.status,
         str(status.get("reason") or ""),
-        str(status.get("message") or what),
+        # A webhook, or the validation, may repeat the object that it does not want.
+        without(str(status.get("message") or what)),
         about=str(details.get("name") or "") if isinstance(details, Mapping) else "",
     )

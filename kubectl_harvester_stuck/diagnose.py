@@ -7,21 +7,13 @@ from dataclasses import replace
 
 from kubectl_harvester_stuck import chain, finalizers, findings, leftovers
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Diagnosis, Finding, Judgment, Plan
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Words
 from kubectl_harvester_stuck.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
-from kubectl_harvester_stuck.model import (
-    Advice,
-    Diagnosis,
-    FinalizerState,
-    Finding,
-    Judgment,
-    Object,
-    Plan,
-    State,
-    parse_time,
-)
+from kubectl_harvester_stuck.model import Advice, FinalizerState, Object, State, parse_time
+from kubectl_harvester_stuck.secrets import without
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -153,4 +145,5 @@ def _line(case: Case, when: str, event: Object) -> str:
     except ValueError:
         age = "?"
     about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
-    return f"{age} {event.text('type')} {event.text('reason')} {about}: {event.text('message')}"
+    said = without(event.text("message"))
+    return f"{age} {event.text('type')} {event.text('reason')} {about}: {said}"

@@ -12,10 +12,11 @@ from kubectl_harvester_stuck import ask, read
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck import words as told
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Diagnosis, Failure, Request
 from kubectl_harvester_stuck.diagnose import diagnose, owners_pods
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.findings.found import Words
-from kubectl_harvester_stuck.model import Diagnosis, Failure, Missing, Ref, Request
+from kubectl_harvester_stuck.model import Missing, Ref
 from kubectl_harvester_stuck.snapshot import Scope
 from kubectl_harvester_stuck.source import Source
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Judgment
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import (
     CONTROLLER_REVISION,
@@ -28,7 +29,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import FinalizerState, Judgment, Object
+from kubectl_harvester_stuck.model import FinalizerState, Object
 
 DONE, OWNERLESS, PENDING, NEVER = (
     FinalizerState.DONE,

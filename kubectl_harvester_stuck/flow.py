@@ -21,6 +21,15 @@ from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.case import Case
 from kubectl_harvester_stuck.change import Change, Who, event
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import (
+    Failure,
+    GuardResult,
+    Outcome,
+    Plan,
+    Request,
+    Step,
+    StepReport,
+)
 from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
@@ -30,22 +39,7 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.kinds import VM, VMI
-from kubectl_harvester_stuck.model import (
-    Action,
-    Failure,
-    GuardResult,
-    Missing,
-    Object,
-    Outcome,
-    Plan,
-    Ref,
-    Request,
-    Result,
-    State,
-    Step,
-    StepReport,
-    Verdict,
-)
+from kubectl_harvester_stuck.model import Action, Missing, Object, Ref, Result, State, Verdict
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 POLL = timedelta(seconds=0.5)
@@ -204,7 +198,7 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
     with (
-        patient_interrupt(desk.operator) as interrupted,
+        patient_interrupt(desk.operator.note) as interrupted,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         ends = list(pool.map(release, plans))
@@ -488,11 +482,11 @@ def _is_there(cluster: Cluster, ref: Ref, uid: str) -> bool:
 
 
 @contextmanager
-def patient_interrupt(operator: Teller) -> Iterator[Callable[[], bool]]:
+def patient_interrupt(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C wait until the request in flight has been answered and told.
 
-    Yields a function that says whether it was pressed. Signals can only be handled in the main
-    thread; elsewhere nothing is changed.
+    Yields a function that says whether it was pressed; `note` is told at once, in the middle of
+    whatever the main thread does. Signals can only be handled there; elsewhere nothing is changed.
     """
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -501,7 +495,7 @@ def patient_interrupt(operator: Teller) -> Iterator[Callable[[], bool]]:
 
     def press(number: int, _: object) -> None:
         pressed.append(number)
-        operator.tell("interrupted: stopping after the request in flight")
+        note("interrupted: stopping after the request in flight")
 
     before = signal.signal(signal.SIGINT, press)
     try:

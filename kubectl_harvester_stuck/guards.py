@@ -13,17 +13,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from kubectl_harvester_stuck.case import FINAL_PHASES, Case, is_stopped
+from kubectl_harvester_stuck.decisions import GuardResult, Request, Step
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import HARVESTER_NAMESPACE, VM
-from kubectl_harvester_stuck.model import (
-    GuardResult,
-    Object,
-    Ref,
-    Request,
-    Step,
-    Verdict,
-)
+from kubectl_harvester_stuck.model import Object, Ref, Verdict
 from kubectl_harvester_stuck.nodes import NodeReading, Says, read_node
 
 KUBEVIRT_GRACE = timedelta(seconds=30)

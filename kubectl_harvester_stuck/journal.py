@@ -128,7 +128,8 @@ def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for above in reversed(path.parents):
+        above.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
@@ -139,7 +140,7 @@ def _opened(path: Path) -> Iterator[int]:
         if sys.platform != "win32":
             if status.st_mode & 0o077:
                 os.fchmod(handle, 0o600)
-            # It may have been made on the way to the backups, with the rights of the umask.
+            # It may have been made by others, with the rights of the umask.
             if path.parent.stat().st_mode & 0o077:
                 path.parent.chmod(0o700)
             if not status.st_size:

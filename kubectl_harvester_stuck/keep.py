@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from kubectl_harvester_stuck.case import Case, claims_of
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import Plan
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.kinds import PV, PVC
-from kubectl_harvester_stuck.model import Object, Plan, Ref
+from kubectl_harvester_stuck.model import Object, Ref
 
 
 def of_plan(case: Case, plan: Plan) -> tuple[Object, ...]:

@@ -46,10 +46,14 @@ class Kind:
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """The URL path of the collection, or of one object; without a namespace cluster-wide."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        # Names can come from the status of an object, so they may hold anything.
-        scope = f"/namespaces/{quote(namespace, '')}" if self.namespaced and namespace else ""
-        leaf = f"/{quote(name, '')}" if name else ""
+        scope = f"/namespaces/{_quoted(namespace)}" if self.namespaced and namespace else ""
+        leaf = f"/{_quoted(name)}" if name else ""
         return f"{root}{scope}/{self.plural}{leaf}"
+
+
+def _quoted(name: str) -> str:
+    # It can come from the status of an object, so it may hold anything, even what is no UTF-8.
+    return quote(name, "", errors="replace")
 
 
 VM = Kind("VirtualMachine", "kubevirt.io", "v1", "virtualmachines")

@@ -26,6 +26,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 REFUSED = "The connection to the server {} was refused - did you specify the right host or port?"
 """What kubectl says, to the letter, when nobody listens; formatted with the host."""
 
+_CREDENTIALS = "it contains credentials, which belong into the user entry"
 _INTERACTIVE_MODES = ("Never", "IfAvailable", "Always")
 
 
@@ -284,14 +285,16 @@ def _server_url(server: str) -> str:
         if parts.scheme not in ("http", "https"):
             raise ValueError(f'unsupported protocol scheme "{parts.scheme}"')
         if "@" in parts.netloc:
-            raise ValueError("it contains credentials, which belong into the user entry")
+            raise ValueError(_CREDENTIALS)
         if not parts.hostname or parts.port == 0:
             raise ValueError("it names no host or no port")
         if ":" in parts.hostname:
             ipaddress.IPv6Address(parts.hostname.partition("%")[0])
     except ValueError as error:
-        shown = re.sub(r"//.*@", "//", server)
-        raise KubeconfigError(f"the server {shown!r} cannot be used: {error}") from None
+        shown = re.sub(r"^(\w+://)?.*@", r"\1", server, flags=re.S)
+        # What Python says of a port can be a piece of a password.
+        why = error if shown == server else _CREDENTIALS
+        raise KubeconfigError(f"the server {shown!r} cannot be used: {why}") from None
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +138,11 @@ def decode(text: bytes) -> Any:
         return next(yaml.load_all(text, Loader), None)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"it is not YAML: {error.problem}{line}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        # An alias or a tag may be a password that begins with * or !.
+        problem = re.sub(r"(alias|handle|tag) ['\"].*", r"\1", str(error.problem))
+        raise ValueError(f"it is not YAML: {problem}{line}") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+        # The third and the fourth are what the loader makes of tags that do not fit their value.
         raise ValueError("it is not YAML") from None
 
 

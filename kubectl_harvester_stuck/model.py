@@ -1,4 +1,4 @@
-"""Frozen values that the stages hand on, and the reading of one object of the API server.
+"""What was read: one object of the API server, the rows of `list`, and the words of the contract.
 
 An object that is not shaped as the API promises raises `UnreadableError` at the field that is
 wrong: a decision that needs the field is then blocked, the others are not.
@@ -6,14 +6,18 @@ wrong: a decision that needs the field is then blocked, the others are not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum, unique
 from typing import Any
 
-from kubectl_harvester_stuck.errors import StuckError, UnreadableError
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import Kind
+
+_NAME = re.compile("[A-Za-z0-9][-_.A-Za-z0-9]*")
+"""Wider than what the API server takes for most kinds: there is an APIService `v1.`."""
 
 
 def parse_time(text: str) -> datetime:
@@ -91,8 +95,12 @@ class Object:
         for field in ("name", "uid", "resourceVersion"):
             if not isinstance(meta.get(field), str) or not meta[field]:
                 raise UnreadableError(what, f"metadata.{field} is missing")
+        namespace = str(meta.get("namespace") or "")
+        # Names become file names, and words of commands that somebody pastes into a shell.
+        if not all(map(_NAME.fullmatch, (meta["name"], *filter(None, [namespace])))):
+            raise UnreadableError(what, "its name or namespace is none that an API server takes")
         return cls(
-            ref=Ref(str(meta.get("namespace") or ""), meta["name"], kind),
+            ref=Ref(namespace, meta["name"], kind),
             body=body,
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
@@ -242,19 +250,6 @@ class FinalizerState(str, Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True)
-class Judgment:
-    """One finalizer of one object, as it will be when its turn in the plan comes."""
-
-    name: str
-    ref: Ref
-    owner: str
-    state: FinalizerState
-    reason: str
-    leaves_behind: str
-    catalogued: bool
-
-
 @unique
 class Verdict(str, Enum):
     """What a guard says; `unknown` blocks like `refuse`."""
@@ -262,28 +257,6 @@ class Verdict(str, Enum):
     PASS = "pass"  # noqa: S105
     REFUSE = "refuse"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class GuardResult:
-    """The answer of one guard, with its evidence in one line."""
-
-    guard: str
-    verdict: Verdict
-    reason: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the operator asked for and vouches for."""
-
-    older_than: timedelta = timedelta(minutes=5)
-    finalizers: frozenset[str] = frozenset()
-    leave_behind: frozenset[str] = frozenset()
-    powered_off: frozenset[str] = frozenset()
-    overrides: frozenset[str] = frozenset()
-    targets: int = 1
-    max_targets: int = 20
 
 
 @unique
@@ -296,70 +269,6 @@ class Action(str, Enum):
     """`restore` alone: a VM that was released is made again."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One request that would change the cluster, exactly as it would be sent.
-
-    `body` is a JSON merge patch (RFC 7396), or DeleteOptions for a pod.
-    """
-
-    action: Action
-    ref: Ref
-    uid: str
-    resource_version: str
-    body: Mapping[str, Any]
-    removes: tuple[str, ...] = ()
-    keeps: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would be done for one target, or why not: never neither."""
-
-    ref: Ref
-    uid: str
-    resource_version: str
-    state: State | None
-    since: datetime | None
-    node: str | None
-    steps: tuple[Step, ...]
-    guards: tuple[GuardResult, ...]
-    judgments: tuple[Judgment, ...]
-    powered_off: tuple[str, ...] = ()
-    """Nodes that this plan takes for powered off by the operator's word alone."""
-    silent_nodes: tuple[str, ...] = ()
-    """Nodes that hold the guest back and show no life, so that the operator could vouch."""
-
-    def __post_init__(self) -> None:
-        if not self.steps and not self.refusals:
-            raise ValueError(f"a plan for {self.ref} with neither a step nor a refusal")
-
-    @property
-    def refusals(self) -> tuple[GuardResult, ...]:
-        """The guards that did not pass."""
-        return tuple(result for result in self.guards if result.verdict is not Verdict.PASS)
-
-    @property
-    def leaves_behind(self) -> tuple[Judgment, ...]:
-        """Finalizers whose work is not done and that would be removed all the same."""
-        removed = {(step.ref, name) for step in self.steps for name in step.removes}
-        return tuple(
-            judgment
-            for judgment in self.judgments
-            if (judgment.ref, judgment.name) in removed
-            and judgment.state in (FinalizerState.PENDING, FinalizerState.UNKNOWN)
-        )
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Object, field and value that a finding rests on."""
-
-    object: str
-    field: str
-    value: str
-
-
 @unique
 class Advice(str, Enum):
     """What a diagnosis comes to; the values stand in JSON."""
@@ -368,62 +277,6 @@ class Advice(str, Enum):
     REPAIR = "repair"
     RELEASE = "release"
     REFUSE = "refuse"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One observed fact that explains why a target hangs, or what would go wrong.
-
-    `advice` is what it speaks for, None when it only explains. `steps` are what the operator can
-    do about it: commands that work when pasted, or a sentence behind `#`.
-    """
-
-    id: str
-    summary: str
-    evidence: tuple[Evidence, ...]
-    advice: Advice | None = None
-    steps: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Link:
-    """One object of the chain behind a target, with the objects that it leads to."""
-
-    label: str
-    state: str
-    blocking: bool = False
-    links: tuple[Link, ...] = ()
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Why one target hangs, with evidence, and what to do next."""
-
-    plan: Plan
-    advice: Advice
-    because: str
-    findings: tuple[Finding, ...]
-    finalizers: tuple[Judgment, ...]
-    """Every finalizer as it stands now, while `plan` judges them as they will be in their turn."""
-    chain: Link
-    events: tuple[str, ...]
-    leftovers: tuple[str, ...]
-    """What would be there of the VM after its release."""
-    blind: tuple[str, ...]
-    """Findings that could not be looked for, each with what could not be read."""
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """What to do, in order, each thing once."""
-        return tuple(dict.fromkeys(step for finding in self.findings for step in finding.steps))
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A target for which there could be no plan."""
-
-    ref: Ref
-    error: StuckError
 
 
 @unique
@@ -438,33 +291,3 @@ class Result(str, Enum):
     DENIED = "denied"
     CONFLICT = "conflict"
     PLANNED = "planned"
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What was sent, and what came back: `done`, `dry-run`, `already-gone`, or what went wrong."""
-
-    step: Step
-    status: str
-    changed: bool
-    """True as soon as the request may have changed something."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one target, with everything that was sent for it."""
-
-    plan: Plan
-    result: Result
-    reports: tuple[StepReport, ...] = ()
-    refusals: tuple[GuardResult, ...] = ()
-    reason: str = ""
-    backup: str | None = None
-    leftovers: tuple[str, ...] = ()
-    private: bool = False
-    """Whether the backup holds secrets of the guest."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything may have been changed for this target."""
-        return any(report.changed for report in self.reports)

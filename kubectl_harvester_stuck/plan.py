@@ -14,20 +14,11 @@ from contextlib import suppress
 
 from kubectl_harvester_stuck import finalizers, guards
 from kubectl_harvester_stuck.case import Case, is_stopped
+from kubectl_harvester_stuck.decisions import GuardResult, Judgment, Plan, Request, Step
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.guards import Answers, Draft
 from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import (
-    Action,
-    GuardResult,
-    Judgment,
-    Object,
-    Plan,
-    Request,
-    State,
-    Step,
-    Verdict,
-)
+from kubectl_harvester_stuck.model import Action, Object, State, Verdict
 
 
 def build(

@@ -14,10 +14,11 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.case import claims_of, is_launcher_of, is_stopped
+from kubectl_harvester_stuck.decisions import GuardResult
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.kinds import POD, PVC, SECRET, VM, VMI
-from kubectl_harvester_stuck.model import GuardResult, Object, Ref, Verdict
+from kubectl_harvester_stuck.model import Object, Ref, Verdict
 from kubectl_harvester_stuck.secrets import redacted
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 

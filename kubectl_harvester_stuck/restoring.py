@@ -15,9 +15,10 @@ from kubectl_harvester_stuck import ask, flow, read, restore
 from kubectl_harvester_stuck import plan as planning
 from kubectl_harvester_stuck.change import Change, event
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import GuardResult, Plan, Step
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
 from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import Action, GuardResult, Object, Plan, Ref, Step, Verdict
+from kubectl_harvester_stuck.model import Action, Object, Ref, Verdict
 from kubectl_harvester_stuck.restore import HALTED, Backup, End, Proposal, Restoration
 
 
@@ -73,7 +74,7 @@ def create(desk: Desk, backup: Backup) -> Restoration:
     if proposal.refusals:
         return _refused(proposal)
     desk.operator.agree(proposal)
-    with flow.patient_interrupt(desk.operator) as interrupted:
+    with flow.patient_interrupt(desk.operator.note) as interrupted:
         again = _propose(desk, backup, dry_run=True)
         if again.refusals:
             return _refused(again)

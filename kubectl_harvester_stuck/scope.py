@@ -145,6 +145,7 @@ def connect(
     from kubectl_harvester_stuck import kubeconfig
     from kubectl_harvester_stuck.cluster import Cluster
     from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.render.people import safe
     from kubectl_harvester_stuck.transport import Transport
 
     timeout: timedelta | None = given.get("request_timeout")
@@ -156,7 +157,8 @@ def connect(
         found,
         timeout=timeout.total_seconds() if timeout else None,
         on_warning=lambda text: click.echo(f"Warning: {text}", err=True),
-        on_request=(lambda line: click.echo(line, err=True)) if verbosity >= 6 else None,
+        # With the server's own words behind its status.
+        on_request=(lambda line: click.echo(safe(line), err=True)) if verbosity >= 6 else None,
     )
     where = Invocation(found.context, found.server, connection_words(given), options)
     return Cluster(transport), found.namespace, where

@@ -7,6 +7,7 @@ annotation. References to Secret objects are names only, and stay.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ CLOUD_INIT = ("userData", "userDataBase64", "networkData", "networkDataBase64")
 _SECRET = frozenset({*CLOUD_INIT, "kernelArgs", "session", "dhCert"})
 _VALUES = frozenset({"env", "httpHeaders"})
 """Lists of `name` and `value` in containers and probes."""
+_QUOTED = re.compile(rf"({'|'.join(CLOUD_INIT)})\b[\\\"']*\s*[:=].*", re.I | re.S)
+"""As JSON, YAML, a struct of Go, or the path of an invalid field writes it."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -40,6 +43,14 @@ def redacted(body: Any) -> Any:
         return [redacted(item) for item in body]
     # Annotations, and environments in other places, repeat whole objects as text.
     return REDACTED if isinstance(body, str) and _quotes(body) else body
+
+
+def without(text: str) -> str:
+    """The text up to the first cloud-init value in it, for words of others that quote an object.
+
+    Where a value ends cannot be told: what follows it is left out as well.
+    """
+    return _QUOTED.sub(rf"\1: {REDACTED}", text)
 
 
 def _value(key: str, value: Any) -> Any:

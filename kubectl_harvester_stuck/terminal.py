@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from kubectl_harvester_stuck.errors import RefusedError
-from kubectl_harvester_stuck.model import Plan
 from kubectl_harvester_stuck.render import people
-from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.restore import Proposal
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.decisions import Plan
+    from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.restore import Proposal
 
 _T = TypeVar("_T")
 
@@ -36,7 +38,8 @@ class Terminal:
         self._started = time.monotonic()
         self._last = 0.0
         self._drawn = False
-        self._lock = threading.Lock()
+        # Ctrl-C is told by whoever holds it.
+        self._lock = threading.RLock()
 
     def tell(self, text: str) -> None:
         """Say what is being waited for, once it takes longer than two seconds."""
@@ -109,9 +112,8 @@ class Terminal:
         if not answer.endswith("\n"):
             sys.stderr.write("\n")
         if answer.strip() != wanted:
-            raise RefusedError(
-                f"not confirmed, nothing was changed; without a terminal use {otherwise}"
-            )
+            hint = "" if sys.stdin.isatty() else f"; without a terminal use {otherwise}"
+            raise RefusedError(f"not confirmed, nothing was changed{hint}")
 
 
 class Board:

@@ -25,6 +25,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.errors import UnreachableError
 from kubectl_harvester_stuck.kubeconfig import REFUSED, Connection
+from kubectl_harvester_stuck.secrets import without
 
 if TYPE_CHECKING:
     import urllib3
@@ -38,6 +39,8 @@ _LONGEST_RETRY_SECONDS = 5.0
 _JITTER = 0.5
 _CHUNK = 1 << 16
 _LONGEST_LINE = 16 << 20
+_LARGEST_BODY = 1 << 30
+"""Bytes: more than a page of objects that are each as large as the API server takes them."""
 _Cause = TypeVar("_Cause", bound=BaseException)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
@@ -296,6 +299,8 @@ class Transport:
                     body += chunk
                     if deadline is not None and time.monotonic() > deadline:
                         raise urllib3.exceptions.TimeoutError
+                    if len(body) > _LARGEST_BODY:
+                        raise urllib3.exceptions.ResponseError("it is too large")
             except BaseException:
                 answer.close()
                 raise
@@ -317,7 +322,7 @@ class Transport:
     def _warn(self, response: Response) -> None:
         for header in response.headers.getlist("Warning"):
             for text in _WARNING.findall(header):
-                unquoted = re.sub(r"\\(.)", r"\1", text)
+                unquoted = without(re.sub(r"\\(.)", r"\1", text))
                 shown = "".join(one if one.isprintable() else " " for one in unquoted)
                 with self._lock:
                     is_new = shown not in self._warned

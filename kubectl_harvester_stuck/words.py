@@ -6,6 +6,7 @@ import json
 import re
 
 from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.secrets import without
 
 MOST = 3
 """How many different lines of one log are quoted."""
@@ -25,7 +26,7 @@ def about(ref: Ref, log: str) -> tuple[str, ...]:
             continue
         words = _words(ref, line)
         if words is not None:
-            found[words] = None
+            found[without(words)] = None
         if len(found) == MOST:
             break
     return tuple(reversed(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from kubectl_harvester_stuck import checkup, quantities
 from kubectl_harvester_stuck.checks import CHECKS, Checked
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.checks.view import Result
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.kinds import (
     ADDON,
@@ -41,7 +43,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import Evidence, Missing, Ref
+from kubectl_harvester_stuck.model import Missing, Ref
 from kubectl_harvester_stuck.render import colour
 from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.source import Selection
@@ -577,6 +579,14 @@ def test_webhooks_that_are_not_asked_about_vms_do_not_count() -> None:
     assert results(look([*ready(), other])["webhook-endpoints"]) == {OK}
     other["webhooks"][0]["rules"][0]["resources"] = ["virtualmachines/*"]
     assert results(look([*ready(), other])["webhook-endpoints"]) == {FAIL}
+
+
+def test_a_webhook_puts_no_word_into_a_command() -> None:
+    other = readycluster.webhook(name="other")
+    other["webhooks"][0]["clientConfig"]["service"] = {"namespace": "a; reboot", "name": "$(b) c"}
+    (failed,) = look([*ready(), other])["webhook-endpoints"]
+    words = shlex.split(failed.todo[0])
+    assert words[-4:] == ["-n", "a; reboot", "-l", "kubernetes.io/service-name=$(b) c"]
 
 
 def test_what_is_malformed_is_unknown_and_not_a_traceback() -> None:

@@ -73,6 +73,37 @@ def test_a_file_of_somebody_else_is_left_alone(home: Home) -> None:
         assert home.script.read_text() == "mine"
 
 
+def test_a_link_that_appears_meanwhile_is_not_followed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = home.directory / "mine"
+    mine.write_text("mine")
+    exists = os.path.lexists
+
+    def swapped(path: Path) -> bool:
+        there = exists(path)
+        if Path(path) == home.script:
+            home.script.symlink_to(mine)
+        return there
+
+    monkeypatch.setattr(os.path, "lexists", swapped)
+    run = home.install("--directory", str(home.programs))
+    assert run.status is ExitStatus.ERROR
+    assert "File exists" in run.err
+    assert (mine.read_text(), mine.stat().st_mode & 0o111) == ("mine", 0)
+
+
+def test_a_link_to_what_it_wrote_is_replaced_and_not_followed(home: Home) -> None:
+    home.install()
+    elsewhere = home.directory / "elsewhere"
+    elsewhere.write_text(f"{home.script.read_text()}# mine\n")
+    home.script.unlink()
+    home.script.symlink_to(elsewhere)
+    home.install()
+    assert not home.script.is_symlink()
+    assert elsewhere.read_text().endswith("# mine\n")
+
+
 def test_after_an_installation_with_pip_there_is_nothing_to_do(home: Home) -> None:
     content = "#!/usr/bin/python3\nfrom kubectl_harvester_stuck.cli import complete\n"
     home.script.write_text(content)

@@ -256,6 +256,27 @@ def test_the_server_is_a_url(server: str, url: str, tmp_path: Path) -> None:
     assert loaded(tmp_path, Flags(), cluster={"server": server}).server == url
 
 
+@pytest.mark.parametrize(
+    ("server", "shown"),
+    [
+        ("https://me:s3cret@x:6443", "https://x:6443"),
+        ("me:s3cret@x:6443", "x:6443"),
+        ("me:s3cret@x/path", "x/path"),
+        ("https://me:s3/cret@x", "https://x"),
+        ("https://me:a@s3cret@x", "https://x"),
+        ("https:me:s3cret@x", "x"),
+    ],
+)
+def test_a_password_in_the_server_is_refused_and_not_shown(
+    server: str, shown: str, tmp_path: Path
+) -> None:
+    said = refusal(Flags(server=server), write(tmp_path, CLUSTER, USER))
+    assert said == (
+        f"the server '{shown}' cannot be used: it contains credentials, which belong into the user"
+        " entry"
+    )
+
+
 def test_a_plain_http_server_needs_no_credentials(tmp_path: Path) -> None:
     assert loaded(tmp_path, Flags(), {"server": "http://x"}, {}).server == "http://x"
 

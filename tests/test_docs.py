@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shlex
@@ -21,7 +22,9 @@ from tests import pages, picture
 from tests.pages import DOCS, PAGES, ROOT
 from tests.screens import SCREEN, made
 
+README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),
@@ -190,3 +193,29 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+# What is said to be supported
+
+
+def test_every_python_that_is_named_is_tested() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+    packages = yaml.safe_load(WORKFLOW.read_text())["jobs"]["packages"]
+    assert packages["strategy"]["matrix"]["python"] == named
+    assert f"py3.{{{','.join(name[2:] for name in named)}}}-" in setup["tox:tox"]["env_list"]
+    assert setup["options"]["python_requires"] == f">={named[0]}"
+    assert f"Python {named[0]} to {named[-1]}" in README.read_text()
+    assert f"Python {named[0]} 至 {named[-1]}" in CHINESE.read_text()
+
+
+def test_every_kubernetes_that_is_named_is_tested() -> None:
+    oldest, newest = (
+        re.search(r"k8s\.io/kubernetes v(1\.\d+)", (ROOT / "tests" / place / "go.mod").read_text())
+        for place in ("controlplane-oldest", "controlplane")
+    )
+    assert oldest
+    assert newest
+    assert f"Kubernetes {oldest[1]} and {newest[1]}" in README.read_text()
+    assert f"Kubernetes {oldest[1]} 和 {newest[1]}" in CHINESE.read_text()

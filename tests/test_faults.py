@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.terminal import Terminal
 from tests import builders
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
 from tests.simulator import Simulator, faults
-from tests.world import QUICK, Answers, World
+from tests.world import PATIENCE, QUICK, Answers, World
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
 PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
@@ -288,22 +293,73 @@ def test_the_same_command_finishes_what_was_interrupted(world: World, server: Si
     assert world.now(launcher) is None
 
 
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Presses it, and waits until the main thread has got a processor to notice it."""
+    noticed = threading.Event()
+    note = Terminal.note
+
+    def told(terminal: Terminal, text: str) -> None:
+        note(terminal, text)
+        if text.startswith("interrupted"):
+            noticed.set()
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert noticed.wait(PATIENCE)
+
+    monkeypatch.setattr(Terminal, "note", told)
+    return press
+
+
 def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
-    world: World, server: Simulator
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
 ) -> None:
     machine, _, launcher = world.power_cut()
-    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    press = faults.run_after(ctrl_c)
     server.inject(press, method="DELETE", path=launcher["metadata"]["name"], after=1 + 1)
     run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "still-there"
     assert [step["status"] for step in run.item["steps"]] == ["done", "not sent", "not sent"]
+    assert "interrupted: stopping after the request in flight" in run.err
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
-def test_ctrl_c_while_it_looks_again_sends_nothing_more(world: World, server: Simulator) -> None:
+def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up() -> None:
+    code = (
+        "import signal, sys\n"
+        "from kubectl_harvester_stuck.flow import patient_interrupt\n"
+        "from kubectl_harvester_stuck.render.invocation import Invocation\n"
+        "from kubectl_harvester_stuck.terminal import Terminal\n"
+        "class Pressing:\n"
+        "    said = ''\n"
+        "    def write(self, text):\n"
+        "        self.said += text\n"
+        "        if text.startswith('patch'):\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "    def flush(self): pass\n"
+        "    def isatty(self): return False\n"
+        "sys.stderr = Pressing()\n"
+        "terminal = Terminal(Invocation('', ''))\n"
+        "with patient_interrupt(terminal.note) as interrupted:\n"
+        "    terminal.note('patch VirtualMachine shop/web: done')\n"
+        "    print(interrupted(), sys.stderr.said)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout.split("\n")[:2] == [
+        "True patch VirtualMachine shop/web: done",
+        "interrupted: stopping after the request in flight",
+    ]
+
+
+def test_ctrl_c_while_it_looks_again_sends_nothing_more(
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
+) -> None:
     machine, instance, launcher = world.power_cut()
-    press = faults.run_after(lambda: os.kill(os.getpid(), signal.SIGINT))
+    press = faults.run_after(ctrl_c)
     # The dry run after the first change: the third, behind those of the plan and of the release.
     server.inject(press, method="PATCH", path=r"/virtualmachineinstances/web\?dryRun", after=2)
     run = world.unstick(*power_off(world))
@@ -324,6 +380,41 @@ def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
     run = world.unstick(stdin=Answers("team/web\n", before=press))
     assert run.status is ExitStatus.REFUSED
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_another_answer_changes_nothing_and_who_has_no_terminal_is_told_what_to_use(
+    world: World, is_terminal: bool
+) -> None:
+    machine = world.delete(world.vm())
+    answers = Answers("team/other\n")
+    answers.isatty = lambda: is_terminal
+    run = world.unstick(stdin=answers)
+    assert run.status is ExitStatus.REFUSED
+    assert run.err.rstrip().endswith(
+        "not confirmed, nothing was changed"
+        if is_terminal
+        else "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
+    )
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+@pytest.mark.parametrize("field", ["name", "namespace"])
+@pytest.mark.parametrize("odd", ["../../../evil", "web; reboot", "web\nweb", "w\u00e9b", "-w"])
+def test_what_is_no_name_becomes_neither_a_file_nor_a_command(
+    world: World, server: Simulator, field: str, odd: str
+) -> None:
+    machine = world.delete(world.vm("good"))
+    meta = {**machine["metadata"], "uid": "odd", field: odd}
+    body = {"kind": "VirtualMachineList", "metadata": {}, "items": [{"metadata": meta}, machine]}
+    server.inject(faults.body(json.dumps(body).encode()), path=r"/virtualmachines\?", times=None)
+    for words in (("list",), ("diagnose",), ("unstick", "vm", "--all", *QUICK, "--yes")):
+        run = world.run(*words, "-o", "json")
+        reasons = {missing["message"] for missing in run.json["incomplete"]}
+        assert any("none that an API server takes" in reason for reason in reasons)
+        assert [item.get("target", item)["name"] for item in run.json["items"]] == ["good"]
+    (saved,) = world.directory.rglob("*_*.json")
+    assert saved.parent == world.state / "backups"
 
 
 def test_names_cannot_move_the_cursor(world: World, server: Simulator) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kubectl_harvester_stuck import finalizers
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Judgment
 from kubectl_harvester_stuck.finalizers import CATALOGUE, Finalizer
 from kubectl_harvester_stuck.kinds import (
     CONTROLLER_REVISION,
@@ -22,7 +23,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import FinalizerState, Judgment, Ref
+from kubectl_harvester_stuck.model import FinalizerState, Ref
 from tests import builders
 from tests.builders import Body, ago, bare, parsed, snapshot, stored
 

@@ -10,6 +10,7 @@ import pytest
 
 from kubectl_harvester_stuck import diagnose, plan
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Diagnosis, Request
 from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.findings import FINDINGS, admission, guest, id_of, owners
 from kubectl_harvester_stuck.findings.found import Examined, Look, Words
@@ -31,7 +32,7 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Advice, Diagnosis, Ref, Request
+from kubectl_harvester_stuck.model import Advice, Ref
 from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_guards import (

@@ -17,6 +17,7 @@ import yaml
 
 from kubectl_harvester_stuck import diagnose, plan
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Request
 from kubectl_harvester_stuck.findings import FINDINGS, admission, id_of
 from kubectl_harvester_stuck.findings.found import Words
 from kubectl_harvester_stuck.kinds import (
@@ -31,7 +32,7 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Ref, Request
+from kubectl_harvester_stuck.model import Ref
 from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_findings import (

@@ -11,10 +11,11 @@ import pytest
 
 from kubectl_harvester_stuck import guards, plan
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Plan, Request, Step
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.guards import GUARDS, Answers
 from kubectl_harvester_stuck.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
-from kubectl_harvester_stuck.model import Plan, Ref, Request, Step, Verdict
+from kubectl_harvester_stuck.model import Ref, Verdict
 from tests import builders
 from tests.builders import NOW, Body, ago, parsed, snapshot, stored
 

@@ -17,10 +17,12 @@ from unittest import mock
 import pytest
 
 from kubectl_harvester_stuck import journal, render
+from kubectl_harvester_stuck.backup import Backups
 from kubectl_harvester_stuck.change import Change, Who, event
-from kubectl_harvester_stuck.errors import ExitStatus, JournalError
+from kubectl_harvester_stuck.decisions import Plan, Step
+from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
 from kubectl_harvester_stuck.kinds import POD, VM
-from kubectl_harvester_stuck.model import Action, Plan, Ref, State, Step
+from kubectl_harvester_stuck.model import Action, Ref, State
 from tests.simulator import Simulator
 from tests.world import World
 
@@ -178,6 +180,24 @@ def test_only_a_file_is_written_to(book: journal.Journal, kind: str) -> None:
     if kind != "link":
         with pytest.raises(JournalError, match="cannot read the journal"):
             journal.read(book.directory)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "link to nothing"])
+def test_a_backup_follows_and_overwrites_nothing(tmp_path: Path, kind: str) -> None:
+    backups = Backups(tmp_path / "backups", "prod", "https://x", "1", NOW)
+    path = Path(backups.save(change().plan, (), "d1"))
+    path.unlink()
+    other = tmp_path / "other"
+    if kind != "link to nothing":
+        other.write_text("mine")
+    if kind == "file":
+        other.rename(path)
+    else:
+        path.symlink_to(other)
+    with pytest.raises(BackupError, match="File exists; nothing was changed"):
+        backups.save(change().plan, (), "d1")
+    assert (other if kind == "link" else path).exists() is (kind != "link to nothing")
+    assert kind == "link to nothing" or path.read_text() == "mine"
 
 
 def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:

@@ -254,6 +254,26 @@ def test_the_checksum_lies_beside_it(archive: Path) -> None:
     assert Path(f"{archive}.sha256").read_text() == f"{digest}  {archive.name}\n"
 
 
+def test_the_bill_of_materials_lies_beside_it_and_is_whole(archive: Path) -> None:
+    bill = json.loads(Path(f"{archive}.cdx.json").read_text())
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert bill["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    parts = {part["name"]: part for part in bill["components"] if "purl" in part}
+    requirements = (ROOT / "krew" / "requirements.txt").read_text()
+    pinned = re.findall(r"^([\w.-]+)==(\S+) \\", requirements, re.M)  # on every platform
+    assert {name for name, _ in pinned} | {"python", "openssl", "zlib"} == set(parts)
+    assert all(parts[name]["version"] == number for name, number in pinned)
+    assert parts["python"]["version"] == sys.version.split()[0]
+    with tarfile.open(archive) as tar:
+        contents = {}
+        for entry in tar:
+            file = tar.extractfile(entry)
+            assert file is not None
+            contents[entry.name] = hashlib.sha256(file.read()).hexdigest()
+    files = [part for part in bill["components"] if part["type"] == "file"]
+    assert {file["name"]: file["hashes"][0]["content"] for file in files} == contents
+
+
 # The manifest
 
 

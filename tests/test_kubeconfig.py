@@ -303,7 +303,11 @@ def test_an_entry_without_a_name_is_named(plural: str, tmp_path: Path) -> None:
 
 
 def test_no_message_quotes_a_secret(tmp_path: Path) -> None:
-    for text in ("token: s3cret\n\tx", "s3cret", "a: !!int s3cret", "a: !s3 s3cret"):
+    for text in (
+        *("token: s3cret\n\tx", "s3cret", "a: !s3 s3cret", "password: *s3cret"),
+        *("password: !s3cret", "a: !s3cret!x", "%TAG !s3cret! a\n%TAG !s3cret! a\n--- x"),
+        *(f"a: !!{tag} s3cret" for tag in ("int", "bool", "timestamp", "binary", "s3cret")),
+    ):
         assert "s3cret" not in refusal(tmp_path, text)
 
 

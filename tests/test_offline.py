@@ -812,6 +812,13 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
     assert list(again.values()) == [one for one in expected if one is not None]
 
 
+@pytest.mark.parametrize("break_", ["\x85", "\u2028", "\u2029"])
+def test_a_line_break_of_unicode_ends_no_item(break_: str) -> None:
+    text = yaml.safe_dump({"items": [{f"\n{break_}": 1}]}, allow_unicode=True)
+    item, _ = documents.pieces(io.BytesIO(text.encode()), "x")
+    assert item.parse("x") == documents.parse_yaml(text.encode(), "x")["items"][0]
+
+
 def test_what_is_missing_is_told_once_and_exactly() -> None:
     def gap(resource: str, *namespaces: str | None) -> list[Missing]:
         return [Missing(resource, name, "Unreadable", "why") for name in namespaces]

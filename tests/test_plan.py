@@ -9,10 +9,11 @@ import pytest
 
 from kubectl_harvester_stuck import plan
 from kubectl_harvester_stuck.case import Case
+from kubectl_harvester_stuck.decisions import Plan, Request
 from kubectl_harvester_stuck.errors import NotFoundError
 from kubectl_harvester_stuck.guards import Answers
 from kubectl_harvester_stuck.kinds import PVC, VM, VMI
-from kubectl_harvester_stuck.model import Action, Plan, Ref, Request, State, Verdict
+from kubectl_harvester_stuck.model import Action, Ref, State, Verdict
 from tests import builders
 from tests.builders import (
     CLEANUP_FINALIZER,

@@ -142,8 +142,8 @@ def test_the_tunnel_goes_through_proxy_url(
 def test_the_password_of_the_proxy_goes_to_the_proxy_alone(
     https: Server, proxy: Server, pki: Pki
 ) -> None:
-    request(https.url, pki, proxy_url=proxy.url.replace("//", "//me:p%40w@"))
-    basic = base64.b64encode(b"me:p@w").decode()
+    request(https.url, pki, proxy_url=proxy.url.replace("//", "//me:p%40w%E2%82%AC@"))
+    basic = base64.b64encode("me:p@w\u20ac".encode()).decode()
     assert proxy.seen[0].header("Proxy-Authorization") == [f"Basic {basic}"]
     assert https.seen[0].header("Proxy-Authorization") == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import re
 import shutil
 import sys
@@ -87,6 +88,20 @@ def test_what_goes_into_the_archive_is_pinned_with_its_checksums() -> None:
         assert "--hash=sha256:" in entry
 
 
+def test_the_audit_asks_about_every_pin_and_fails_where_it_cannot(tmp_path: Path) -> None:
+    stand_in = tmp_path / "pip-audit"
+    stand_in.write_text('#!/bin/sh\necho "$*"\nfor last; do :; done\ncat "$last"\n')
+    stand_in.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    asked = ok(call("bash", ROOT / ".ci" / "audit", environ={**os.environ, "PATH": path}))
+    words, _, text = asked.partition("\n")
+    assert {"--strict", "--disable-pip", "--require-hashes"} <= set(words.split())
+    wanted = pins(ROOT / "krew" / "requirements.in")
+    (tmp_path / "asked").write_text(text)
+    assert pins(tmp_path / "asked") == {pin.partition(" ;")[0] for pin in wanted}
+    assert " ; " not in text
+
+
 def notes(tree: Path, tag: str) -> Done:
     """What the release of the tag is said to be."""
     return call(sys.executable, tree / "krew" / "notes.py", tag)
@@ -148,4 +163,5 @@ def test_the_workflow_builds_what_the_manifest_names_and_tests_first() -> None:
         publishes = writes or name == "krew"
         assert not publishes or before(name) >= {"tag", "test", "archive", "pack"}
     assert workflow["permissions"] == {}
+    assert jobs["test"]["uses"] == "./.github/workflows/ci.yml"
     assert before("krew") == set(jobs) - {"krew"}

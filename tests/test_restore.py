@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,3 +302,24 @@ def test_names_and_structure_stay_in_a_redacted_copy() -> None:
 )
 def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> None:
     assert secrets.are_in(body) is private
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        'userData": "s3cret", "x": 1}',
+        r"networkDataBase64\":\"s3cret\"}",
+        'userData: Invalid value: "s3cret": too long',
+        "UserData:s3cret} at 0x1",
+        "networkData = 's3cret'",
+        "userDataBase64: |\n  s3cret\n",
+    ],
+)
+def test_words_of_others_end_where_they_quote_cloud_init_data(quoted: str) -> None:
+    name = re.split(r"\W", quoted)[0]
+    assert secrets.without(f"denied: {quoted}") == f"denied: {name}: {secrets.REDACTED}"
+
+
+def test_words_of_others_that_quote_no_value_are_kept() -> None:
+    text = "cloudInitNoCloud must have one of userData, userDataBase64 set: see userDataSecretRef"
+    assert secrets.without(text) == text

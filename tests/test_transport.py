@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -86,6 +87,27 @@ def test_answers_are_compressed_unless_disabled(http: Server) -> None:
     assert transport(http.url).request("GET", "/x").json() == {"a": 1}
     transport(http.url, disable_compression=True).request("GET", "/x")
     assert [seen.header("Accept-Encoding") for seen in http.seen] == [["gzip"], ["identity"]]
+
+
+def test_an_answer_that_does_not_end_is_unreachable(
+    http: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.transport._LARGEST_BODY", 1 << 20)
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b" " * 4096)
+
+    http.respond = endless
+    made = transport(http.url, timeout=20)
+    started = time.monotonic()
+    assert failure(made).endswith(": it is too large: try again")
+    assert "not known whether the PATCH was carried out" in failure(made, "PATCH")
+    assert time.monotonic() - started < 15
 
 
 def test_the_date_is_in_utc(http: Server) -> None:
@@ -323,7 +345,8 @@ def test_warnings_come_once_each(http: Server) -> None:
     http.respond = lambda handler: handler.answer(
         200,
         {},
-        ("Warning", '299 - "v1 is \\"old\\"", 299 - "second \\\\ \x1b[1m"'),
+        ("Warning", '299 - "v1 is \\"old\\"", 299 - "second \\\\ \x1b[1m\x9b2J"'),
+        ("Warning", '299 - "deprecated: {\\"userData\\": \\"s3cret\\"}"'),
         ("Warning", '299 - "third" "Tue, 02 Jan 2024 03:04:05 GMT"'),
         ("Warning", '199 - "not for us"'),
         ("Warning", '299 - ""'),
@@ -333,4 +356,5 @@ def test_warnings_come_once_each(http: Server) -> None:
     made = transport(http.url, on_warning=warnings.append)
     made.request("GET", "/x")
     made.request("GET", "/y")
-    assert warnings == ['v1 is "old"', "second \\  [1m", "third"]
+    without = 'deprecated: {"userData: <redacted>'
+    assert warnings == ['v1 is "old"', "second \\  [1m 2J", without, "third"]

@@ -50,3 +50,8 @@ def test_the_newest_different_lines_are_quoted_oldest_first() -> None:
     lines = [f"error {number} of shop/web" for number in range(9)]
     log = "\n".join([*lines, lines[-1], lines[-2]])
     assert about(WEB, log) == tuple(lines[-MOST:][i] for i in (0, 2, 1))
+
+
+def test_a_line_that_repeats_the_vm_ends_where_its_secrets_begin() -> None:
+    line = 'error syncing shop/web: cannot store {"userData": "s3cret"}'
+    assert about(WEB, line) == ('error syncing shop/web: cannot store {"userData: <redacted>',)

@@ -20,9 +20,9 @@ from kubectl_harvester_stuck.checks import (
     shutdown,
 )
 from kubectl_harvester_stuck.checks.view import Check, Result, Seen, View, names
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
-from kubectl_harvester_stuck.model import Evidence
 
 CHECKS: tuple[Check, ...] = (
     Check(availability.nodes_ready),

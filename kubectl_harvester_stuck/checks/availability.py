@@ -31,6 +31,7 @@ from kubectl_harvester_stuck.checks.view import (
     value_of,
     warn,
 )
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import (
     HARVESTER_NAMESPACE,
@@ -44,7 +45,7 @@ from kubectl_harvester_stuck.kinds import (
     SETTING,
     UPGRADE,
 )
-from kubectl_harvester_stuck.model import Evidence, Object
+from kubectl_harvester_stuck.model import Object
 
 FORCE_RESET = "vm-force-reset-policy"
 

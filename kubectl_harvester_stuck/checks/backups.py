@@ -18,6 +18,7 @@ from kubectl_harvester_stuck.checks.view import (
     saw,
     warn,
 )
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.guards import SYSTEM_NAMESPACES, SYSTEM_PREFIXES
@@ -28,7 +29,7 @@ from kubectl_harvester_stuck.kinds import (
     SETTING,
     VM_BACKUP,
 )
-from kubectl_harvester_stuck.model import Evidence, Object, parse_time
+from kubectl_harvester_stuck.model import Object, parse_time
 
 BACKUP_TARGET = "backup-target"
 

@@ -17,8 +17,9 @@ from kubectl_harvester_stuck.checks.view import (
     saw,
     warn,
 )
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
-from kubectl_harvester_stuck.model import Evidence, Object, Ref
+from kubectl_harvester_stuck.model import Object, Ref
 
 MONITORING = Ref(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
 

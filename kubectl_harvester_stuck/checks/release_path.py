@@ -6,6 +6,7 @@ Numbers of issues: H is harvester, K is kubevirt.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from kubectl_harvester_stuck.checks.view import (
     value_of,
     warn,
 )
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import (
     API_SERVICE,
@@ -39,7 +41,7 @@ from kubectl_harvester_stuck.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.model import Evidence, Object
+from kubectl_harvester_stuck.model import Object
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
@@ -149,8 +151,8 @@ def webhook_endpoints(view: View) -> Iterator[Seen]:
                 [saw(configuration, f"{hook.get('name')}: endpoints of {'/'.join(service)}", "none")
                  for configuration, hook, service in found],
                 *dict.fromkeys(
-                    f"kubectl get {ENDPOINT_SLICE.resource} -n {service[0]}"
-                    f" -l kubernetes.io/service-name={service[1]}"
+                    f"kubectl get {ENDPOINT_SLICE.resource} -n {shlex.quote(service[0])}"
+                    f" -l {shlex.quote(f'kubernetes.io/service-name={service[1]}')}"
                     for _, _, service in found
                 ),
             )  # fmt: skip

@@ -10,9 +10,10 @@ from enum import Enum, unique
 from math import isfinite
 from typing import Any
 
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.kinds import SETTING, VM, VMI, Kind
-from kubectl_harvester_stuck.model import Evidence, Object, Ref
+from kubectl_harvester_stuck.model import Object, Ref
 from kubectl_harvester_stuck.snapshot import ClusterSnapshot
 
 MOST_NAMES = 3

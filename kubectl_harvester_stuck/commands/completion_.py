@@ -59,8 +59,13 @@ def install(directory: Path | None) -> None:
                 )
             click.echo(f"{file} is there already: it came with the program", err=True)
             return
-        file.write_bytes((_BATCH if is_windows else _SCRIPT).encode())
-        file.chmod(0o755)
+        else:
+            file.unlink()
+        # Made anew: a link that somebody puts there now is not followed.
+        with file.open("xb") as script:
+            if not is_windows:
+                os.chmod(script.fileno(), 0o755)  # noqa: S103 - a program for everybody
+            script.write((_BATCH if is_windows else _SCRIPT).encode())
     except OSError as error:
         raise StuckError(f"cannot write {file}: {error.strerror}: choose a --directory") from error
     answer(f"{file}\n")

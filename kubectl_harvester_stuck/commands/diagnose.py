@@ -62,8 +62,8 @@ def diagnose(
     """
     from kubectl_harvester_stuck import examine, find, render
     from kubectl_harvester_stuck.ask import Rights
+    from kubectl_harvester_stuck.decisions import Request
     from kubectl_harvester_stuck.kinds import VM, VMI
-    from kubectl_harvester_stuck.model import Request
     from kubectl_harvester_stuck.terminal import Terminal, draws_boxes, reading
 
     if names and (all_namespaces or selector):

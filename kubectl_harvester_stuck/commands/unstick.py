@@ -131,7 +131,8 @@ def unstick(
 
     from kubectl_harvester_stuck import ask, find, flow, journal, render
     from kubectl_harvester_stuck.backup import Backups, state_directory
-    from kubectl_harvester_stuck.model import Ref, Request
+    from kubectl_harvester_stuck.decisions import Request
+    from kubectl_harvester_stuck.model import Ref
     from kubectl_harvester_stuck.render import history, people
     from kubectl_harvester_stuck.terminal import Terminal, reading
 

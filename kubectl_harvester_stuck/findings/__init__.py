@@ -11,10 +11,10 @@ the numbers stand with each function (H: harvester, K: kubevirt, L: longhorn, k8
 
 from __future__ import annotations
 
+from kubectl_harvester_stuck.decisions import Finding
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings import admission, guest, owners
 from kubectl_harvester_stuck.findings.found import Examined, Look
-from kubectl_harvester_stuck.model import Finding
 
 FINDINGS: tuple[Look, ...] = (
     guest.not_stuck,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from kubectl_harvester_stuck import denials
 from kubectl_harvester_stuck.case import FINAL_PHASES, claims_of
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Found, saw
 from kubectl_harvester_stuck.kinds import (
@@ -22,10 +23,7 @@ from kubectl_harvester_stuck.kinds import (
     USB_DEVICE,
     VM,
 )
-from kubectl_harvester_stuck.model import (
-    Advice,
-    Evidence,
-)
+from kubectl_harvester_stuck.model import Advice
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.model import Advice, Evidence, Object, Plan
+from kubectl_harvester_stuck.decisions import Evidence, Plan
+from kubectl_harvester_stuck.model import Advice, Object
 
 
 @dataclass(frozen=True)

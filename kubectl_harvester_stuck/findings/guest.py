@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from kubectl_harvester_stuck.case import is_stopped
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Found, saw
 from kubectl_harvester_stuck.guards import describe
@@ -14,11 +15,7 @@ from kubectl_harvester_stuck.kinds import (
     SETTING,
     UPGRADE,
 )
-from kubectl_harvester_stuck.model import (
-    Advice,
-    Evidence,
-    Ref,
-)
+from kubectl_harvester_stuck.model import Advice, Ref
 from kubectl_harvester_stuck.nodes import Says, read_node
 
 FORCE_RESET = Ref("", "vm-force-reset-policy", SETTING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kubectl_harvester_stuck import denials, finalizers
+from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.findings.found import Examined, Found, saw
 from kubectl_harvester_stuck.kinds import (
@@ -15,11 +16,7 @@ from kubectl_harvester_stuck.kinds import (
     VM_BACKUP,
     VOLUME_SNAPSHOT,
 )
-from kubectl_harvester_stuck.model import (
-    Advice,
-    Evidence,
-    FinalizerState,
-)
+from kubectl_harvester_stuck.model import Advice, FinalizerState
 
 
 def snapshot_content_missing(examined: Examined) -> Iterator[Found]:

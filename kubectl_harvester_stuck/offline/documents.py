@@ -37,7 +37,8 @@ DEPTH_LIMIT = 200
 """How deep an object may be nested."""
 
 _BLOCK = MIB
-_LINE = re.compile(rb"\n(?=\S)")
+# No key of Kubernetes begins otherwise, but a string may go on with a line break of Unicode.
+_LINE = re.compile(rb"\n(?=[!-~])")
 _MARK = re.compile(rb"^(?:items:[ \t]*\r?\n|---(?=\s)|\.\.\.[ \t]*\r?\n)", re.M)
 _LONGEST_MARK = 4096
 _ALIAS = re.compile(r"(?:^|[\s,\[{])[&*][^\s,\]}]", re.M)

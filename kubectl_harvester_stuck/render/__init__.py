@@ -5,7 +5,6 @@ To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import Diagnosis
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
-    from kubectl_harvester_stuck.model import Diagnosis, Listing, Missing
+    from kubectl_harvester_stuck.model import Listing, Missing
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
     from kubectl_harvester_stuck.watch import Change
@@ -42,8 +42,7 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
 def changes(happened: Sequence[Change], found: Listing, output: str, rows: people.Rows) -> str:
     """What `list --watch` says of changes that came together."""
     if output == "json":
-        lines = (json.dumps(structured.change(one, found), ensure_ascii=False) for one in happened)
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(structured.line(structured.change(one, found)) for one in happened)
     if output == "yaml":
         parts = (structured.dump(structured.change(one, found), output) for one in happened)
         return "".join(f"---\n{part}" for part in parts)
@@ -94,7 +93,8 @@ def carried(
     if output in DOCUMENTS:
         return structured.dump(structured.carried(items, missing, where), output)
     if output == "name":
-        return "".join(f"{name}\n" for name in dict.fromkeys(item.name for item in items))
+        found = dict.fromkeys(people.safe(item.name) for item in items)
+        return "".join(f"{name}\n" for name in found)
     return people.carried(items, wide=output == "wide", headers=headers)
 
 

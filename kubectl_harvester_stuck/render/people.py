@@ -18,24 +18,20 @@ from kubectl_harvester_stuck.kinds import VM
 from kubectl_harvester_stuck.model import (
     Action,
     Advice,
-    Diagnosis,
-    Link,
     Listing,
     Missing,
-    Outcome,
-    Plan,
     Ref,
     Result,
     State,
-    Step,
     Target,
 )
-from kubectl_harvester_stuck.render.invocation import Invocation
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import Diagnosis, Link, Outcome, Plan, Step
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.watch import Change
 
 WIDTH = 80
@@ -48,15 +44,23 @@ IN_FULL = 3
 
 
 def safe(text: str) -> str:
-    """`text` without control and formatting characters, as one line."""
+    """`text` without control and formatting characters, as one line.
+
+    Those that turn the direction of a text are among them: no name needs one, and with one a name,
+    or a command that is to be pasted, reads differently from what it is.
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        character if unicodedata.category(character)[0] != "C" else _visible(character)
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else _visible(character)
         for character in text
     )
 
 
 def _visible(character: str) -> str:
-    if character in "\n\t":
+    if character in "\n\t\u2028\u2029":
         return " "
     return f"^{chr(ord(character) + 64)}" if ord(character) < 32 else "\N{REPLACEMENT CHARACTER}"
 

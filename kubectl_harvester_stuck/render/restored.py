@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kubectl_harvester_stuck.model import GuardResult, Verdict
+from kubectl_harvester_stuck.decisions import GuardResult
+from kubectl_harvester_stuck.model import Verdict
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.people import safe, where_it_is, wrap
 from kubectl_harvester_stuck.restore import End, Proposal, Restoration

@@ -7,28 +7,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.model import (
-    Diagnosis,
-    GuardResult,
-    Judgment,
-    Link,
-    Listing,
-    Missing,
-    Outcome,
-    Plan,
-    Ref,
-    Step,
-    Target,
-)
-from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.people import next_steps
 from kubectl_harvester_stuck.secrets import redacted
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.carried import Carried
+    from kubectl_harvester_stuck.decisions import (
+        Diagnosis,
+        GuardResult,
+        Judgment,
+        Link,
+        Outcome,
+        Plan,
+        Step,
+    )
+    from kubectl_harvester_stuck.errors import StuckError
     from kubectl_harvester_stuck.finalizers import Finalizer
     from kubectl_harvester_stuck.flow import Run
+    from kubectl_harvester_stuck.model import Listing, Missing, Ref, Target
+    from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore import Restoration
     from kubectl_harvester_stuck.versions import Here, There
     from kubectl_harvester_stuck.watch import Change
@@ -52,13 +49,30 @@ Document = dict[str, Any]
 
 
 def dump(document: Mapping[str, Any], output: str) -> str:
-    """The document as text, ending in a line break."""
-    if output == "yaml":
-        import yaml
+    """The document as text, ending in a line break.
 
-        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        return text
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    Where it holds a character that could move a cursor, all but ASCII is escaped.
+    """
+    if output != "yaml":
+        return _json(document, indent=2)
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text if _is_harmless(text) else str(yaml.safe_dump(document, sort_keys=False))
+
+
+def line(document: Mapping[str, Any]) -> str:
+    """The document as one line of JSON."""
+    return _json(document, indent=None)
+
+
+def _json(document: Mapping[str, Any], *, indent: int | None) -> str:
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return (text if _is_harmless(text) else json.dumps(document, indent=indent)) + "\n"
+
+
+def _is_harmless(text: str) -> bool:
+    return text.replace("\n", "").isprintable()
 
 
 def listing(found: Listing, where: Invocation) -> Document:

@@ -19,8 +19,9 @@ import pytest
 
 from kubectl_harvester_stuck import ask, examine, kubeconfig
 from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.decisions import Diagnosis, Request
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.model import Diagnosis, Ref, Request, Verdict
+from kubectl_harvester_stuck.model import Ref, Verdict
 from kubectl_harvester_stuck.transport import Transport
 from tests import builders
 from tests.builders import NOW, Body

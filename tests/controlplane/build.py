@@ -3,7 +3,8 @@
     python -m tests.controlplane.build
 
 prints the directory with the three programs. As in envtest, ``KUBEBUILDER_ASSETS`` names a
-directory with programs to use instead.
+directory with programs to use instead. With the argument ``oldest`` they are those of
+``controlplane-oldest``: the oldest release of Kubernetes that is supported, that of Harvester 1.4.
 
 To move to another release of Kubernetes, replace its version in go.mod (v1.X.Y, and v0.X.Y for the
 modules that are released with it) and run ``go mod tidy``; etcd follows what Kubernetes requires.
@@ -12,6 +13,7 @@ modules that are released with it) and run ``go mod tidy``; etcd follows what Ku
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from tests.goprograms import BuildError, GoPrograms, main
@@ -21,7 +23,8 @@ PROGRAMS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
-_MODULE = Path(__file__).parent
+_NEWEST = Path(__file__).parent
+_OLDEST = _NEWEST.with_name("controlplane-oldest")
 
 
 def programs() -> Path:
@@ -31,11 +34,20 @@ def programs() -> Path:
         if missing:
             raise BuildError(f"KUBEBUILDER_ASSETS={assets} does not have {', '.join(missing)}")
         return Path(assets)
-    version = GoPrograms(_MODULE, PROGRAMS).version("k8s.io/kubernetes")
+    return _build(_NEWEST)
+
+
+def oldest() -> Path:
+    """The same of the oldest release of Kubernetes that is supported. Raises BuildError."""
+    return _build(_OLDEST)
+
+
+def _build(module: Path) -> Path:
+    version = GoPrograms(module, PROGRAMS).version("k8s.io/kubernetes")
     stamped = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     stamps = tuple(f"{package}.gitVersion={version}" for package in stamped)
-    return GoPrograms(_MODULE, PROGRAMS, stamps).build()
+    return GoPrograms(module, PROGRAMS, stamps).build()
 
 
 if __name__ == "__main__":
-    main(programs)
+    main(oldest if sys.argv[1:] == ["oldest"] else programs)

@@ -365,8 +365,11 @@ class ControlPlane:
             "metadata": {"name": "harvester-webhook", "namespace": namespace},
             "spec": {"ports": [{"port": 443}]},
         }
-        services = f"/api/v1/namespaces/{namespace}/services"
-        self._expect("POST", services, service)
+        # A controller would make them; before 1.33 a Service without them fails in other words.
+        endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": service["metadata"]}
+        core = f"/api/v1/namespaces/{namespace}"
+        self._expect("POST", f"{core}/services", service)
+        self._expect("POST", f"{core}/endpoints", endpoints)
         client = {"service": {"name": "harvester-webhook", "namespace": namespace}}
         words = 'no endpoints available for service "harvester-webhook"'
         admission = self._register(resource_plural, namespace, webhook, client, words)
@@ -374,7 +377,8 @@ class ControlPlane:
 
         def remove() -> None:
             unregister()
-            self._send("DELETE", f"{services}/harvester-webhook")
+            for plural in ("services", "endpoints"):
+                self._send("DELETE", f"{core}/{plural}/harvester-webhook")
 
         admission.remove = remove
         return admission
