@@ -9,7 +9,7 @@ name, its docstring what `unstick --help` says of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from kubectl_harvester_stuck.case import FINAL_PHASES, Case, is_stopped
@@ -37,7 +37,7 @@ class Answers:
     `admissions` is None when nothing may be sent, not even a dry run.
     """
 
-    permissions: Mapping[Ref, str | None] = field(default_factory=dict)
+    permissions: Mapping[Ref, str | None]
     admissions: Mapping[Ref, str | None] | None = None
 
 
@@ -53,8 +53,8 @@ class Draft:
     request: Request
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
-    shown: tuple[Step, ...] | None = None
-    answers: Answers | None = None
+    shown: tuple[Step, ...] | None
+    answers: Answers | None
 
     def object_of(self, step: Step) -> Object:
         """The object that a step would change."""

@@ -135,9 +135,11 @@ OPERATORS: tuple[tuple[Any, Callable[[Any], Iterable[cst.CSTNode]]], ...] = (
     (cst.BooleanOperation, drop_operand),
 )
 
-# Annotations are not run, a missing import is no decision, and neither is a frozen class.
+# Annotations and names of types are not run, a missing import is no decision, and neither is a
+# frozen class.
 LEFT_ALONE = (
     matchers.Annotation()
+    | matchers.Assign(value=matchers.Subscript(matchers.Name("Callable") | matchers.Name("tuple")))
     | matchers.Import()
     | matchers.ImportFrom()
     | matchers.Decorator(matchers.Call(matchers.Name("dataclass")))

@@ -448,7 +448,7 @@ def test_admission_may_deny_what_it_was_not_asked_about() -> None:
     refs = [step.ref for step in plan.build(case, Request()).steps]
 
     def may_be_denied(of: Case, answers: Answers | None) -> bool:
-        return Examined(of, plan.build(of, Request(), answers=answers)).may_be_denied
+        return Examined(of, plan.build(of, Request(), answers=answers), ()).may_be_denied
 
     yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
     assert may_be_denied(case, Answers(yes, no))

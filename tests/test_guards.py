@@ -243,6 +243,11 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
         lambda: Scene(shutting_down(None, deleted=ago(seconds=-1)),
                       Request(older_than=timedelta(0))),
     ),
+    "a guest that does not say how long it needs, after that": (
+        "past-grace", P,
+        lambda: Scene(shutting_down(None, deleted=ago(seconds=0)),
+                      Request(older_than=timedelta(0))),
+    ),
     "a final VMI within its grace period": (
         "past-grace", P, lambda: Scene(shutting_down(7200, phase="Failed")),
     ),
@@ -618,7 +623,7 @@ def test_what_belongs_to_harvester_is_left_alone(namespace: str) -> None:
 def test_a_step_whose_object_is_gone_blocks() -> None:
     case = Case(TARGET, snapshot(*pod_of("node-2"), *live_node()))
     steps = plan.build(case, Request()).steps
-    draft = guards.Draft(case.without(steps[0].ref), Request(), steps, ())
+    draft = guards.Draft(case.without(steps[0].ref), Request(), steps, (), None, None)
     results = {item.guard: item for item in guards.run(draft)}
     assert results["terminating"].verdict is U
     assert results["terminating"].reason == f"could not read {steps[0].ref}: it is gone"
@@ -640,7 +645,7 @@ def test_the_server_is_only_heard_where_it_was_asked() -> None:
 @pytest.mark.parametrize("check", [guards.permitted, guards.webhooks_accept])
 def test_a_guard_that_needs_an_answer_does_not_pass_without_one(check: guards.Check) -> None:
     case = Case(TARGET, snapshot(*alone()))
-    draft = guards.Draft(case, Request(), plan.build(case, Request()).steps, ())
+    draft = guards.Draft(case, Request(), plan.build(case, Request()).steps, (), None, None)
     with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was not"):
         check(draft)
 

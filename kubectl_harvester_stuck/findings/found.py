@@ -25,7 +25,7 @@ class Examined:
 
     case: Case
     plan: Plan
-    words: tuple[Words, ...] = ()
+    words: tuple[Words, ...]
 
     @property
     def stuck(self) -> bool:
