@@ -361,6 +361,11 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         ]
     ),
     "owner-lags: the garbage collector": lambda: Story(owned_claim()),
+    "owner-lags: behind one that is done": lambda: Story(
+        [deleted_vm(finalizers=[VM_FINALIZER, CLEANUP_FINALIZER], annotations={
+            "harvesterhci.io/removedPersistentVolumeClaims": "disk-0"}),
+         stored(builders.pvc("shop", "disk-0"))]
+    ),
     "owner-lags: that of a daemon set": lambda: Story(
         [vm(annotations={"harvesterhci.io/deviceAllocationDetails": "{}"}),
          _with_device_finalizer(spec={"domain": {"devices": {"gpus": [{}]}}}), *live_node()]
