@@ -349,7 +349,10 @@ class Transport:
             return next((cause for cause in causes if isinstance(cause, kind)), None)
 
         unable = f"Unable to connect to the server {host}"
-        if caused_by(urllib3.exceptions.ProxyError):
+        # The package for socks5 is imported only where there is such a proxy; urllib3 does not tell
+        # its errors from those of the server.
+        of_proxy = getattr(sys.modules.get("socks"), "ProxyError", urllib3.exceptions.ProxyError)
+        if caused_by(urllib3.exceptions.ProxyError) or caused_by(of_proxy):
             return f"{unable}: the proxy failed ({why}): check proxy-url and HTTPS_PROXY"
         if caused_by(ConnectionRefusedError):
             return f"{REFUSED.format(host)} Check the server of {cluster}, or use --server."
