@@ -1,4 +1,4 @@
-"""A cluster that goes on living while the program works: hours of it, one request at a time.
+"""A cluster that goes on living while the program works, one request at a time.
 
 Hypothesis plays everybody at once. It starts the program, lets its requests through one by one, and
 between any two of them other actors act: the user, the controllers, the node that comes back, and a
