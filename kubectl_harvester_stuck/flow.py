@@ -495,7 +495,9 @@ def patient_interrupt(note: Callable[[str], None]) -> Iterator[Callable[[], bool
 
     def press(number: int, _: object) -> None:
         pressed.append(number)
-        note("interrupted: stopping after the request in flight")
+        # Where the press came in the middle of a write, stderr cannot be written to from here.
+        with suppress(RuntimeError):
+            note("interrupted: stopping after the request in flight")
 
     before = signal.signal(signal.SIGINT, press)
     try:
