@@ -30,9 +30,9 @@ import yaml
 from benchmarks import cluster, report
 from benchmarks.measure import Figures, in_turn, once
 from examples import bundle
-from kubectl_harvester_stuck.cluster import PAGE
+from kubectl_harvester_stuck.cluster.client import PAGE
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import POD, VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from tests import builders
 from tests.controlplane import build
 from tests.controlplane.server import ControlPlane

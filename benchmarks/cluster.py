@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_harvester_stuck.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from tests import builders
 from tests.controlplane.server import ControlPlane
 

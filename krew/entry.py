@@ -3,7 +3,7 @@
 import os
 import sys
 
-from kubectl_harvester_stuck.cli import main
+from kubectl_harvester_stuck.cli.main import main
 
 if sys.platform == "linux":
     # The bootloader put the libraries in the archive before all others. That has had its effect

@@ -1,5 +1,5 @@
 """`python -m kubectl_harvester_stuck`."""
 
-from kubectl_harvester_stuck.cli import main
+from kubectl_harvester_stuck.cli.main import main
 
 main()

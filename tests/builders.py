@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     CONTROLLER_REVISION,
     DAEMON_SET,
@@ -50,8 +50,8 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Object, Ref
-from kubectl_harvester_stuck.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 Body = dict[str, Any]
 

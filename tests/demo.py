@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from kubectl_harvester_stuck.kinds import VOLUME_ATTACHMENT
+from kubectl_harvester_stuck.k8s.kinds import VOLUME_ATTACHMENT
 from tests import builders, readycluster
 from tests.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, Body
 from tests.simulator import Simulator, faults

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import pytest
 import trustme
 
+from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import UnreachableError
-from kubectl_harvester_stuck.kubeconfig import Connection
-from kubectl_harvester_stuck.transport import Transport
 
 CLIENT_NAME = "jane"
 OTHER_CLIENT = "john"

@@ -54,16 +54,16 @@ SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/te
         "test_properties.py")  # fmt: skip
 
 MODULES = (
-    "nodes",
-    "case",
-    "guards",
-    "finalizers",
-    "plan",
-    "findings",
-    "findings.found",
-    "findings.guest",
-    "findings.admission",
-    "findings.owners",
+    "harvester.node_health",
+    "harvester.target",
+    "release.guards",
+    "harvester.finalizers",
+    "release.plan",
+    "diagnosis.findings",
+    "diagnosis.findings.base",
+    "diagnosis.findings.guest",
+    "diagnosis.findings.admission",
+    "diagnosis.findings.owners",
 )
 
 PATIENCE = 600

@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 import yaml
 
-from kubectl_harvester_stuck import cli
 from kubectl_harvester_stuck.checks import CHECKS
+from kubectl_harvester_stuck.cli import main
+from kubectl_harvester_stuck.cli.options import PROGRAM, ConnectionOption, connection_options
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, id_of
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.finalizers import CATALOGUE
-from kubectl_harvester_stuck.findings import FINDINGS, id_of
-from kubectl_harvester_stuck.guards import GUARDS
-from kubectl_harvester_stuck.options import PROGRAM, ConnectionOption, connection_options
+from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.behaviour.test_rights import DEPLOY, OPERATOR, Right, Stage, grant
 from tests.simulator import Simulator
 from tests.world import World, statuses_of
@@ -98,7 +98,7 @@ def checks_page() -> str:
 
 
 def commands(
-    group: click.Group = cli.cli, *path: str
+    group: click.Group = main.cli, *path: str
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command that is not hidden, with the words that it is called by."""
     for name, command in group.commands.items():
@@ -135,7 +135,7 @@ def command_page(path: tuple[str, ...], command: click.Command) -> str:
 
 def connection_page() -> str:
     """The options that say which cluster, as whom, and in which namespace."""
-    ctx = click.Context(cli.cli)
+    ctx = click.Context(main.cli)
     return "\n".join(
         [
             "# Options of kubectl",

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.checks.release_path import DEPLOYMENTS
 from kubectl_harvester_stuck.checks.rules import RULES
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
     API_SERVICE,
     DAEMON_SET,

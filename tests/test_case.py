@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.case import Case, claims_of, is_stopped
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.kinds import POD, VM, VMI
-from kubectl_harvester_stuck.model import Ref, State
+from kubectl_harvester_stuck.harvester.target import Case, State, claims_of, is_stopped
+from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
+from kubectl_harvester_stuck.k8s.objects import Ref
 from tests import builders
 from tests.builders import NOW, Body, ago, parsed, snapshot, stored, time
 from tests.test_guards import TARGET, deleted_pod, deleted_vm, deleted_vmi

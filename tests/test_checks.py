@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import checkup, quantities
-from kubectl_harvester_stuck.checks import CHECKS, Checked
+from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
+from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
-from kubectl_harvester_stuck.checks.view import Result
-from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.k8s import quantities
+from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
     API_SERVICE,
     DAEMON_SET,
@@ -43,10 +42,10 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import Missing, Ref
-from kubectl_harvester_stuck.render import colour
+from kubectl_harvester_stuck.k8s.objects import Evidence, Missing, Ref
+from kubectl_harvester_stuck.k8s.source import Selection
+from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
-from kubectl_harvester_stuck.source import Selection
 from tests import builders, readycluster
 from tests.builders import NOW, Body, ago, bare, stored
 from tests.readycluster import changed, put, without
@@ -701,7 +700,7 @@ def test_the_table_fits_and_nothing_of_the_cluster_moves_the_cursor() -> None:
     ("result", "code"), [(OK, "32"), (WARN, "33"), (UNKNOWN, "33"), (FAIL, "31")]
 )
 def test_results_have_their_colour(result: Result, code: str) -> None:
-    text = colour.paint(table(rows(result, "fail is a word here"), wide=True, headers=True))
+    text = color.paint(table(rows(result, "fail is a word here"), wide=True, headers=True))
     assert f"\x1b[{code}m{result.value}\x1b[0m" in text
     assert text.count("\x1b[0m") == 2  # the header is bold
 

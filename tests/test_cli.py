@@ -13,12 +13,13 @@ from pathlib import Path
 import click
 import pytest
 
-from kubectl_harvester_stuck import cli, options, render, scope
+from kubectl_harvester_stuck import render
+from kubectl_harvester_stuck.cli import main, options, session
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
-from kubectl_harvester_stuck.finalizers import CATALOGUE
-from kubectl_harvester_stuck.kinds import TARGET_KINDS, VM, VMI
-from kubectl_harvester_stuck.render import colour
-from kubectl_harvester_stuck.render.structured import SCHEMAS
+from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI
+from kubectl_harvester_stuck.render import color
+from kubectl_harvester_stuck.render.document import SCHEMAS
 from tests.simulator import Simulator
 from tests.world import World
 
@@ -31,7 +32,7 @@ def world(simulator: Simulator, tmp_path: Path) -> World:
 
 
 def commands() -> list[str]:
-    return sorted(cli.cli.commands)
+    return sorted(main.cli.commands)
 
 
 @pytest.mark.parametrize("command", commands())
@@ -48,7 +49,9 @@ def test_every_example_in_the_help_parses(world: World, command: str) -> None:
     given = [words.split() for words in examples if words.startswith(command)][1:]
     assert given
     for words in given:
-        parsed = cli.cli.commands[command].make_context(command, words[1:], resilient_parsing=False)
+        parsed = main.cli.commands[command].make_context(
+            command, words[1:], resilient_parsing=False
+        )
         assert parsed.command.name == command
 
 
@@ -69,12 +72,13 @@ def test_help_loads_neither_client_nor_yaml_nor_tables(words: tuple[str, ...]) -
 def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
     code = (
         "import sys\n"
-        "from kubectl_harvester_stuck import cli\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
         "try:\n    cli.main(['list', '-s', 'http://127.0.0.1:1'])\n"
         "except SystemExit:\n    pass\n"
         "assert 'kubernetes.client.configuration' in sys.modules\n"
         "heavy = ('kubernetes.client.models', 'kubernetes.client.api',"
-        " 'kubectl_harvester_stuck.decisions', 'kubectl_harvester_stuck.finalizers')\n"
+        " 'kubectl_harvester_stuck.release.model',"
+        " 'kubectl_harvester_stuck.harvester.finalizers')\n"
         "loaded = [n for n in sys.modules if n.startswith(heavy)]\n"
         "assert not loaded, loaded\n"
     )
@@ -183,7 +187,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "restore": "-o --output --dry-run -y --yes --redact",
     }
     for name, flags in own.items():
-        known = {flag for param in cli.cli.commands[name].params for flag in param.opts}
+        known = {flag for param in main.cli.commands[name].params for flag in param.opts}
         assert {*shared, *flags.split()} <= known
 
 
@@ -191,7 +195,7 @@ def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
     assert options.FORMATS == render.FORMATS
     assert set(SCHEMAS) - {"diagnosis", "watch"} <= set(commands())
     assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
-        flag for param in cli.cli.commands["journal"].params for flag in param.opts
+        flag for param in main.cli.commands["journal"].params for flag in param.opts
     }
 
 
@@ -204,7 +208,7 @@ def test_a_token_is_never_printed(world: World) -> None:
 
 def test_a_command_that_is_printed_repeats_the_connection_but_no_secret() -> None:
     found = {"kubeconfig": "/tmp/my config", "as_groups": ("a", "b"), "token": "s3cret"}
-    words = scope.connection_words({**found, "namespace": "shop"})
+    words = session.connection_words({**found, "namespace": "shop"})
     assert words == ("--kubeconfig", "/tmp/my config", "--as-group", "a", "--as-group", "b")
 
 
@@ -238,7 +242,7 @@ def test_the_gravest_status_wins_in_the_order_of_the_contract() -> None:
 
 def test_documents_are_valid_json_whatever_is_in_them(world: World) -> None:
     assert json.loads(world.run("list", "-o", "json").out)["items"] == []
-    assert isinstance(cli.cli, click.Group)
+    assert isinstance(main.cli, click.Group)
 
 
 def test_the_catalogue_is_a_table_that_fits(world: World) -> None:
@@ -275,7 +279,7 @@ def test_colour_is_only_for_people_at_a_terminal() -> None:
         ("always", False, {"NO_COLOR": "1"}, True),
         ("never", True, {}, False),
     ):
-        assert colour.wanted(when, environ, is_terminal=terminal) is coloured
+        assert color.wanted(when, environ, is_terminal=terminal) is coloured
 
 
 def test_colour_changes_no_character_but_its_own(world: World) -> None:

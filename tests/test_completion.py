@@ -19,10 +19,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubectl_harvester_stuck import completion
-from kubectl_harvester_stuck.cli import cli
-from kubectl_harvester_stuck.finalizers import CATALOGUE
-from kubectl_harvester_stuck.guards import GUARDS
+from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli.main import cli
+from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.terminal import on_terminal
 
 NO_FILES, FILES, DIRECTORIES = 4, 0, 16
@@ -203,7 +203,7 @@ def test_what_the_program_knows_loads_neither_client_nor_yaml_nor_tables(
 ) -> None:
     code = (
         "import os, sys\n"
-        "from kubectl_harvester_stuck import cli\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
         f"sys.argv = ['kubectl_complete-harvester_stuck', *{list(words)!r}]\n"
         "def end(status):\n"
         "    heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate', 'dateutil', 'http.client'}\n"

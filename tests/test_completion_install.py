@@ -105,7 +105,7 @@ def test_a_link_to_what_it_wrote_is_replaced_and_not_followed(home: Home) -> Non
 
 
 def test_after_an_installation_with_pip_there_is_nothing_to_do(home: Home) -> None:
-    content = "#!/usr/bin/python3\nfrom kubectl_harvester_stuck.cli import complete\n"
+    content = "#!/usr/bin/python3\nfrom kubectl_harvester_stuck.cli.main import complete\n"
     home.script.write_text(content)
     home.script.chmod(0o755)
     run = home.install()

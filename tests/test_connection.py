@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.connection.kubeconfig import Connection, Flags, load
 from kubectl_harvester_stuck.errors import KubeconfigError
-from kubectl_harvester_stuck.kubeconfig import Connection, Flags, load
 
 DATA = base64.b64encode(b"x").decode()
 EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "c", "interactiveMode": "Never"}

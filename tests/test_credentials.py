@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.credentials import Credential, Credentials, impersonation
+from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
+from kubectl_harvester_stuck.connection.kubeconfig import Connection
 from kubectl_harvester_stuck.errors import KubeconfigError
-from kubectl_harvester_stuck.kubeconfig import Connection
 
 V1 = "client.authentication.k8s.io/v1"
 BASE64 = base64.b64encode(b"pem").decode()

@@ -16,8 +16,8 @@ import click
 import pytest
 import yaml
 
-from kubectl_harvester_stuck import cli
-from kubectl_harvester_stuck.guards import GUARDS
+from kubectl_harvester_stuck.cli import main as cli
+from kubectl_harvester_stuck.release.guards import GUARDS
 from tests import pages, picture
 from tests.pages import DOCS, PAGES, ROOT
 from tests.screens import SCREEN, made

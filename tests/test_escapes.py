@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.render import people, structured
+from kubectl_harvester_stuck.render import document, layout
 from tests import builders, readycluster
 from tests.loopback import Handler, running
 from tests.simulator import Simulator, faults
@@ -54,10 +54,10 @@ def is_harmless(text: str) -> bool:
 @given(st.text() | TEXTS)
 @example(EVERYTHING)
 def test_a_line_for_people_is_one_line_of_what_has_a_shape(text: str) -> None:
-    shown = people.safe(text)
+    shown = layout.safe(text)
     assert "\n" not in shown
     assert is_harmless(shown)
-    assert people.safe(shown) == shown
+    assert layout.safe(shown) == shown
     if text.isprintable():
         assert shown == text
 
@@ -65,19 +65,19 @@ def test_a_line_for_people_is_one_line_of_what_has_a_shape(text: str) -> None:
 @given(VALUES)
 @example({EVERYTHING: [EVERYTHING, "größe 大"]})
 def test_a_document_is_harmless_and_loses_nothing(value: Any) -> None:
-    document = {"value": value}
-    texts = [structured.dump(document, "json"), structured.line(document)]
+    content = {"value": value}
+    texts = [document.dump(content, "json"), document.line(content)]
     for text in texts:
-        assert json.loads(text) == document
-    texts.append(structured.dump(document, "yaml"))
-    assert yaml.safe_load(texts[-1]) == document
+        assert json.loads(text) == content
+    texts.append(document.dump(content, "yaml"))
+    assert yaml.safe_load(texts[-1]) == content
     assert all(map(is_harmless, texts))
     assert texts[1].count("\n") == 1
 
 
 def test_a_document_of_words_is_readable() -> None:
     for output in ("json", "yaml"):
-        assert "größe 大" in structured.dump({"value": "größe 大"}, output)
+        assert "größe 大" in document.dump({"value": "größe 大"}, output)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import trustme
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import VM
+from kubectl_harvester_stuck.k8s.kinds import VM
 from tests.behaviour.test_check import build
 from tests.simulator import Simulator, faults
 from tests.simulator.api import Response

@@ -16,8 +16,8 @@ from unittest import mock
 
 import pytest
 
+from kubectl_harvester_stuck.cli.terminal import Terminal
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.terminal import Terminal
 from tests import builders
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
@@ -121,7 +121,7 @@ def test_a_gateways_404_is_not_absence(world: World, server: Simulator) -> None:
 def test_pages_that_expire_are_read_again_from_the_start(
     world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.PAGE", 2)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
     for name in ("a", "b", "c", "d", "e"):
         world.delete(world.vm(name))
     server.inject(faults.run(server.compact), path="/virtualmachines.*continue=")
@@ -133,7 +133,7 @@ def test_pages_that_expire_are_read_again_from_the_start(
 def test_pages_that_always_expire_are_an_error(
     world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.PAGE", 2)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
     for name in ("a", "b", "c"):
         world.delete(world.vm(name))
     gone = faults.status(410, "Expired", "The provided continue parameter is too old")
@@ -330,9 +330,9 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
 def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bool) -> None:
     code = (
         "import signal, sys\n"
-        "from kubectl_harvester_stuck.flow import patient_interrupt\n"
+        "from kubectl_harvester_stuck.release.run import patient_interrupt\n"
         "from kubectl_harvester_stuck.render.invocation import Invocation\n"
-        "from kubectl_harvester_stuck.terminal import Terminal\n"
+        "from kubectl_harvester_stuck.cli.terminal import Terminal\n"
         "class Pressing:\n"
         "    said = ''\n"
         "    def write(self, text):\n"
@@ -480,7 +480,7 @@ def test_the_log_of_a_finalizers_owner_is_quoted(world: World, server: Simulator
 def test_a_log_that_cannot_be_read_is_told(
     world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.LOG_SECONDS", 0.2)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.LOG_SECONDS", 0.2)
     world.delete(world.vm())
     world.create(builders.controller_pod("virt-controller"))
     for fault in (faults.status(403, "Forbidden", "no logs"), faults.delay(2)):
@@ -510,7 +510,9 @@ def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
 
 def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
     machine, _, launcher = world.power_cut()
-    with mock.patch("kubectl_harvester_stuck.flow._wait_until_gone", side_effect=KeyError("bug")):
+    with mock.patch(
+        "kubectl_harvester_stuck.release.run._wait_until_gone", side_effect=KeyError("bug")
+    ):
         run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED
     assert run.item["outcome"] == "unknown"
@@ -522,7 +524,7 @@ def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
 
 def test_a_bug_while_saving_changes_nothing_and_is_no_success(world: World) -> None:
     machine = world.delete(world.vm())
-    with mock.patch("kubectl_harvester_stuck.backup._write", side_effect=TypeError("bug")):
+    with mock.patch("kubectl_harvester_stuck.state.backups._write", side_effect=TypeError("bug")):
         run = world.unstick("--yes")
     assert run.status is ExitStatus.ERROR
     assert world.finalizers(machine) == [VM_FINALIZER]
@@ -555,7 +557,7 @@ def test_an_answer_that_was_lost_is_unknown_in_the_journal_and_no_event(
 def test_no_trouble_with_an_event_is_seen(
     world: World, server: Simulator, fault: faults.Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.ASIDE_SECONDS", 0.3)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.ASIDE_SECONDS", 0.3)
     machine = world.delete(world.vm())
     server.inject(fault, method="POST", path=EVENTS, times=None)
     started = time.monotonic()
@@ -577,7 +579,7 @@ def test_no_trouble_with_an_event_is_seen(
 def test_no_trouble_with_the_users_name_stops_a_release(
     world: World, server: Simulator, fault: faults.Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.ASIDE_SECONDS", 0.3)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.ASIDE_SECONDS", 0.3)
     world.delete(world.vm())
     server.inject(fault, path="/selfsubjectreviews", times=None)
     run = world.unstick("--yes")

@@ -8,11 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_harvester_stuck import finalizers
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.decisions import Judgment
-from kubectl_harvester_stuck.finalizers import CATALOGUE, Finalizer
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.harvester import finalizers
+from kubectl_harvester_stuck.harvester.finalizers import (
+    CATALOGUE,
+    Finalizer,
+    FinalizerState,
+    Judgment,
+)
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     JOB,
     LOAD_BALANCER,
@@ -23,7 +27,7 @@ from kubectl_harvester_stuck.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.model import FinalizerState, Ref
+from kubectl_harvester_stuck.k8s.objects import Ref
 from tests import builders
 from tests.builders import Body, ago, bare, parsed, snapshot, stored
 

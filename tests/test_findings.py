@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import diagnose, plan
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.decisions import Diagnosis, Request
-from kubectl_harvester_stuck.finalizers import REMOVED_PVCS
-from kubectl_harvester_stuck.findings import FINDINGS, admission, guest, id_of, owners
-from kubectl_harvester_stuck.findings.found import Examined, Look, Words
-from kubectl_harvester_stuck.guards import Answers
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.diagnosis import diagnose
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, guest, id_of, owners
+from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Look, Words
+from kubectl_harvester_stuck.diagnosis.model import Advice, Diagnosis
+from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
     HARVESTER_NAMESPACE,
@@ -32,7 +31,10 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Advice, Ref
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release import plan
+from kubectl_harvester_stuck.release.guards import Answers
+from kubectl_harvester_stuck.release.model import Request
 from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_guards import (

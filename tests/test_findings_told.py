@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_harvester_stuck import diagnose, plan
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.decisions import Request
-from kubectl_harvester_stuck.findings import FINDINGS, admission, id_of
-from kubectl_harvester_stuck.findings.found import Words
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.diagnosis import diagnose
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, id_of
+from kubectl_harvester_stuck.diagnosis.findings.base import Words
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     HARVESTER_NAMESPACE,
     NETWORK,
@@ -32,7 +31,9 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release import plan
+from kubectl_harvester_stuck.release.model import Request
 from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
 from tests.test_findings import (

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import guards, plan
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.decisions import Plan, Request, Step
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.guards import GUARDS, Answers
-from kubectl_harvester_stuck.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
-from kubectl_harvester_stuck.model import Ref, Verdict
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release import guards, plan
+from kubectl_harvester_stuck.release.guards import GUARDS, Answers
+from kubectl_harvester_stuck.release.model import Plan, Request, Step, Verdict
 from tests import builders
 from tests.builders import NOW, Body, ago, parsed, snapshot, stored
 

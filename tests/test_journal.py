@@ -16,13 +16,15 @@ from unittest import mock
 
 import pytest
 
-from kubectl_harvester_stuck import journal, render
-from kubectl_harvester_stuck.backup import Backups
-from kubectl_harvester_stuck.change import Change, Who, event
-from kubectl_harvester_stuck.decisions import Plan, Step
+from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
-from kubectl_harvester_stuck.kinds import POD, VM
-from kubectl_harvester_stuck.model import Action, Ref, State
+from kubectl_harvester_stuck.harvester.target import State
+from kubectl_harvester_stuck.k8s.kinds import POD, VM
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release.change import Change, Who, event
+from kubectl_harvester_stuck.release.model import Action, Plan, Step
+from kubectl_harvester_stuck.state import journal
+from kubectl_harvester_stuck.state.backups import Backups
 from tests.simulator import Simulator
 from tests.world import World
 
@@ -93,7 +95,7 @@ def test_a_torn_line_costs_only_itself(book: journal.Journal) -> None:
 def test_a_line_of_which_only_a_part_was_taken_is_not_written(book: journal.Journal) -> None:
     write = os.write
     half = mock.patch(
-        "kubectl_harvester_stuck.journal.os.write",
+        "kubectl_harvester_stuck.state.journal.os.write",
         lambda handle, line: write(handle, line[: len(line) // 2]),
     )
     with half, pytest.raises(JournalError, match="No space left"):
@@ -259,7 +261,7 @@ def test_the_journal_loads_no_client(world: World) -> None:
     kept(world).begin(change())
     code = (
         "import sys\n"
-        "from kubectl_harvester_stuck import cli\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
         "try:\n    cli.main(['journal', '-o', 'json'])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate'} & set(sys.modules)\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.connection.kubeconfig import Flags, load
 from kubectl_harvester_stuck.errors import KubeconfigError
-from kubectl_harvester_stuck.kubeconfig import Flags, load
 
 PEM = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 DATA = base64.b64encode(PEM).decode()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import leftovers
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.harvester import leftovers
+from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import (
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
@@ -23,8 +23,8 @@ from kubectl_harvester_stuck.kinds import (
     VOLUME_ATTACHMENT,
     Kind,
 )
-from kubectl_harvester_stuck.model import Object, Ref
-from kubectl_harvester_stuck.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from tests import builders
 from tests.builders import Body, bare, parsed, snapshot, stored
 from tests.test_findings import disk, snapshot_backup

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.connection.kubeconfig import Flags, load
+from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.kubeconfig import Flags, load
-from kubectl_harvester_stuck.transport import Transport
 from tests.loopback import Pki, ProxyHandler, Seen, Server, running
 
 V1 = "client.authentication.k8s.io/v1"

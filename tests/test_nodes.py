@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, Kind
-from kubectl_harvester_stuck.nodes import NodeReading, Says, read_node
+from kubectl_harvester_stuck.harvester.node_health import NodeReading, Says, read_node
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, Kind
 from tests import builders
 from tests.builders import Body, ago, bare, snapshot, stored
 from tests.test_guards import TARGET, dead_node, live_node

@@ -21,14 +21,26 @@ from hypothesis import strategies as st
 
 from examples import bundle
 from examples.bundle import damage
-from kubectl_harvester_stuck import cli, labels, offline
+from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import DumpError, ExitStatus, StuckError, UnreadableError
-from kubectl_harvester_stuck.kinds import LEASE, NODE, POD, PVC, SETTING, VM, VM_BACKUP, VMI, Kind
-from kubectl_harvester_stuck.model import Missing, Ref
-from kubectl_harvester_stuck.offline import archive, documents
-from kubectl_harvester_stuck.offline.mend import mend
-from kubectl_harvester_stuck.render import people
-from kubectl_harvester_stuck.source import PartlyReadError, Selection
+from kubectl_harvester_stuck.k8s import selectors
+from kubectl_harvester_stuck.k8s.kinds import (
+    LEASE,
+    NODE,
+    POD,
+    PVC,
+    SETTING,
+    VM,
+    VM_BACKUP,
+    VMI,
+    Kind,
+)
+from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.k8s.source import PartlyReadError, Selection
+from kubectl_harvester_stuck.offline import archive, yaml_stream
+from kubectl_harvester_stuck.offline import files as offline
+from kubectl_harvester_stuck.offline.bundle_repair import mend
+from kubectl_harvester_stuck.render import layout
 from tests import builders
 from tests.builders import stored
 from tests.simulator.selectors import label_predicate
@@ -283,7 +295,7 @@ def test_the_damage_of_a_bundle_is_undone() -> None:
     }
     damaged = damage(json.dumps({"items": [body]}, separators=(",", ":")))
     text = bundle._dump([body])
-    for item in (damaged["items"][0], documents.parse_yaml(text, "x")["items"][0]):
+    for item in (damaged["items"][0], yaml_stream.parse_yaml(text, "x")["items"][0]):
         mended = mend(item)
         meta = mended["metadata"]
         assert meta["annotations"]["harvesterhci.io/removedPersistentVolumeClaims"] == ""
@@ -294,7 +306,7 @@ def test_the_damage_of_a_bundle_is_undone() -> None:
         assert mended["status"]["conditions"] == [{"lastProbeTime": None, "type": "Ready"}]
         assert mended["spec"] == body["spec"]
     assert b"1.048576e+06" in text
-    read = documents.parse_yaml(text, "x")["items"][0]["spec"]
+    read = yaml_stream.parse_yaml(text, "x")["items"][0]["spec"]
     assert (read["memory"], type(read["memory"])) == (1048576, int)
 
 
@@ -512,7 +524,7 @@ def test_bombs_are_bounded_in_memory_and_time(
 def test_a_file_of_very_many_objects_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "ITEMS_LIMIT", 2)
+    monkeypatch.setattr(yaml_stream, "ITEMS_LIMIT", 2)
     path = tmp_path / "dump.yaml"
     path.write_text(yamls(a_list(vm("a"), vm("b"))))
     assert listed(files(path), VM, "shop") == ["a", "b"]
@@ -644,13 +656,13 @@ def test_whatever_is_in_a_file_only_the_one_error_comes_of_it(
 def test_label_selectors_are_those_of_the_api_server(terms: list[str], carried: Any) -> None:
     text = ",".join(terms)
     expected = label_predicate(text)({"metadata": {"labels": carried}}) if text else True
-    assert labels.parse(text)(carried) is expected
+    assert selectors.parse(text)(carried) is expected
 
 
 @pytest.mark.parametrize("text", ["a=b=c", "a in b", ",", "a=b,,c", "(a)", "a b"])
 def test_what_is_no_selector_is_wrong_usage(text: str) -> None:
     with pytest.raises(ValueError, match="label selector"):
-        labels.parse(text)
+        selectors.parse(text)
     run_ = run("list", "-f", str(bundle.EXAMPLE), "-l", text)
     assert run_.status is ExitStatus.USAGE
 
@@ -777,7 +789,7 @@ def test_a_check_of_files_says_that_there_may_be_more_namespaces(tmp_path: Path)
 
 
 def test_nothing_that_changes_a_cluster_takes_files() -> None:
-    for name, command in cli.cli.commands.items():
+    for name, command in main.cli.commands.items():
         takes = any("-f" in param.opts for param in command.params)
         assert takes == (name in ("list", "diagnose", "check", "finalizers")), name
 
@@ -797,10 +809,12 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
     ]
     text = yaml.safe_dump_all(documents_, allow_unicode=True)
     data = text.replace("\n", line_break).encode()
-    expected = [documents.parse_yaml(part.encode(), "x") for part in text.split("\n---\n") if part]
+    expected = [
+        yaml_stream.parse_yaml(part.encode(), "x") for part in text.split("\n---\n") if part
+    ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "_BLOCK", block)
-        found = list(documents.pieces(io.BytesIO(data), "x"))
+        patch.setattr(yaml_stream, "_BLOCK", block)
+        found = list(yaml_stream.pieces(io.BytesIO(data), "x"))
     again: dict[int, Any] = {}
     for piece in found:
         value = piece.parse("x")
@@ -815,22 +829,22 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
 @pytest.mark.parametrize("break_", ["\x85", "\u2028", "\u2029"])
 def test_a_line_break_of_unicode_ends_no_item(break_: str) -> None:
     text = yaml.safe_dump({"items": [{f"\n{break_}": 1}]}, allow_unicode=True)
-    item, _ = documents.pieces(io.BytesIO(text.encode()), "x")
-    assert item.parse("x") == documents.parse_yaml(text.encode(), "x")["items"][0]
+    item, _ = yaml_stream.pieces(io.BytesIO(text.encode()), "x")
+    assert item.parse("x") == yaml_stream.parse_yaml(text.encode(), "x")["items"][0]
 
 
 def test_what_is_missing_is_told_once_and_exactly() -> None:
     def gap(resource: str, *namespaces: str | None) -> list[Missing]:
         return [Missing(resource, name, "Unreadable", "why") for name in namespaces]
 
-    text = people.missing([*gap("pods", "a", "b"), *gap("vms", "a", "b"), *gap("vmis", "a")])
+    text = layout.unreadable([*gap("pods", "a", "b"), *gap("vms", "a", "b"), *gap("vmis", "a")])
     assert text.splitlines() == [
         "could not read pods and vms in namespaces a and b: Unreadable: why",
         "could not read vmis in namespace a: Unreadable: why",
     ]
-    assert people.missing([*gap("pods", None), *gap("leases", "c")]).splitlines() == [
+    assert layout.unreadable([*gap("pods", None), *gap("leases", "c")]).splitlines() == [
         "could not read pods in all namespaces: Unreadable: why",
         "could not read leases in namespace c: Unreadable: why",
     ]
-    many = people.missing(gap("pods", *(f"n{number}" for number in range(20))))
+    many = layout.unreadable(gap("pods", *(f"n{number}" for number in range(20))))
     assert "in 20 namespaces (n0, n1," in many

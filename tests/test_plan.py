@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from kubectl_harvester_stuck import plan
-from kubectl_harvester_stuck.case import Case
-from kubectl_harvester_stuck.decisions import Plan, Request
 from kubectl_harvester_stuck.errors import NotFoundError
-from kubectl_harvester_stuck.guards import Answers
-from kubectl_harvester_stuck.kinds import PVC, VM, VMI
-from kubectl_harvester_stuck.model import Action, Ref, State, Verdict
+from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.k8s.kinds import PVC, VM, VMI
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release import plan
+from kubectl_harvester_stuck.release.guards import Answers
+from kubectl_harvester_stuck.release.model import Action, Plan, Request, Verdict
 from tests import builders
 from tests.builders import (
     CLEANUP_FINALIZER,

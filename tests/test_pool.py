@@ -24,7 +24,7 @@ def python(code: str) -> str:
 
 def test_the_transport_does_not_import_the_client() -> None:
     code = (
-        "import sys, kubectl_harvester_stuck.transport\n"
+        "import sys, kubectl_harvester_stuck.connection.transport\n"
         "print([name for name in ('kubernetes', 'urllib3', 'yaml', 'ssl') if name in sys.modules])"
     )
     assert python(code) == "[]"
@@ -33,7 +33,7 @@ def test_the_transport_does_not_import_the_client() -> None:
 def test_only_the_two_modules_that_are_used_are_loaded() -> None:
     code = (
         "import sys\n"
-        "from kubectl_harvester_stuck.pool import import_client\n"
+        "from kubectl_harvester_stuck.connection.pool import import_client\n"
         "configuration, rest = import_client()\n"
         "print(configuration.__name__, rest.__name__)\n"
         "print(*sorted(name for name in sys.modules if name.startswith('kubernetes')))\n"
@@ -51,7 +51,7 @@ def test_the_plain_import_works_too(first: str) -> None:
     """Before ours or after it, all of the client is there for whoever wants it."""
     code = (
         f"{first}\n"
-        "from kubectl_harvester_stuck.pool import import_client\n"
+        "from kubectl_harvester_stuck.connection.pool import import_client\n"
         "ours = import_client()\n"
         "from kubernetes import client, config, dynamic, stream, watch\n"
         "assert ours[0] is client.Configuration\n"

@@ -13,8 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import VM, VMI
-from kubectl_harvester_stuck.model import Listing, Missing, Ref, State, Target
+from kubectl_harvester_stuck.harvester.target import State
+from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.listing.model import Listing, Target
 from kubectl_harvester_stuck.render.invocation import Invocation
 from tests import builders
 from tests.builders import NOW

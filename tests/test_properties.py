@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from examples import bundle
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import POD, VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from tests import builders
 from tests.resources import RESOURCES
 from tests.simulator import Simulator

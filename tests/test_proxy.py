@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from kubectl_harvester_stuck.connection.proxy import proxy_for
 from kubectl_harvester_stuck.errors import KubeconfigError
-from kubectl_harvester_stuck.proxy import proxy_for
 from tests.loopback import Pki, ProxyHandler, Server, failure, running, transport
 
 PROXY = "http://proxy:3128"

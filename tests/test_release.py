@@ -65,7 +65,7 @@ def test_the_wheel_holds_the_program_alone(built: Path) -> None:
     assert "kubectl_harvester_stuck/py.typed" in files
     assert {name for name in files if ".dist-info/" not in name} == PACKAGE
     assert f"{STEM}.dist-info/licenses/LICENSE" in files
-    main = "kubectl_harvester_stuck.cli:main"
+    main = "kubectl_harvester_stuck.cli.main:main"
     assert set(commands.split("\n")) >= {
         f"kubectl-harvester_stuck = {main}",
         f"kubectl-harvester-stuck = {main}",

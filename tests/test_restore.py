@@ -13,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubectl_harvester_stuck import backup, render, restore, secrets
+from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import RestoreError, StuckError
-from kubectl_harvester_stuck.kinds import PVC
-from kubectl_harvester_stuck.model import Ref, Verdict
+from kubectl_harvester_stuck.k8s import redaction
+from kubectl_harvester_stuck.k8s.kinds import PVC
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release.model import Verdict
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.restore import backup as restore
+from kubectl_harvester_stuck.state import backups
 from tests import builders
 from tests.simulator import Simulator
 from tests.world import Body, World
@@ -246,7 +250,7 @@ def test_files_that_cannot_be_read_are_one_line(simulator: Simulator, tmp_path: 
     simulator.forget()
     large, binary = tmp_path / "large", tmp_path / "binary"
     with large.open("wb") as file:
-        file.truncate(backup.LIMIT + 1)
+        file.truncate(backups.LIMIT + 1)
     binary.write_bytes(b"\xff\xfe\x00")
     for path, words in (
         (tmp_path / "missing", "No such file"),
@@ -278,10 +282,10 @@ def test_names_and_structure_stay_in_a_redacted_copy() -> None:
         "domain": {"firmware": boot, "launchSecurity": sev},
         "livenessProbe": probe,
     }
-    shared = secrets.redacted({"spec": inner})
+    shared = redaction.redacted({"spec": inner})
     assert "s3" not in json.dumps(shared)
     assert shared["spec"]["volumes"][0]["cloudInitNoCloud"] == {
-        "userData": secrets.REDACTED,
+        "userData": redaction.REDACTED,
         "secretRef": {"name": "kept"},
     }
     assert shared["spec"]["livenessProbe"]["httpGet"]["httpHeaders"][0]["name"] == "Authorization"
@@ -295,13 +299,13 @@ def test_names_and_structure_stay_in_a_redacted_copy() -> None:
         ({"a": [{"networkDataBase64": "x"}]}, True),
         ({"env": [{"name": "VMI", "value": '{"userData": "x"}'}]}, True),
         ({"userData": ""}, False),
-        ({"userData": secrets.REDACTED}, False),
+        ({"userData": redaction.REDACTED}, False),
         ({"secretRef": {"name": "x"}}, False),
         ({"f:userData": {}}, False),
     ],
 )
 def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> None:
-    assert secrets.are_in(body) is private
+    assert redaction.are_in(body) is private
 
 
 @pytest.mark.parametrize(
@@ -317,9 +321,9 @@ def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> No
 )
 def test_words_of_others_end_where_they_quote_cloud_init_data(quoted: str) -> None:
     name = re.split(r"\W", quoted)[0]
-    assert secrets.without(f"denied: {quoted}") == f"denied: {name}: {secrets.REDACTED}"
+    assert redaction.without(f"denied: {quoted}") == f"denied: {name}: {redaction.REDACTED}"
 
 
 def test_words_of_others_that_quote_no_value_are_kept() -> None:
     text = "cloudInitNoCloud must have one of userData, userDataBase64 set: see userDataSecretRef"
-    assert secrets.without(text) == text
+    assert redaction.without(text) == text

@@ -20,10 +20,11 @@ import pytest
 import yaml
 
 from examples import bundle
-from kubectl_harvester_stuck import cli
+from kubectl_harvester_stuck.cli import main
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, id_of
+from kubectl_harvester_stuck.diagnosis.model import Advice
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.findings import FINDINGS, id_of
-from kubectl_harvester_stuck.model import Advice, parse_time
+from kubectl_harvester_stuck.k8s.objects import parse_time
 from tests.recorded import Recorded
 from tests.simulator import Simulator
 from tests.world import Run, World, is_dry_run
@@ -166,7 +167,7 @@ def test_every_command_that_is_printed_can_be_parsed(told: Told) -> None:
         if words[:2] == ["kubectl", "harvester-stuck"]:
             command, *rest = words[2:]
             # The context fails with click's usage error where the flags are wrong.
-            cli.cli.commands[command].make_context(command, rest)
+            main.cli.commands[command].make_context(command, rest)
 
 
 def test_the_screen_fits_a_terminal(told: Told) -> None:

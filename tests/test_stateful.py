@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 )
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import POD, VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from tests import builders
 from tests.simulator import Simulator
 from tests.simulator.exchange import Exchange

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.credentials import Credential
+from kubectl_harvester_stuck.connection.credentials import Credential
+from kubectl_harvester_stuck.connection.tls import tls_context
+from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
-from kubectl_harvester_stuck.tls import tls_context
-from kubectl_harvester_stuck.transport import Transport
 from tests.loopback import (
     CLIENT_NAME,
     OTHER_CLIENT,
@@ -84,7 +84,7 @@ def test_another_authority_is_refused_in_one_line(https: Server, pki: Pki) -> No
 
 def test_only_the_given_authority_is_trusted(pki: Pki) -> None:
     """Some versions of the client would add the public ones."""
-    from kubectl_harvester_stuck.pool import open_pool
+    from kubectl_harvester_stuck.connection.pool import open_pool
 
     made = transport("https://127.0.0.1:1", certificate_authority=pki.path("ca.crt"))
     settings = open_pool(made._connection, Credential()).connection_pool_kw
@@ -374,7 +374,7 @@ def test_the_systems_authorities_are_found_where_openssl_does_not_look(
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
     bundles = (tmp_path / "none.pem", Path(pki.path("ca.crt")))
-    monkeypatch.setattr("kubectl_harvester_stuck.tls.SYSTEM_BUNDLES", bundles)
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.tls.SYSTEM_BUNDLES", bundles)
     assert transport(https.url, TOKEN).request("GET", "/x").status == 200
-    monkeypatch.setattr("kubectl_harvester_stuck.tls.SYSTEM_BUNDLES", bundles[:1])
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.tls.SYSTEM_BUNDLES", bundles[:1])
     assert "failed to verify certificate" in failure(transport(https.url, TOKEN))

@@ -92,7 +92,7 @@ def test_answers_are_compressed_unless_disabled(http: Server) -> None:
 def test_an_answer_that_does_not_end_is_unreachable(
     http: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.transport._LARGEST_BODY", 1 << 20)
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.transport._LARGEST_BODY", 1 << 20)
 
     def endless(handler: Handler) -> None:
         handler.send_response(200)
@@ -263,7 +263,7 @@ def come_back(code: int, after: str, times: int) -> Callable[[Handler], None]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited; nobody really waits."""
     found: list[float] = []
-    monkeypatch.setattr("kubectl_harvester_stuck.transport.time.sleep", found.append)
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.transport.time.sleep", found.append)
     return found
 
 

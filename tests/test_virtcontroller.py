@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import LEASE_NAMESPACE, POD, VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import LEASE_NAMESPACE, POD, VM, VMI
 from tests import builders
 from tests.controlplane.server import ControlPlane
 from tests.virtcontroller.server import USER, VirtController, wait

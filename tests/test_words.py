@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import Ref
-from kubectl_harvester_stuck.words import MOST, about
+from kubectl_harvester_stuck.diagnosis.controller_logs import MOST, about
+from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.k8s.objects import Ref
 
 WEB = Ref("shop", "web", VM)
 KUBEVIRT = (

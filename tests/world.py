@@ -23,7 +23,7 @@ from unittest import mock
 import click
 import yaml
 
-from kubectl_harvester_stuck import cli
+from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
 from tests.recorded import Recorded
@@ -265,7 +265,7 @@ class World:
         environ = environ or self.environ(user)
         start = self._call if self.program is None else self._spawn
         run = start(arguments, reader, environ)
-        command: click.Command = cli.cli
+        command: click.Command = main.cli
         for word in arguments:
             if isinstance(command, click.Group):
                 command = command.commands.get(word, command)
@@ -309,7 +309,7 @@ class World:
             contextlib.redirect_stderr(err),
         ):
             try:
-                cli.main(list(arguments))
+                main.main(list(arguments))
             except SystemExit as end:
                 status = end.code
         return Run(ExitStatus(status), out.getvalue(), err.getvalue())

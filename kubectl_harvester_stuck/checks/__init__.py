@@ -12,17 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.checks import (
-    availability,
-    backups,
-    monitoring,
-    release_path,
-    shutdown,
-)
-from kubectl_harvester_stuck.checks.view import Check, Result, Seen, View, names
-from kubectl_harvester_stuck.decisions import Evidence
+from kubectl_harvester_stuck.checks import availability, backups, monitoring, release_path, shutdown
+from kubectl_harvester_stuck.checks.base import Check, Result, Seen, View, names
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
+from kubectl_harvester_stuck.k8s.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
+from kubectl_harvester_stuck.k8s.objects import Evidence
 
 CHECKS: tuple[Check, ...] = (
     Check(availability.nodes_ready),

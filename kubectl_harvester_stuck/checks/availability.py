@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from kubectl_harvester_stuck import quantities
-from kubectl_harvester_stuck.case import claims_of
-from kubectl_harvester_stuck.checks.view import (
+from kubectl_harvester_stuck.checks.base import (
     Seen,
     View,
     condition,
     count,
     devices_of,
     fail,
-    fields_of,
     mapping,
     mappings,
     names,
@@ -28,12 +25,13 @@ from kubectl_harvester_stuck.checks.view import (
     ok,
     saw,
     texts,
-    value_of,
     warn,
 )
-from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.harvester.settings import FORCE_RESET, fields_of, value_of
+from kubectl_harvester_stuck.harvester.target import claims_of
+from kubectl_harvester_stuck.k8s import quantities
+from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     LONGHORN_NAMESPACE,
     LONGHORN_REPLICA,
@@ -45,9 +43,7 @@ from kubectl_harvester_stuck.kinds import (
     SETTING,
     UPGRADE,
 )
-from kubectl_harvester_stuck.model import Object
-
-FORCE_RESET = "vm-force-reset-policy"
+from kubectl_harvester_stuck.k8s.objects import Evidence, Object
 
 RESTARTED = ("Always", "RerunOnFailure")
 """The runStrategies by which KubeVirt starts a guest again that its node has lost."""

@@ -5,33 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from kubectl_harvester_stuck.checks.view import (
+from kubectl_harvester_stuck.checks.base import (
     Seen,
     View,
     condition,
     count,
     fail,
-    fields_of,
     mapping,
     names,
     ok,
     saw,
     warn,
 )
-from kubectl_harvester_stuck.decisions import Evidence
-from kubectl_harvester_stuck.durations import human
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.guards import SYSTEM_NAMESPACES, SYSTEM_PREFIXES
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.harvester.settings import BACKUP_TARGET, fields_of
+from kubectl_harvester_stuck.k8s.durations import human
+from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_BACKUP_TARGET,
     LONGHORN_NAMESPACE,
     SCHEDULE,
     SETTING,
     VM_BACKUP,
 )
-from kubectl_harvester_stuck.model import Object, parse_time
-
-BACKUP_TARGET = "backup-target"
+from kubectl_harvester_stuck.k8s.objects import Evidence, Object, parse_time
+from kubectl_harvester_stuck.release.guards import SYSTEM_NAMESPACES, SYSTEM_PREFIXES
 
 STALLED = timedelta(days=1)
 """A backup that is not ready after this long has failed, whatever it says."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubectl_harvester_stuck.checks.rules import WATCHED
-from kubectl_harvester_stuck.checks.view import (
+from kubectl_harvester_stuck.checks.base import (
     Seen,
     View,
     condition,
@@ -17,9 +16,9 @@ from kubectl_harvester_stuck.checks.view import (
     saw,
     warn,
 )
-from kubectl_harvester_stuck.decisions import Evidence
-from kubectl_harvester_stuck.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
-from kubectl_harvester_stuck.model import Object, Ref
+from kubectl_harvester_stuck.checks.rules import WATCHED
+from kubectl_harvester_stuck.k8s.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
+from kubectl_harvester_stuck.k8s.objects import Evidence, Object, Ref
 
 MONITORING = Ref(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
 

@@ -10,8 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubectl_harvester_stuck import finalizers
-from kubectl_harvester_stuck.checks.view import (
+from kubectl_harvester_stuck.checks.base import (
     Seen,
     View,
     condition,
@@ -23,12 +22,12 @@ from kubectl_harvester_stuck.checks.view import (
     ok,
     saw,
     texts,
-    value_of,
     warn,
 )
-from kubectl_harvester_stuck.decisions import Evidence
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.harvester import finalizers
+from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
+from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DAEMON_SET,
     DEPLOYMENT,
@@ -41,13 +40,12 @@ from kubectl_harvester_stuck.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.model import Object
-from kubectl_harvester_stuck.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.k8s.objects import Evidence, Object
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
 DAEMON_SETS = ("virt-handler",)
 
-SERVER_VERSION = "server-version"
 
 OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
     "wrangler.cattle.io/VMController.UnsetOwnerOfPVCs": (1, 1, 2),

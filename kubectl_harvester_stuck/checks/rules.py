@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kubectl_harvester_stuck.kinds import (
+from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     MONITORING_NAMESPACE,
     PROMETHEUS_RULE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.checks.view import (
+from kubectl_harvester_stuck.checks.base import (
     Seen,
     View,
     condition,
@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.checks.view import (
     saw,
     warn,
 )
-from kubectl_harvester_stuck.model import Object
+from kubectl_harvester_stuck.k8s.objects import Object
 
 LONG_GRACE = 10 * 60
 """A guest that gets more seconds holds up the drain of its node and every release of its VM."""

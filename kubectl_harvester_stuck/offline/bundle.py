@@ -18,12 +18,12 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from kubectl_harvester_stuck.errors import DumpError
-from kubectl_harvester_stuck.kinds import Kind
-from kubectl_harvester_stuck.model import Ref, parse_time
-from kubectl_harvester_stuck.offline import documents
+from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.objects import Ref, parse_time
+from kubectl_harvester_stuck.offline import yaml_stream
 from kubectl_harvester_stuck.offline.archive import Archive
-from kubectl_harvester_stuck.offline.mend import mend
-from kubectl_harvester_stuck.offline.part import Part, Wanted, group_of
+from kubectl_harvester_stuck.offline.bundle_repair import mend
+from kubectl_harvester_stuck.offline.input import Part, Wanted, group_of
 
 LOG_BYTES = 2_000_000
 """How much of the end of a log is read."""
@@ -112,7 +112,7 @@ class Bundle:
         path = f"{self._root}metadata.yaml"
         if path in self._sizes:
             with self._archive.open(path) as stream:
-                meta = documents.parse_yaml(stream.read(documents.MIB), f"{self.name}:{path}")
+                meta = yaml_stream.parse_yaml(stream.read(yaml_stream.MIB), f"{self.name}:{path}")
             if isinstance(meta, Mapping):
                 written = str(meta.get("bundlecreatedat") or "")
         if not written and (stamp := _STAMP.search(self._root or self.name)):
@@ -248,7 +248,7 @@ class Bundle:
         name = f"{self.name}:{member.path}"
         try:
             with self._archive.open(member.path) as stream:
-                for piece in documents.pieces(stream, name):
+                for piece in yaml_stream.pieces(stream, name):
                     if piece.is_item:
                         if wanted(piece.text):
                             yield piece.parse(name)
@@ -276,7 +276,7 @@ class Bundle:
 
 def _tail(stream: BinaryIO) -> bytes:
     end = bytearray()
-    while chunk := stream.read(documents.MIB):
+    while chunk := stream.read(yaml_stream.MIB):
         end += chunk
         del end[:-LOG_BYTES]
     return bytes(end)

@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from kubectl_harvester_stuck.errors import DumpError
-from kubectl_harvester_stuck.kinds import Kind
-from kubectl_harvester_stuck.model import Ref, parse_time
-from kubectl_harvester_stuck.offline import documents
-from kubectl_harvester_stuck.offline.documents import Piece
-from kubectl_harvester_stuck.offline.part import Part, Wanted, group_of
+from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.objects import Ref, parse_time
+from kubectl_harvester_stuck.offline import yaml_stream
+from kubectl_harvester_stuck.offline.input import Part, Wanted, group_of
+from kubectl_harvester_stuck.offline.yaml_stream import Piece
 
 FILE_LIMIT = 512 << 20
 """The largest file that is read."""
@@ -61,10 +61,10 @@ class Dump:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DumpError(f"{name} is not UTF-8: convert it first")
         if data.lstrip()[:1] in (b"{", b"["):
-            if len(data) > documents.JSON_LIMIT:
-                raise DumpError(f"{name} is larger than {documents.JSON_LIMIT >> 20} MiB of"
+            if len(data) > yaml_stream.JSON_LIMIT:
+                raise DumpError(f"{name} is larger than {yaml_stream.JSON_LIMIT >> 20} MiB of"
                                 " JSON: ask kubectl for -o yaml")  # fmt: skip
-            for document in documents.parse_json(data, name):
+            for document in yaml_stream.parse_json(data, name):
                 self._take(document)
         else:
             self._read_yaml(data)
@@ -76,7 +76,7 @@ class Dump:
     def _read_yaml(self, data: bytes) -> None:
         waiting: list[Piece] = []
         number = 0
-        for piece in documents.pieces(io.BytesIO(data), self.name):
+        for piece in yaml_stream.pieces(io.BytesIO(data), self.name):
             if piece.document != number:
                 self._finish(waiting, {})
                 waiting, number = [], piece.document

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import people, structured
+from kubectl_harvester_stuck.render import document, layout, list_text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kubectl_harvester_stuck.carried import Carried
-    from kubectl_harvester_stuck.decisions import Diagnosis
-    from kubectl_harvester_stuck.finalizers import Finalizer
-    from kubectl_harvester_stuck.flow import Run
-    from kubectl_harvester_stuck.model import Listing, Missing
+    from kubectl_harvester_stuck.diagnosis.model import Diagnosis
+    from kubectl_harvester_stuck.harvester.finalizers import Finalizer
+    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.listing.finalizer_usage import Carried
+    from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.listing.watch import Change
+    from kubectl_harvester_stuck.release.run import Run
     from kubectl_harvester_stuck.render.invocation import Invocation
-    from kubectl_harvester_stuck.restore import Restoration
-    from kubectl_harvester_stuck.watch import Change
+    from kubectl_harvester_stuck.restore.backup import Restoration
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 DOCUMENTS = ("json", "yaml")
@@ -29,27 +30,27 @@ DOCUMENTS = ("json", "yaml")
 def listing(found: Listing, output: str, where: Invocation, *, headers: bool = True) -> str:
     """The answer of `list`."""
     if output in DOCUMENTS:
-        return structured.dump(structured.listing(found, where), output)
+        return document.dump(document.listing(found, where), output)
     if output == "name":
         return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
     if output == "prometheus":
         from kubectl_harvester_stuck.render import prometheus
 
         return prometheus.listing(found)
-    return people.listing(found, wide=output == "wide", headers=headers)
+    return list_text.listing(found, wide=output == "wide", headers=headers)
 
 
-def changes(happened: Sequence[Change], found: Listing, output: str, rows: people.Rows) -> str:
+def changes(happened: Sequence[Change], found: Listing, output: str, rows: list_text.Rows) -> str:
     """What `list --watch` says of changes that came together."""
     if output == "json":
-        return "".join(structured.line(structured.change(one, found)) for one in happened)
+        return "".join(document.line(document.change(one, found)) for one in happened)
     if output == "yaml":
-        parts = (structured.dump(structured.change(one, found), output) for one in happened)
+        parts = (document.dump(document.change(one, found), output) for one in happened)
         return "".join(f"---\n{part}" for part in parts)
     if output == "name":
         refs = (one.row.ref for one in happened)
         return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
-    return "".join(rows.line(rows.cells(one.row, found, people.became(one))) for one in happened)
+    return "".join(rows.line(rows.cells(one.row, found, list_text.became(one))) for one in happened)
 
 
 def diagnoses(
@@ -62,23 +63,27 @@ def diagnoses(
     plain: bool = False,
 ) -> str:
     """The answer of `diagnose`."""
+    from kubectl_harvester_stuck.render import diagnosis_text
+
     if output in DOCUMENTS:
-        return structured.dump(structured.diagnoses(items, missing, where, taken_at), output)
+        return document.dump(document.diagnoses(items, missing, where, taken_at), output)
     if output == "name":
         refs = [item.plan.ref for item in items]
         return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
     if output == "mermaid":
-        return people.mermaid(items)
-    return people.diagnoses(items, where, plain=plain)
+        return diagnosis_text.mermaid(items)
+    return diagnosis_text.diagnoses(items, where, plain=plain)
 
 
 def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True) -> str:
     """The answer of `finalizers`."""
+    from kubectl_harvester_stuck.render import finalizers_text
+
     if output in DOCUMENTS:
-        return structured.dump(structured.catalogue(entries), output)
+        return document.dump(document.catalogue(entries), output)
     if output == "name":
         return "".join(f"{name}\n" for name in dict.fromkeys(entry.name for entry in entries))
-    return people.catalogue(entries, wide=output == "wide", headers=headers)
+    return finalizers_text.catalogue(entries, wide=output == "wide", headers=headers)
 
 
 def carried(
@@ -90,43 +95,47 @@ def carried(
     headers: bool = True,
 ) -> str:
     """The answer of `finalizers -f`."""
+    from kubectl_harvester_stuck.render import finalizers_text
+
     if output in DOCUMENTS:
-        return structured.dump(structured.carried(items, missing, where), output)
+        return document.dump(document.carried(items, missing, where), output)
     if output == "name":
-        found = dict.fromkeys(people.safe(item.name) for item in items)
+        found = dict.fromkeys(layout.safe(item.name) for item in items)
         return "".join(f"{name}\n" for name in found)
-    return people.carried(items, wide=output == "wide", headers=headers)
+    return finalizers_text.carried(items, wide=output == "wide", headers=headers)
 
 
 def restoration(done: Restoration, output: str, where: Invocation) -> str:
     """The answer of `restore`, dry or not."""
-    from kubectl_harvester_stuck.render import restored
+    from kubectl_harvester_stuck.render import restore_text
 
     if output in DOCUMENTS:
-        return structured.dump(structured.restoration(done, where), output)
+        return document.dump(document.restoration(done, where), output)
     if output == "name":
         ref = done.proposal.backup.ref
-        return f"{ref.kind.full_name}/{ref.name}\n" if restored.is_made(done) else ""
-    return restored.restoration(done, where)
+        return f"{ref.kind.full_name}/{ref.name}\n" if restore_text.is_made(done) else ""
+    return restore_text.restoration(done, where)
 
 
 def run(done: Run, output: str, where: Invocation) -> str:
     """The answer of `unstick`, dry or not."""
+    from kubectl_harvester_stuck.render import release_text
+
     if output in DOCUMENTS:
-        return structured.dump(structured.run(done, where), output)
+        return document.dump(document.run(done, where), output)
     if output == "name":
-        return people.names(done)
-    return people.run(done, where)
+        return release_text.names(done)
+    return release_text.run(done, where)
 
 
 def journal(
     changes: Sequence[Mapping[str, Any]], output: str, now: datetime, *, headers: bool = True
 ) -> str:
     """The answer of `journal`, oldest first; `now` is for ages."""
-    from kubectl_harvester_stuck.render import history
+    from kubectl_harvester_stuck.render import journal_table
 
     if output in DOCUMENTS:
-        return structured.dump(structured.journal(changes), output)
+        return document.dump(document.journal(changes), output)
     if output == "name":
-        return history.changed_names(changes)
-    return history.journal(changes, now, wide=output == "wide", headers=headers)
+        return journal_table.changed_names(changes)
+    return journal_table.journal(changes, now, wide=output == "wide", headers=headers)

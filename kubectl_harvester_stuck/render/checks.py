@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kubectl_harvester_stuck.render import structured
+from kubectl_harvester_stuck.render import document
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.render.people import WIDTH, safe
+from kubectl_harvester_stuck.render.layout import WIDTH, safe
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.checks import Checked
-    from kubectl_harvester_stuck.checkup import Checkup
+    from kubectl_harvester_stuck.checks.checkup import Checkup
 
 COLUMNS = ("RESULT", "CHECK", "SUMMARY")
 GAP = 3
@@ -22,7 +22,7 @@ INDENT = "    "
 def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True) -> str:
     """The answer in the format that was asked for."""
     if output in ("json", "yaml"):
-        return structured.dump(document(done, where), output)
+        return document.dump(as_document(done, where), output)
     if output == "name":
         return "".join(f"{name}\n" for name in dict.fromkeys(row.check.id for row in done.results))
     return table(done.results, wide=output == "wide", headers=headers)
@@ -75,11 +75,11 @@ def _details(row: Checked) -> list[str]:
     return lines
 
 
-def document(done: Checkup, where: Invocation) -> structured.Document:
+def as_document(done: Checkup, where: Invocation) -> document.Document:
     """`-o json` and `-o yaml`: keys are added, never renamed."""
     return {
-        "schema": structured.SCHEMAS["check"],
-        **structured.origin(where),
+        "schema": document.SCHEMAS["check"],
+        **document.origin(where),
         "takenAt": f"{done.taken_at:%Y-%m-%dT%H:%M:%SZ}",
         "items": [
             {
@@ -95,5 +95,5 @@ def document(done: Checkup, where: Invocation) -> structured.Document:
             }
             for row in done.results
         ],
-        "incomplete": [structured.unread(item) for item in done.missing],
+        "incomplete": [document.unread(item) for item in done.missing],
     }

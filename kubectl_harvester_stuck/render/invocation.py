@@ -6,8 +6,8 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.kinds import VM
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.k8s.objects import Ref
 
 PROGRAM = ("kubectl", "harvester-stuck")
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from kubectl_harvester_stuck.model import Listing, Target
+from kubectl_harvester_stuck.listing.model import Listing, Target
 
 Labels = Mapping[str, str]
 

@@ -12,7 +12,7 @@ import yaml
 from examples import bundle
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.kinds import LONGHORN_REPLICA, SCHEDULE, Kind
+from kubectl_harvester_stuck.k8s.kinds import LONGHORN_REPLICA, SCHEDULE, Kind
 from tests import readycluster
 from tests.behaviour.test_unstick import _grant
 from tests.builders import Body

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 import yaml
 
-from kubectl_harvester_stuck import completion
-from kubectl_harvester_stuck.cli import cli
+from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli.main import cli
 from tests import builders
 from tests.behaviour.conftest import Kubectl
 from tests.builders import VM_FINALIZER

@@ -373,7 +373,7 @@ def _full_disk(world: World, after: int, words: tuple[str, ...] = ("--yes",)) ->
         left.pop()
         return write(handle, content)
 
-    with mock.patch("kubectl_harvester_stuck.journal.os.write", full):
+    with mock.patch("kubectl_harvester_stuck.state.journal.os.write", full):
         return world.unstick(*words)
 
 

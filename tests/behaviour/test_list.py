@@ -165,7 +165,7 @@ def test_every_namespace_is_looked_at_with_all_namespaces(world: World) -> None:
 
 @pytest.mark.in_process("a page of two objects is made by a patch")
 def test_more_objects_than_a_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kubectl_harvester_stuck.cluster.PAGE", 2)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
     for number in range(5):
         world.vm(f"live-{number}")
     for name in ("aaa", "mmm", "zzz"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from tests import builders
 from tests.behaviour.test_unstick import _grant as grant

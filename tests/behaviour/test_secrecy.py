@@ -20,9 +20,10 @@ import pytest
 import trustme
 import yaml
 
-from kubectl_harvester_stuck import cli, kubeconfig
+from kubectl_harvester_stuck.cli import main
+from kubectl_harvester_stuck.connection import kubeconfig
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.secrets import REDACTED
+from kubectl_harvester_stuck.k8s.redaction import REDACTED
 from tests import builders
 from tests.loopback import ProxyHandler, running
 from tests.relay import Answer, Passed, PassOn, answer
@@ -123,7 +124,7 @@ def said(world: World, environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, 
 
 def test_every_command_is_asked(world: World) -> None:
     named = {word for words in (*asked(world), ("restore",)) for word in words}
-    assert set(cli.cli.commands) <= named
+    assert set(main.cli.commands) <= named
 
 
 def configured(world: World, user: Body, proxy: str | None = None) -> dict[str, str]:

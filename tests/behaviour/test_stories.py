@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck import ask, examine, kubeconfig
-from kubectl_harvester_stuck.cluster import Cluster
-from kubectl_harvester_stuck.decisions import Diagnosis, Request
+from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.connection import kubeconfig
+from kubectl_harvester_stuck.connection.transport import Transport
+from kubectl_harvester_stuck.diagnosis import run as examine
+from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.model import Ref, Verdict
-from kubectl_harvester_stuck.transport import Transport
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release import preflight
+from kubectl_harvester_stuck.release.model import Request, Verdict
 from tests import builders
 from tests.builders import NOW, Body
 from tests.test_findings import SEEN
@@ -117,7 +120,7 @@ def examined(world: World, ref: Ref, request: Request) -> Diagnosis:
     )
     target = Ref(world.namespace, ref.name, ref.kind)
     cluster = Cluster(transport)
-    done = examine.examine(cluster, [target], request, rights=ask.Rights(cluster), logs=False)
+    done = examine.examine(cluster, [target], request, rights=preflight.Rights(cluster), logs=False)
     assert not done.failures
     return done.diagnoses[0]
 

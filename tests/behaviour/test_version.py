@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_harvester_stuck import __version__, versions
-from kubectl_harvester_stuck.cluster import Cluster
+from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.cluster import versions
+from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
-from kubectl_harvester_stuck.model import Ref
+from kubectl_harvester_stuck.k8s.objects import Ref
 from tests.behaviour.test_unstick import _grant
 from tests.world import World
 

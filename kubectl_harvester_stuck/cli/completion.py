@@ -1,0 +1,251 @@
+"""TAB completion: what may come next on the command line, in the words that kubectl reads.
+
+kubectl's own completion runs `kubectl_complete-harvester_stuck` with the words so far and reads
+what cobra's `__complete` prints: one candidate a line, its description behind a tab, and last the
+directive for the shell. click finds out which flag or argument is asked for; `shell_complete` of
+its declaration names one of the functions here.
+
+A candidate that cannot be had is left out without a word, and nobody waits longer than `SECONDS`:
+whoever presses TAB can neither read an error nor answer a question.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kubectl_harvester_stuck.cluster.client import Cluster
+    from kubectl_harvester_stuck.k8s.kinds import Kind
+    from kubectl_harvester_stuck.listing.model import Listing
+
+_T = TypeVar("_T")
+Items: TypeAlias = "list[CompletionItem[str]]"
+Complete: TypeAlias = "Callable[[click.Context, click.Parameter, str], Items]"
+
+COMMAND = "__complete"
+"""The first argument that asks for candidates, as with every program of cobra."""
+
+WORDS = "kubectl_harvester_stuck.diagnosis.controller_logs"
+"""Where the arguments before the incomplete one are kept in a click context."""
+
+SECONDS = 1.5
+"""What a cluster gets of the two seconds that TAB may take; the rest is start-up."""
+
+# Bits of cobra's ShellCompDirective.
+_DEFAULT = 0  # files, where there is no candidate
+_NO_FILES = 4
+_DIRECTORIES = 16
+
+
+def end(cli: click.Command, words: list[str]) -> NoReturn:
+    """Print the candidates and end the process, whatever still waits for an answer."""
+    is_leader = _detach()
+    with suppress(OSError):
+        # kubectl reads UTF-8, whatever the terminal shows.
+        sys.stdout.buffer.write(answer(cli, words).encode(errors="replace"))
+        sys.stdout.flush()
+    if is_leader and threading.active_count() > 1:
+        import signal
+
+        # Whatever still waits may be a credential plugin that waits for a login.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+    os._exit(0)
+
+
+def _detach() -> bool:
+    """Leave the terminal, so that nothing can ask there; whether this is a session of its own."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 2)
+    try:
+        os.setsid()
+    except (AttributeError, PermissionError):  # on Windows; as the leader of a process group
+        return False
+    return True
+
+
+def answer(cli: click.Command, words: list[str]) -> str:
+    """The candidates for the last of the words, and the directive."""
+    from click.shell_completion import ShellComplete
+
+    *before, incomplete = words or [""]
+    items = ShellComplete(cli, {}, "", "").get_completions(before, incomplete)
+    types = {item.type for item in items}
+    if "file" in types:
+        return f":{_DEFAULT}\n"
+    if "dir" in types:
+        return f":{_DIRECTORIES}\n"
+    # What cannot be printed cannot be typed either.
+    lines = [_line(item) for item in items if item.value.isprintable()]
+    return "".join(f"{line}\n" for line in (*lines, f":{_NO_FILES}"))
+
+
+def _line(item: CompletionItem[str]) -> str:
+    return f"{item.value}\t{' '.join(item.help.split())}" if item.help else item.value
+
+
+def kinds(incomplete: str) -> Items:
+    """`vm` and `vmi`."""
+    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
+
+    return _starting(incomplete, ((name, TARGET_KINDS[name].kind) for name in ("vm", "vmi")))
+
+
+def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """`vm`, `vmi`, then the names of what is stuck; or both in one word behind a slash."""
+    from kubectl_harvester_stuck.k8s.durations import human
+    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
+
+    words: tuple[str, ...] = ctx.meta.get(WORDS, ())
+    first = words[0] if words else incomplete
+    if not words and "/" not in incomplete:
+        return kinds(incomplete)
+    spelling, slash, _ = first.partition("/")
+    kind = TARGET_KINDS.get(spelling.lower())
+    if kind is None or ctx.params.get("all_namespaces"):
+        return []
+    prefix = f"{spelling}/" if slash else ""
+    named = {word.rpartition("/")[2] for word in words}
+    return _starting(
+        incomplete,
+        (
+            (f"{prefix}{row.ref.name}", f"{row.state.value} {human(found.taken_at - row.since)}")
+            for found in _stuck(ctx, kind)
+            for row in found.targets
+            if row.ref.name not in named
+        ),
+    )
+
+
+def kubeconfig_names(section: str) -> Complete:
+    """The `contexts`, `clusters` or `users` of the kubeconfig."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+        from kubectl_harvester_stuck.connection import kubeconfig
+
+        flags = kubeconfig.Flags.of(ctx.obj or {})
+        found = _in_time(lambda: getattr(kubeconfig.entries(flags, os.environ), section))
+        return _starting(incomplete, ((str(name), "") for name in found))
+
+    return complete
+
+
+def namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Every namespace."""
+    from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
+
+    return _starting(incomplete, _names(ctx, NAMESPACE))
+
+
+def nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Every node."""
+    from kubectl_harvester_stuck.k8s.kinds import NODE
+
+    return _starting(incomplete, _names(ctx, NODE))
+
+
+def catalogue(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The finalizers of the catalogue."""
+    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+
+    return _starting(incomplete, ((item.name, item.leaves_behind) for item in CATALOGUE))
+
+
+def finalizers_there(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The finalizers of the catalogue, and those that something stuck carries."""
+    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+
+    known = ((item.name, item.leaves_behind) for item in CATALOGUE)
+    there = (
+        (name, "not in the catalogue")
+        for found in _stuck(ctx, VM, VMI)
+        for row in found.targets
+        for name in row.finalizers
+    )
+    return _starting(incomplete, (*known, *there))
+
+
+def guards(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The guards that can be overridden."""
+    from kubectl_harvester_stuck.release.guards import GUARDS
+
+    return _starting(
+        incomplete, ((guard.name, guard.summary) for guard in GUARDS if guard.overridable)
+    )
+
+
+def _starting(incomplete: str, pairs: Iterable[tuple[str, str]]) -> Items:
+    from click.shell_completion import CompletionItem
+
+    found: dict[str, str] = {}
+    for name, text in pairs:
+        if name.startswith(incomplete):
+            found.setdefault(name, text)
+    return [CompletionItem(name, help=text) for name, text in found.items()]
+
+
+def _stuck(ctx: click.Context, *wanted: Kind) -> Iterable[Listing]:
+    """What `list` finds in the namespace; nothing where files are read instead of a cluster."""
+
+    def ask(cluster: Cluster, namespace: str) -> Iterable[Listing]:
+        from kubectl_harvester_stuck.listing import find
+
+        where = None if ctx.params.get("all_namespaces") else namespace
+        return [find.stuck(cluster, kinds=frozenset(wanted), namespaces=[where])]
+
+    return [] if ctx.params.get("filenames") else _asked(ctx, ask)
+
+
+def _names(ctx: click.Context, kind: Kind) -> Iterable[tuple[str, str]]:
+    """The names of all objects of a kind that is in no namespace."""
+
+    def ask(cluster: Cluster, namespace: str) -> Iterable[tuple[str, str]]:
+        from kubectl_harvester_stuck.k8s.objects import Object
+        from kubectl_harvester_stuck.k8s.source import Selection
+
+        items = cluster.items(Selection(kind, metadata_only=True), lambda _: True)
+        return [(Object.parse(kind, item).ref.name, "") for item in items]
+
+    return _asked(ctx, ask)
+
+
+def _asked(ctx: click.Context, ask: Callable[[Cluster, str], Iterable[_T]]) -> Iterable[_T]:
+    """What the cluster answers that the flags so far lead to, in its default namespace."""
+
+    def connected() -> Iterable[_T]:
+        from kubectl_harvester_stuck.cluster.client import Cluster
+        from kubectl_harvester_stuck.connection import kubeconfig
+        from kubectl_harvester_stuck.connection.transport import Transport
+
+        found = kubeconfig.load(kubeconfig.Flags.of(ctx.obj or {}), os.environ)
+        transport = Transport(found, timeout=SECONDS, on_warning=lambda _: None)
+        return ask(Cluster(transport), found.namespace)
+
+    return _in_time(connected)
+
+
+def _in_time(ask: Callable[[], Iterable[_T]]) -> Iterable[_T]:
+    """What is answered in time, otherwise nothing."""
+    from kubectl_harvester_stuck.errors import StuckError
+
+    answers: list[Iterable[_T]] = []
+
+    def run() -> None:
+        with suppress(StuckError):
+            answers.append(ask())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return next(iter(answers), ())

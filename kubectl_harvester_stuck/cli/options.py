@@ -1,0 +1,219 @@
+"""Flags as kubectl spells them, declared once and taken before or after the command's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kubectl_harvester_stuck.cli import completion
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kubectl_harvester_stuck.k8s.kinds import Kind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROGRAM = "kubectl harvester-stuck"
+FORMATS = ("table", "wide", "json", "yaml", "name")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """`5m`, `1h30m`, `45`: see `durations`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """The duration. Fails with click's usage error."""
+        if isinstance(value, timedelta):
+            return value
+        from kubectl_harvester_stuck.k8s import durations
+
+        try:
+            return durations.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TargetKind(click.ParamType):  # type: ignore[type-arg]
+    """`vm`, `vmis`, `virtualmachines.kubevirt.io` and so on."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Kind:
+        """The kind. Fails with click's usage error."""
+        from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, Kind
+
+        if isinstance(value, Kind):
+            return value
+        kind = TARGET_KINDS.get(str(value).lower())
+        if kind is None:
+            self.fail(f"{value!r} is neither vm nor vmi", param, ctx)
+        return kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """The short spellings."""
+        return completion.kinds(incomplete)
+
+
+def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
+    """`vm NAME...` or `vm/NAME...`, as kubectl takes both, wherever the flags stand.
+
+    Gives the command `kind`, None where nothing was said and nothing is `required`, and `names`.
+    """
+
+    def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
+        ctx.meta[completion.WORDS] = words
+        first, *rest = words or ("",)
+        if "/" in first:
+            if not all("/" in word for word in rest):
+                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
+            pairs = [tuple(word.split("/", 1)) for word in words]
+            kinds = {TargetKind().convert(kind, param, ctx) for kind, _ in pairs}
+            if len(kinds) > 1:
+                raise click.UsageError("name targets of one kind at a time")
+            chosen: Kind | None = next(iter(kinds))
+            names = [name for _, name in pairs]
+        else:
+            if any("/" in word for word in rest):
+                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
+            if required and not first:
+                raise click.MissingParameter(ctx=ctx, param=param)
+            chosen, names = (TargetKind().convert(first, param, ctx) if first else None), rest
+        if not all(names):
+            raise click.UsageError("a name is missing behind the slash")
+        ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
+
+    return click.argument(
+        "words",
+        nargs=-1,
+        metavar=metavar,
+        expose_value=False,
+        callback=split,
+        shell_complete=completion.targets,
+    )
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Remember a flag that was given; the one nearest to the command wins."""
+    given: dict[str, Any] = ctx.ensure_object(dict)
+    if value not in (None, (), False) and param.name:
+        given[param.name] = value
+
+
+class ConnectionOption(click.Option):
+    """An option of every command that speaks to a cluster."""
+
+
+class Command(click.Command):
+    """A command whose help shows its own options before those of the connection."""
+
+    def get_short_help_str(self, limit: int = 80) -> str:
+        """The first sentence; whole, where nobody sets a limit."""
+        return super().get_short_help_str(limit)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the two sections."""
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                (shared if isinstance(param, ConnectionOption) else own).append(record)
+        for title, records in (("Options", own), ("Options of kubectl", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+_FILE = click.Path(readable=False)
+"""For completion alone: whether the file can be used is found out by whoever reads it."""
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(
+        *names, cls=ConnectionOption, callback=_keep, expose_value=False, **settings
+    )
+
+
+# fmt: off
+_CONNECTION = (
+    _option("--kubeconfig", type=_FILE, metavar="FILE", help="Path to the kubeconfig file."),
+    _option("--context", metavar="NAME", help="The kubeconfig context to use.",
+            shell_complete=completion.kubeconfig_names("contexts")),
+    _option("--cluster", metavar="NAME", help="The kubeconfig cluster to use.",
+            shell_complete=completion.kubeconfig_names("clusters")),
+    _option("--user", metavar="NAME", help="The kubeconfig user to use.",
+            shell_complete=completion.kubeconfig_names("users")),
+    _option("-s", "--server", metavar="URL", help="Address of the API server."),
+    _option("--token", metavar="TOKEN", help="Bearer token for the API server."),
+    _option("--as", "as_", metavar="USER", help="Act as this user."),
+    _option("--as-group", "as_groups", metavar="GROUP", multiple=True, help="Act as this group."),
+    _option("--as-uid", "as_uid", metavar="UID", help="Act as this uid."),
+    _option("--certificate-authority", type=_FILE, metavar="FILE",
+            help="CA certificate of the API server."),
+    _option("--client-certificate", type=_FILE, metavar="FILE", help="Client certificate for TLS."),
+    _option("--client-key", type=_FILE, metavar="FILE", help="Client key for TLS."),
+    _option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the certificate."),
+    _option("--tls-server-name", metavar="NAME", help="Name to check the certificate against."),
+    _option("--request-timeout", type=Duration(), help="Longest wait for one answer (default 1m)."),
+    _option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's).",
+            shell_complete=completion.namespaces),
+    _option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        help="Colour for people (default auto; NO_COLOR is respected).",
+    ),
+    _option("-v", "--v", "verbosity", type=int, metavar="LEVEL", help="6 and more: requests."),
+)
+# fmt: on
+
+
+def connection(function: F) -> F:
+    """Everything that says which cluster, as whom, and in which namespace."""
+    for option in reversed(_CONNECTION):
+        function = option(function)
+    return function
+
+
+def connection_options() -> dict[str, click.Option]:
+    """The options of `connection` by the name of their value."""
+
+    @click.command()
+    @connection
+    def nothing() -> None: ...
+
+    options = (param for param in nothing.params if isinstance(param, click.Option))
+    return {str(param.name): param for param in options}
+
+
+def filename(function: F) -> F:
+    """`-f`: files to read instead of a cluster."""
+    return click.option(
+        "-f",
+        "--filename",
+        "filenames",
+        multiple=True,
+        type=_FILE,
+        metavar="FILE",
+        help="Read a support bundle (zip or folder) or YAML/JSON objects; - is standard input.",
+    )(function)
+
+
+def output(*formats: str) -> Callable[[F], F]:
+    """`-o`, with the formats that the command has."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        help="How to print the answer.",
+    )

@@ -1,0 +1,203 @@
+"""Where a command looks: the cluster of the kubeconfig, or the files of `-f`.
+
+Also how that is typed again, so that the commands that are printed work when pasted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kubectl_harvester_stuck.cli.options import connection_options
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
+    from kubectl_harvester_stuck.k8s.kinds import Kind
+    from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+    from kubectl_harvester_stuck.k8s.source import Source
+    from kubectl_harvester_stuck.offline.files import Files
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+SECRET_FLAGS = frozenset({"token"})
+"""Never repeated in a command that is printed."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a command that only reads looks at: a cluster, or files."""
+
+    source: Source
+    where: Invocation
+    namespaces: tuple[str | None, ...]
+    place: str
+    """How the namespaces are called behind "Nothing is stuck"."""
+    namespace: str | None
+    """Where a name is looked for; None for anywhere in the files."""
+    cluster: Cluster | None = None
+    """The source again, where it can be asked more than to read; None for files."""
+    files: Files | None = None
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def what(self) -> str:
+        return "the cluster" if self.files is None else "the files"
+
+    def refs(self, kind: Kind, names: Sequence[str]) -> list[Ref]:
+        """The objects that were named; files may hold them in any namespace."""
+        from kubectl_harvester_stuck.errors import NotFoundError
+        from kubectl_harvester_stuck.k8s.objects import Ref
+
+        found: list[Ref] = []
+        for name in dict.fromkeys(names):
+            spaces: Sequence[str] = (self.namespace,) if self.namespace else ()
+            if self.files is not None and self.namespace is None:
+                spaces = self.files.where_is(kind, name)
+            if len(spaces) > 1:
+                raise NotFoundError(
+                    f"{kind.kind} {name} is in the namespaces {', '.join(spaces)}: choose with -n"
+                )
+            if not spaces:
+                raise NotFoundError(f"{kind.kind} {name} was not found{self.place}")
+            found.append(Ref(spaces[0], name, kind))
+        return found
+
+
+def tell_missing(scope: Scope, missing: tuple[Missing, ...]) -> None:
+    """Name what could not be read, and what would help."""
+    from kubectl_harvester_stuck.render import layout
+
+    click.echo(layout.unreadable(missing), nl=False, err=True)
+    if missing and scope.files is not None and scope.files.has_bundle:
+        hint = "the setting support-bundle-namespaces adds namespaces to the next bundle"
+        click.echo(hint, err=True)
+
+
+def open_scope(
+    given: dict[str, Any],
+    filenames: tuple[str, ...],
+    *,
+    all_namespaces: bool = False,
+    selector: str | None = None,
+) -> Scope:
+    """What is to be read: the files that were named, otherwise the cluster of the kubeconfig."""
+    if filenames:
+        return _of_files(given, filenames, all_namespaces=all_namespaces, selector=selector)
+    cluster, namespace, where = connect(given)
+    return Scope(
+        source=cluster,
+        where=where,
+        namespaces=(None if all_namespaces else namespace,),
+        place="" if all_namespaces else f" in {namespace} namespace",
+        namespace=namespace,
+        cluster=cluster,
+    )
+
+
+def _of_files(
+    given: dict[str, Any],
+    filenames: tuple[str, ...],
+    *,
+    all_namespaces: bool,
+    selector: str | None,
+) -> Scope:
+    """Files stand for a cluster: no kubeconfig is read, and nothing is asked of anybody."""
+    from kubectl_harvester_stuck.k8s import selectors
+    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.offline import files as offline
+    from kubectl_harvester_stuck.render import layout
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+    flags = connection_words({key: given[key] for key in given if key != "token"})
+    if flags or "token" in given:
+        raise click.UsageError(f"-f reads files, so {(*flags, '--token')[0]} does not go with it")
+    try:
+        selectors.parse(selector or "")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    stdin = sys.stdin.buffer if offline.STANDARD_INPUT in filenames else io.BytesIO()
+    files = offline.read(filenames, stdin, datetime.now(timezone.utc))
+    when = "" if files.says_when else ", when it was last written"
+    title = layout.safe(files.title)
+    click.echo(f"{title}: as of {files.now:%Y-%m-%dT%H:%M:%SZ}{when}", err=True)
+    namespace = None if all_namespaces else given.get("namespace")
+    gaps = () if namespace else files.unknown_namespaces()
+    return Scope(
+        source=files,
+        where=Invocation("", "", files=files.names),
+        namespaces=(namespace,) if namespace else files.namespaces() or (None,),
+        place=f" in {f'{namespace} namespace of ' if namespace else ''}{title}",
+        namespace=namespace,
+        files=files,
+        missing=tuple(Missing("namespaces", None, "Unreadable", gap) for gap in gaps),
+    )
+
+
+def connect(
+    given: dict[str, Any], options: tuple[str, ...] = ()
+) -> tuple[Cluster, str, Invocation]:
+    """The cluster that the flags and the kubeconfig lead to, and its default namespace."""
+    from kubectl_harvester_stuck.cluster.client import Cluster
+    from kubectl_harvester_stuck.connection import kubeconfig
+    from kubectl_harvester_stuck.connection.transport import Transport
+    from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.render.layout import safe
+
+    timeout: timedelta | None = given.get("request_timeout")
+    verbosity = given.get("verbosity", 0)
+    found = kubeconfig.load(kubeconfig.Flags.of(given), os.environ)
+    for notice in found.notices:
+        click.echo(notice, err=True)
+    transport = Transport(
+        found,
+        timeout=timeout.total_seconds() if timeout else None,
+        on_warning=lambda text: click.echo(f"Warning: {text}", err=True),
+        # With the server's own words behind its status.
+        on_request=(lambda line: click.echo(safe(line), err=True)) if verbosity >= 6 else None,
+    )
+    where = Invocation(found.context, found.server, connection_words(given), options)
+    return Cluster(transport), found.namespace, where
+
+
+def connection_words(given: dict[str, Any]) -> tuple[str, ...]:
+    """The connection flags as they would be typed again; the namespace is named separately."""
+    words: list[str] = []
+    params = connection_options()
+    for name, value in given.items():
+        if name in SECRET_FLAGS or name in ("namespace", "verbosity", "color"):
+            continue
+        words += _words(params[name], value)
+    return tuple(words)
+
+
+def repeated(ctx: click.Context) -> tuple[str, ...]:
+    """The flags of this command that were given and still apply to its next call."""
+    words: list[str] = []
+    for param in ctx.command.params:
+        if not isinstance(param, click.Option) or param.name not in _REPEATED:
+            continue
+        source = ctx.get_parameter_source(param.name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            words += _words(param, ctx.params[param.name])
+    return tuple(words)
+
+
+_REPEATED = ("older_than", "finalizers", "leave_behind", "powered_off", "overrides", "max_targets")
+
+
+def _words(option: click.Option, value: Any) -> list[str]:
+    flag = max(option.opts, key=len)
+    if value is True:
+        return [flag]
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [
+        f"{item.total_seconds():g}s" if isinstance(item, timedelta) else str(item)
+        for item in values
+    ]
+    return [word for text in texts for word in (flag, text)]

@@ -1,0 +1,381 @@
+"""The Kubernetes API as this program uses it: read, ask, dry-run, patch, delete a pod, create.
+
+Fixed paths, no discovery. Errors are told apart by HTTP status, never by text; only a 404 on an
+object is absence. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
+from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.redaction import without
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.k8s.source import Selection
+
+PAGE = 500
+"""Objects in one page of a list, as kubectl asks for."""
+
+PAGES = 4000
+"""Pages of one list: more objects than a cluster can hold, so that no list goes on for ever."""
+
+RESTARTS = 3
+"""How often a list whose pages expired underneath (410) is started again."""
+
+IDLE_SECONDS = 150.0
+"""A watch that is silent for so long is lost: the API server sends a bookmark every minute."""
+
+LOG_LINES, LOG_BYTES, LOG_SECONDS = 5000, 2_000_000, 5.0
+"""How much of a controller's log is looked at, and for how long."""
+
+ASIDE_SECONDS = 5.0
+"""How long what only accompanies a change may take: who asks, and the Event."""
+
+FIELD_MANAGER = "kubectl-harvester-stuck"
+
+_META = "g=meta.k8s.io;v=v1"
+_METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_META},application/json"
+_METADATA = f"application/json;as=PartialObjectMetadata;{_META},application/json"
+
+
+class HttpResponse(Protocol):
+    """What the transport answers."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def date(self) -> datetime | None: ...
+    @property
+    def body(self) -> bytes: ...
+    def json(self) -> Any: ...
+
+
+class HttpTransport(Protocol):
+    """What carries the requests; raises UnreachableError when no whole answer came."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout: float | None = None,
+        harmless: bool = False,
+    ) -> HttpResponse: ...
+
+    def lines(
+        self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
+    ) -> Iterator[Any]: ...
+
+
+class Cluster:
+    """One API server, reached through `transport`; safe to use from several threads."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self._server_time: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time by the API server's clock, which also wrote the timestamps of its objects."""
+        return self._server_time or datetime.now(timezone.utc)
+
+    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+        """The items that `keep` wants, page by page, so that memory does not grow with the rest.
+
+        Raises ApiError (404: the kind is not installed) and UnreachableError.
+        """
+        return self.items_at(selection, keep)[0]
+
+    def items_at(self, selection: Selection, keep: Callable[[Any], bool]) -> tuple[list[Any], str]:
+        """The items, and the resourceVersion that they all stand at. Raises as `items` does."""
+        for _ in range(RESTARTS):
+            try:
+                found: list[Any] = []
+                version = ""
+                for page, at in self._pages(selection):
+                    found += (item for item in page if keep(item))
+                    version = at
+                return found, version
+            except ApiError as error:
+                # The snapshot behind the pages is gone: only a whole new list is consistent.
+                if error.code != 410:
+                    raise
+        raise UnreachableError(
+            f"the list of {selection.kind.resource} expired {RESTARTS} times before it was read;"
+            " try a namespace with -n"
+        )
+
+    def watch(
+        self, selection: Selection, version: str, *, seconds: int, opened: Callable[[], None]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What happens to the selected objects after `version`, as (type, object).
+
+        The server ends it after `seconds`; bookmarks are among what it tells. `opened` is called
+        once it has begun. Raises ApiError (410: the version is too old) and UnreachableError.
+        """
+        path = selection.kind.path(selection.namespace)
+        query = [
+            ("watch", "1"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(seconds)),
+            *_selected(selection),
+        ]
+        accept = _METADATA if selection.metadata_only else "application/json"
+        lines = self._transport.lines(path, query=query, accept=accept, idle=IDLE_SECONDS)
+        for line in lines:
+            if not isinstance(line, bytes):
+                self._server_time = line.date or self._server_time
+                if line.status >= 400:
+                    raise api_error(line, f"GET {path}")
+                opened()
+                continue
+            kind, body = _event(line, path)
+            if kind == "ERROR":
+                message = str(body.get("message") or f"the watch of {path} failed")
+                raise ApiError(_code(body), str(body.get("reason") or ""), without(message))
+            yield kind, body
+
+    def _pages(self, selection: Selection) -> Iterator[tuple[list[Any], str]]:
+        query = [("limit", str(PAGE)), *_selected(selection)]
+        path = selection.kind.path(selection.namespace)
+        accept = _METADATA_LIST if selection.metadata_only else "application/json"
+        token, seen = "", set[str]()
+        for _ in range(PAGES):
+            more = [("continue", token)] if token else []
+            body = self._ask("GET", path, query=[*query, *more], accept=accept)
+            meta, items = body.get("metadata"), body.get("items", "missing")
+            # An empty list of metadata has `items: null`.
+            items = [] if items is None else items
+            is_list = str(body.get("kind")).endswith("List") and isinstance(items, list)
+            if not is_list or not isinstance(meta, Mapping):
+                raise UnreachableError(f"the answer to GET {path} is not a list of objects")
+            yield items, str(meta.get("resourceVersion") or "")
+            token = meta.get("continue") or ""
+            if not token:
+                return
+            if token in seen:
+                break
+            seen.add(token)
+        raise UnreachableError(f"the pages of GET {path} do not end")
+
+    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+        """The object, or None when the server says that there is none. Raises ApiError.
+
+        A 404 of a gateway, or of a kind that is not served, does not speak of this object and is
+        raised like every other error.
+        """
+        accept = _METADATA if metadata_only else "application/json"
+        try:
+            return self._ask("GET", ref.kind.path(ref.namespace, ref.name), accept=accept)
+        except ApiError as error:
+            if error.code == 404 and error.about == ref.name:
+                return None
+            raise
+
+    def expect(self, refs: Iterable[Ref]) -> None:
+        """Nothing: the API server answers for each object alone."""
+
+    def patch(
+        self, ref: Ref, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Mapping[str, Any]:
+        """Send a JSON merge patch; with `dry_run` everything happens but the change.
+
+        Returns the object as it then is. Raises ApiError with the server's words,
+        UnreachableError when it may have happened.
+        """
+        query = [("dryRun", "All")] if dry_run else []
+        return self._ask(
+            "PATCH",
+            ref.kind.path(ref.namespace, ref.name),
+            query=[*query, ("fieldManager", FIELD_MANAGER)],
+            body=body,
+            content_type="application/merge-patch+json",
+            harmless=dry_run,
+        )
+
+    def delete_pod(
+        self, ref: Ref, options: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Mapping[str, Any]:
+        """Delete a pod with these DeleteOptions; with `dry_run` everything happens but the change.
+
+        Returns the pod or a Status. Raises ApiError with the server's words, UnreachableError
+        when it may have happened.
+        """
+        if ref.kind is not POD:
+            raise ValueError(f"only pods are deleted, not {ref}")
+        # The API server ignores the query of a DELETE that has a body, dryRun included.
+        body = {**options, "dryRun": ["All"]} if dry_run else options
+        return self._ask(
+            "DELETE", ref.kind.path(ref.namespace, ref.name), body=body, harmless=dry_run
+        )
+
+    def create(
+        self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Mapping[str, Any]:
+        """Create the object and return it; with `dry_run` everything happens but the change.
+
+        Raises ApiError with the server's words, UnreachableError when it may have happened.
+        """
+        if not (kind.namespaced and namespace):
+            raise ValueError(f"{kind.kind} is created in a namespace")
+        query = [("dryRun", "All")] if dry_run else []
+        return self._ask(
+            "POST",
+            kind.path(namespace),
+            query=[*query, ("fieldManager", FIELD_MANAGER)],
+            body=body,
+            harmless=dry_run,
+        )
+
+    def log(self, pod: Ref) -> str:
+        """The end of the log of a pod's first container, bounded in lines, bytes and time.
+
+        Raises ApiError and UnreachableError.
+        """
+        path = f"{pod.kind.path(pod.namespace, pod.name)}/log"
+        query = [("tailLines", str(LOG_LINES)), ("limitBytes", str(LOG_BYTES))]
+        response = self._transport.request("GET", path, query=query, timeout=LOG_SECONDS)
+        if response.status >= 400:
+            raise api_error(response, f"GET {path}")
+        return response.body[:LOG_BYTES].decode("utf-8", "replace")
+
+    def why_not_allowed(self, verb: str, ref: Ref) -> str | None:
+        """None when this user may, otherwise the missing right. Raises ApiError."""
+        attributes = {
+            "verb": verb,
+            "group": ref.kind.group,
+            "version": ref.kind.version,
+            "resource": ref.kind.plural,
+            "namespace": ref.namespace,
+            "name": ref.name,
+        }
+        answer = self._ask(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+            harmless=True,
+        )
+        status = answer.get("status")
+        if isinstance(status, Mapping) and status.get("allowed") is True:
+            return None
+        return f"this user may not {verb} {ref.kind.resource} in namespace {ref.namespace}"
+
+    def version(self) -> str:
+        """The API server's version, such as `v1.35.4`. Raises ApiError, UnreachableError."""
+        found = self._ask("GET", "/version").get("gitVersion")
+        if not isinstance(found, str) or not found:
+            raise UnreachableError("the answer to GET /version names no version")
+        return found
+
+    def user(self) -> str:
+        """The name of this user as the API server sees it. Raises ApiError, UnreachableError."""
+        answer = self._ask(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+            timeout=ASIDE_SECONDS,
+        )
+        status = answer.get("status")
+        info = status.get("userInfo") if isinstance(status, Mapping) else None
+        name = info.get("username") if isinstance(info, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise UnreachableError("the answer to a SelfSubjectReview names no user")
+        return name
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Create an Event in its namespace. Raises ApiError and UnreachableError."""
+        path = REPORT.path(event["metadata"]["namespace"])
+        self._ask("POST", path, body=event, timeout=ASIDE_SECONDS)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout: float | None = None,
+        harmless: bool = False,
+    ) -> Mapping[str, Any]:
+        response = self._transport.request(
+            method,
+            path,
+            query=query,
+            body=body,
+            content_type=content_type,
+            accept=accept,
+            timeout=timeout,
+            harmless=harmless,
+        )
+        self._server_time = response.date or self._server_time
+        if response.status >= 400:
+            raise api_error(response, f"{method} {path}")
+        answer = response.json()
+        if not isinstance(answer, Mapping):
+            raise UnreachableError(f"the answer to {method} {path} is not a Kubernetes object")
+        return answer
+
+
+def _selected(selection: Selection) -> list[tuple[str, str]]:
+    query = []
+    if selection.labels:
+        query.append(("labelSelector", selection.labels))
+    if selection.fields:
+        query.append(("fieldSelector", selection.fields))
+    return query
+
+
+def _event(line: bytes, path: str) -> tuple[str, Mapping[str, Any]]:
+    """One line of a watch. Raises UnreachableError for what is none, such as half a line."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    body = event.get("object") if isinstance(event, Mapping) else None
+    if not isinstance(body, Mapping):
+        raise UnreachableError(f"the watch of {path} told something that is not an event")
+    return str(event["type"]) if "type" in event else "", body
+
+
+def _code(status: Mapping[str, Any]) -> int:
+    code = status.get("code")
+    return code if isinstance(code, int) else 500
+
+
+def api_error(response: HttpResponse, what: str) -> ApiError:
+    """The error that the server's Status describes, or its bare HTTP status."""
+    try:
+        status = response.json()
+    except UnreachableError:
+        status = None
+    if not isinstance(status, Mapping) or status.get("kind") != "Status":
+        if response.status == 404 and response.body.strip() == b"404 page not found":
+            # So the API server itself answers for a group that it does not serve.
+            return ApiError(404, NOT_SERVED, f"{what}: not served")
+        # Bodies of gateways are not shown: they are pages, and may hold what nobody asked for.
+        return ApiError(response.status, "", f"{what}: HTTP status {response.status}")
+    details = status.get("details")
+    return ApiError(
+        response.status,
+        str(status.get("reason") or ""),
+        # A webhook, or the validation, may repeat the object that it does not want.
+        without(str(status.get("message") or what)),
+        about=str(details.get("name") or "") if isinstance(details, Mapping) else "",
+    )

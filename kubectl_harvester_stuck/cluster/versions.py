@@ -1,0 +1,63 @@
+"""Which versions meet here: of this program, its client, the API server, and Harvester."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck import __version__
+from kubectl_harvester_stuck.errors import ApiError, UnreadableError
+from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
+from kubectl_harvester_stuck.k8s.kinds import SETTING
+from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
+
+
+@dataclass(frozen=True)
+class Here:
+    """The versions on this machine."""
+
+    program: str
+    client: str
+    """Of the Python package `kubernetes`."""
+
+
+@dataclass(frozen=True)
+class There:
+    """The versions of a cluster."""
+
+    server: str
+    harvester: str | None
+    """None where there is no such Setting, and where it could not be read: see `missing`."""
+    missing: tuple[Missing, ...] = ()
+
+
+def here() -> Here:
+    """The versions on this machine."""
+    return Here(__version__, version_of("kubernetes"))
+
+
+def there(cluster: Cluster) -> There:
+    """The versions of the cluster.
+
+    Raises ApiError and UnreachableError when the API server does not say its own. Harvester's
+    stands in its Setting `server-version`.
+    """
+    server = cluster.version()
+    ref = Ref("", SERVER_VERSION, SETTING)
+    try:
+        body = cluster.get(ref)
+        return There(server, value_of(Object.parse_as(ref, body)) or None if body else None)
+    except ApiError as error:
+        if error.is_unserved:
+            return There(server, None)
+        return There(server, None, (_missing(error.reason or str(error.code), error.message),))
+    except UnreadableError as error:
+        return There(server, None, (_missing("Unreadable", error.why),))
+
+
+def _missing(reason: str, message: str) -> Missing:
+    return Missing(f"{SETTING.full_name}/{SERVER_VERSION}", "", reason, message)

@@ -1,0 +1,1 @@
+"""From a kubeconfig to an authenticated HTTP connection. It knows nothing of VMs or finalizers."""

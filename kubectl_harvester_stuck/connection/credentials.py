@@ -1,0 +1,290 @@
+"""What the user entry of a kubeconfig authenticates with.
+
+A token, a token file, basic auth, a client certificate, or what an exec credential plugin
+answers (client.authentication.k8s.io). As in kubectl the plugin is asked only when nothing else
+is there, and a plugin that fails is an error: nothing is ever sent without the credentials that
+were asked for. To a plain http server no credentials are sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.kubeconfig_file import decode
+from kubectl_harvester_stuck.errors import KubeconfigError
+
+_GROUP = "client.authentication.k8s.io"
+_VERSIONS = (f"{_GROUP}/v1", f"{_GROUP}/v1beta1")
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_HEADER_NAME_CHARACTERS = "!#$&'*+-.^_`|~"
+_AUTH_PROVIDER_HINTS = {
+    "azure": "use the exec plugin kubelogin instead",
+    "gcp": "use the exec plugin gke-gcloud-auth-plugin instead",
+    "oidc": "use an exec plugin such as kubelogin (oidc-login) instead",
+}
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What goes into a request (`authorization`) and into the TLS handshake, in PEM.
+
+    `certificate` and `key` are the path of a file, or the content. `expires` is when an exec
+    plugin has to be asked again.
+    """
+
+    authorization: str | None = field(default=None, repr=False)
+    certificate: Path | bytes | None = field(default=None, repr=False)
+    key: Path | bytes | None = field(default=None, repr=False)
+    expires: datetime | None = None
+
+    def has_expired(self) -> bool:
+        return self.expires is not None and self.expires.timestamp() < time.time()
+
+
+class Credentials:
+    """The credentials of one connection; safe to use from several threads."""
+
+    def __init__(self, connection: Connection, environ: Mapping[str, str] | None = None) -> None:
+        self._connection = connection
+        self._environ = os.environ if environ is None else environ
+        self._lock = threading.Lock()
+        self._answer: Credential | None = None
+
+    def current(self) -> Credential:
+        """What to use now; an exec plugin is asked the first time and after its answer expired.
+
+        A token file is read each time, for its content rotates. Raises KubeconfigError.
+        """
+        connection = self._connection
+        if not connection.server.startswith("https://"):
+            return Credential()
+        _refuse_auth_provider(connection.user)
+        if not self._plugin_is_used():
+            return _static(connection.user)
+        with self._lock:
+            if self._answer is None or self._answer.has_expired():
+                self._answer = _ask_plugin(connection, self._environ)
+            return self._answer
+
+    def renewed(self, refused: Credential) -> Credential | None:
+        """Another credential instead of the `refused` one; None if only a plugin could give it.
+
+        The plugin is asked once for each refused answer, however many threads were refused.
+        """
+        if not self._connection.server.startswith("https://") or not self._plugin_is_used():
+            return None
+        with self._lock:
+            if self._answer is None or self._answer is refused:
+                self._answer = _ask_plugin(self._connection, self._environ)
+            return self._answer
+
+    def _plugin_is_used(self) -> bool:
+        user = self._connection.user
+        others = {"token", "tokenFile", "username", "password"}
+        certificates = {"client-certificate", "client-certificate-data"}
+        return "exec" in user and not (others | certificates) & user.keys()
+
+
+def impersonation(user: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The headers that ask the server to act as somebody else, each group and value on its own.
+
+    Raises KubeconfigError for a value that no header can have.
+    """
+    headers = [("Impersonate-User", user["as"])] if "as" in user else []
+    headers += [("Impersonate-Group", group) for group in user.get("as-groups", ())]
+    if "as-uid" in user:
+        headers.append(("Impersonate-Uid", user["as-uid"]))
+    for key, values in user.get("as-user-extra", {}).items():
+        name = f"Impersonate-Extra-{quote(key, safe=_HEADER_NAME_CHARACTERS)}"
+        headers += [(name, value) for value in values]
+    for name, value in headers:
+        if any(character < " " or character == "\x7f" for character in value):
+            raise KubeconfigError(f"{name} must not contain a line break or control character")
+    # The HTTP library encodes in Latin-1, the server expects UTF-8.
+    return [(name, value.encode(errors="replace").decode("latin-1")) for name, value in headers]
+
+
+def _refuse_auth_provider(user: Mapping[str, Any]) -> None:
+    if "auth-provider" in user:
+        name = user["auth-provider"].get("name", "")
+        hint = _AUTH_PROVIDER_HINTS.get(name, "use an exec plugin or a token instead")
+        raise KubeconfigError(f'the auth provider "{name}" is not supported: {hint}')
+
+
+def _static(user: Mapping[str, Any]) -> Credential:
+    authorization = None
+    token = _token(user)
+    if token:
+        authorization = _bearer(token)
+    elif "username" in user or "password" in user:
+        pair = f"{user.get('username', '')}:{user.get('password', '')}"
+        authorization = f"Basic {base64.b64encode(pair.encode(errors='replace')).decode()}"
+    return Credential(
+        authorization=authorization,
+        certificate=pem(user, "client-certificate"),
+        key=pem(user, "client-key"),
+    )
+
+
+def _token(user: Mapping[str, Any]) -> str | None:
+    """The token; the content of a tokenFile goes before it, unless it cannot be read."""
+    token: str | None = user.get("token")
+    if "tokenFile" not in user:
+        return token
+    try:
+        content = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        if token:
+            return token
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise KubeconfigError(f"cannot read the token file {user['tokenFile']}: {why}") from error
+    if not content and not token:
+        raise KubeconfigError(f"the token file {user['tokenFile']} is empty")
+    return content or token
+
+
+def _bearer(token: str) -> str:
+    # The HTTP library would quote the token in its error.
+    if not token.isascii() or not token.isprintable():
+        raise KubeconfigError("the token contains a line break or another invalid character")
+    return f"Bearer {token}"
+
+
+def pem(entry: Mapping[str, Any], key: str) -> Path | bytes | None:
+    """The file that `key` of a kubeconfig entry names, or the content of its `-data`, or None."""
+    if f"{key}-data" in entry:
+        return base64.b64decode(entry[f"{key}-data"])
+    return Path(entry[key]) if key in entry else None
+
+
+def _ask_plugin(connection: Connection, environ: Mapping[str, str]) -> Credential:
+    try:
+        return _run_plugin(connection, environ)
+    except ValueError as error:
+        raise KubeconfigError(f"getting credentials: {error}") from error
+
+
+def _run_plugin(connection: Connection, environ: Mapping[str, str]) -> Credential:
+    """The plugin's answer; ValueError with the reason if there is none that can be used."""
+    plugin = connection.user["exec"]
+    version = plugin["apiVersion"]
+    if version not in _VERSIONS:
+        raise ValueError(f'exec plugin: invalid apiVersion "{version}"')
+    interactive = _is_interactive(plugin["interactiveMode"])
+    spec: dict[str, Any] = {"interactive": interactive}
+    if plugin.get("provideClusterInfo"):
+        spec["cluster"] = _cluster_info(connection)
+    info = {"kind": "ExecCredential", "apiVersion": version, "spec": spec}
+    command = os.path.normpath(plugin["command"])
+    executable = shutil.which(command, path=environ.get("PATH"))
+    # Like kubectl, never one that was found in the current directory.
+    if executable is None or (os.sep not in command and not os.path.isabs(executable)):
+        hint = "".join(one if one.isprintable() else " " for one in plugin.get("installHint", ""))
+        raise ValueError(f"exec: executable {command} not found. {' '.join(hint.split())}".strip())
+    try:
+        # The plugin's words on standard error are for the user; there is no time limit, because
+        # it may be waiting for a login.
+        done = subprocess.run(  # noqa: S603 - to run what the kubeconfig names is the purpose
+            [command, *plugin.get("args", ())],
+            executable=executable,
+            env={
+                **environ,
+                **{one["name"]: one.get("value", "") for one in plugin.get("env", ())},
+                "KUBERNETES_EXEC_INFO": json.dumps(info),
+            },
+            stdin=None if interactive else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+    except OSError as error:
+        raise ValueError(f"exec: {command}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise ValueError(f"exec: executable {command} failed with exit code {done.returncode}")
+    return _answer(done.stdout, version)
+
+
+def _is_interactive(mode: str) -> bool:
+    try:
+        terminal = os.isatty(0)
+    except OSError:
+        terminal = False
+    if mode == "Always" and not terminal:
+        raise ValueError(
+            "exec plugin cannot support interactive mode: standard input is not a terminal"
+        )
+    return mode != "Never" and terminal
+
+
+def _cluster_info(connection: Connection) -> dict[str, Any]:
+    """The cluster as a plugin wants it: self-contained, with the configuration made for it."""
+    cluster = connection.cluster
+    kept = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+    info = {key: cluster[key] for key in (*kept, "disable-compression") if cluster.get(key)}
+    try:
+        authority = pem(cluster, "certificate-authority")
+        if isinstance(authority, Path):
+            authority = authority.read_bytes()
+        if authority:
+            info["certificate-authority-data"] = base64.b64encode(authority).decode()
+        for extension in cluster.get("extensions", ()):
+            if extension.get("name") == f"{_GROUP}/exec":
+                info["config"] = extension.get("extension")
+        json.dumps(info)
+    except OSError as error:
+        raise ValueError(f"failed to load CA bundle for execProvider: {error.strerror}") from error
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError(f"the extension {_GROUP}/exec of the cluster is not JSON") from None
+    return info
+
+
+def _answer(stdout: bytes, version: str) -> Credential:
+    try:
+        answer = decode(stdout)
+    except ValueError as error:
+        raise ValueError(f"exec: decoding stdout: {error}") from error
+    if not isinstance(answer, Mapping) or answer.get("kind") != "ExecCredential":
+        raise ValueError("exec: decoding stdout: it is not an ExecCredential")
+    if answer.get("apiVersion") != version:
+        raise ValueError(
+            f"exec: exec plugin is configured to use API version {version}, "
+            f"plugin returned version {answer.get('apiVersion')}"
+        )
+    status = answer.get("status")
+    if not isinstance(status, Mapping):
+        raise ValueError("exec: exec plugin didn't return a status field")
+    keys = ("token", "clientCertificateData", "clientKeyData", "expirationTimestamp")
+    values = [status.get(key) or "" for key in keys]
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError("exec: decoding stdout: the fields of status must be text")
+    token, certificate, key, expires = values
+    if not (token or certificate or key):
+        raise ValueError("exec: exec plugin didn't return a token or cert/key pair")
+    if bool(certificate) != bool(key):
+        raise ValueError("exec: exec plugin returned only certificate or key, not both")
+    return Credential(
+        authorization=_bearer(token) if token else None,
+        certificate=certificate.encode() or None,
+        key=key.encode() or None,
+        expires=_time(expires) if expires else None,
+    )
+
+
+def _time(text: str) -> datetime:
+    found = _TIMESTAMP.fullmatch(text)
+    if not found:
+        raise ValueError("exec: decoding stdout: expirationTimestamp is not a time")
+    return datetime.fromisoformat(found[1] + found[2].replace("Z", "+00:00"))

@@ -1,0 +1,119 @@
+"""The TLS context for a cluster: whom to trust and which client certificate to show."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kubectl_harvester_stuck.connection.credentials import Credential, pem
+from kubectl_harvester_stuck.errors import KubeconfigError
+
+SYSTEM_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/ca-bundle.pem"),
+    Path("/etc/pki/tls/cacert.pem"),
+    Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),
+    Path("/etc/ssl/cert.pem"),
+)
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context for connections that are opened in parallel; it speaks HTTP/1.1 from the start.
+
+    urllib3 sets the ALPN protocols of its context again for each connection. That frees the old
+    ones while OpenSSL may be copying them for another connection: one ClientHello in some ten
+    thousand then carried rubbish, and the server refused it (alert decode_error).
+    """
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__()
+        super().set_alpn_protocols(["http/1.1"])
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Nothing: they are set."""
+
+
+def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLContext:
+    """The context for connections to `cluster` as `credential`, ready to use.
+
+    Certificates that are not in files are written to a private directory that is gone when this
+    returns. Raises KubeconfigError.
+    """
+    context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    # As kubectl: a trusted intermediate is enough, and the extensions that newer versions of
+    # Python insist on are missing from the certificates of many clusters.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if cluster.get("insecure-skip-tls-verify"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        _trust(context, pem(cluster, "certificate-authority"))
+    if credential.certificate is not None and credential.key is not None:
+        _identify(context, credential.certificate, credential.key)
+    return context
+
+
+def _trust(context: ssl.SSLContext, authority: Path | bytes | None) -> None:
+    if authority is None:
+        _trust_system(context)
+        return
+    try:
+        content = authority.read_bytes() if isinstance(authority, Path) else authority
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    except (OSError, ValueError) as error:
+        raise KubeconfigError(
+            f"unable to load root certificates: {_where(authority, 'certificate-authority-data')} "
+            "is not a readable PEM file of certificates"
+        ) from error
+
+
+def _trust_system(context: ssl.SSLContext) -> None:
+    """Trust what the system trusts.
+
+    OpenSSL looks only where it was built to look, and the archive for Krew was built on another
+    system; kubectl knows these places as well (Go: crypto/x509/root_linux.go).
+    """
+    context.load_default_certs()
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is not None or (paths.capath is not None and any(Path(paths.capath).iterdir())):
+        return
+    for bundle in SYSTEM_BUNDLES:
+        if bundle.is_file():
+            context.load_verify_locations(cafile=bundle)
+            return
+
+
+def _identify(context: ssl.SSLContext, certificate: Path | bytes, key: Path | bytes) -> None:
+    try:
+        # ssl reads certificates from files only. The directory is private to the user.
+        with TemporaryDirectory(prefix="kubectl-harvester-stuck-") as directory:
+            context.load_cert_chain(
+                _as_file(certificate, Path(directory, "certificate")),
+                _as_file(key, Path(directory, "key")),
+                # Given, lest ssl asks for one on the terminal.
+                password="",
+            )
+    except (OSError, ValueError) as error:
+        what = f"{_where(certificate, 'the certificate data')} and {_where(key, 'the key data')}"
+        raise KubeconfigError(
+            f"the client certificate cannot be used: {what} are not a certificate and its key "
+            "in PEM without a password"
+        ) from error
+
+
+def _as_file(content: Path | bytes, path: Path) -> Path:
+    if isinstance(content, Path):
+        return content
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def _where(content: Path | bytes, otherwise: str) -> str:
+    return str(content) if isinstance(content, Path) else otherwise

@@ -1,0 +1,152 @@
+"""Why a target hangs: its findings, its chain, its events, and what they come to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from kubectl_harvester_stuck.diagnosis import chain, findings
+from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Words
+from kubectl_harvester_stuck.diagnosis.model import Advice, Diagnosis, Finding
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import finalizers, leftovers
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerState, Judgment
+from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.k8s.durations import human
+from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
+from kubectl_harvester_stuck.k8s.objects import Object, parse_time
+from kubectl_harvester_stuck.k8s.redaction import without
+from kubectl_harvester_stuck.release.model import Plan
+
+EVENTS = 8
+"""How many events of a target are shown."""
+
+# What to do first: mend a cause, then wait, then release; refuse where nothing else is left.
+_ORDER = (Advice.REPAIR, Advice.WAIT, Advice.RELEASE, Advice.REFUSE)
+
+
+def diagnose(case: Case, plan: Plan, words: tuple[Words, ...] = ()) -> Diagnosis:
+    """The diagnosis of a target for which `unstick` would have `plan`.
+
+    `words` are what the logs of its finalizers' owners say of it.
+    """
+    found, blind = findings.run(Examined(case, plan, words))
+    advice, because = _advice(found, plan)
+    events: tuple[str, ...] = ()
+    try:
+        events = _events(case)
+    except UnreadableError as error:
+        blind = (*blind, f"events: {error}")
+    return Diagnosis(
+        plan=plan,
+        advice=advice,
+        because=because,
+        findings=found,
+        finalizers=_as_they_stand(case, plan),
+        chain=chain.of(case),
+        events=events,
+        leftovers=_leftovers(case, plan),
+        blind=blind,
+    )
+
+
+def _as_they_stand(case: Case, plan: Plan) -> tuple[Judgment, ...]:
+    """The finalizers now. A guest that may still run keeps those that wait for its end."""
+    why = next((item.reason for item in plan.refusals if item.guard == "guest-stopped"), None)
+    return tuple(
+        replace(item, state=FinalizerState.PENDING, reason=f"the guest may still run: {why}")
+        if why is not None
+        and item.state is FinalizerState.DONE
+        and finalizers.waits_for_the_guest(item)
+        else item
+        for item in _finalizers(case)
+    )
+
+
+def owners_pods(case: Case) -> tuple[Object, ...]:
+    """The pods of the workloads that own a finalizer of the target. Raises UnreadableError."""
+    workloads = {
+        entry.workload
+        for item in _finalizers(case)
+        if (entry := finalizers.find(item.name, item.ref.kind)) is not None
+    }
+    return tuple(
+        pod
+        for pod in case.snapshot.all(POD, HARVESTER_NAMESPACE)
+        if any(_runs(pod, workload) for workload in workloads)
+    )
+
+
+def _runs(pod: Object, workload: str) -> bool:
+    kind, _, name = workload.partition("/")
+    if kind == "ds":
+        return any(owner.kind == "DaemonSet" and owner.name == name for owner in pod.owners)
+    # A Deployment's pods belong to a ReplicaSet: its name and a hash.
+    return any(
+        owner.kind == "ReplicaSet" and owner.name.rpartition("-")[0] == name for owner in pod.owners
+    )
+
+
+def _leftovers(case: Case, plan: Plan) -> tuple[str, ...]:
+    """What the release of a deleted VM would leave; its pods and its VMI go with it."""
+    target = case.target
+    if target is None or case.ref.kind is not VM or plan.state is not State.TERMINATING:
+        return ()
+    going = case
+    with suppress(UnreadableError):
+        going = case.without(*(pod.ref for pod in case.pods))
+    return leftovers.of(going, target)
+
+
+def _finalizers(case: Case) -> tuple[Judgment, ...]:
+    """The finalizers of the target, and of its VMI where the target is the VM."""
+    subjects = [case.target]
+    with suppress(UnreadableError):
+        subjects += [case.vmi] if case.ref.kind is VM else []
+    return tuple(
+        finalizers.judge(name, subject, case)
+        for subject in subjects
+        if subject is not None
+        for name in subject.finalizers
+    )
+
+
+def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Advice, str]:
+    """What the findings come to. Without any, only a guard can still be the reason."""
+    for advice in _ORDER:
+        speaking = [item for item in found if item.advice is advice]
+        if speaking:
+            return advice, speaking[0].summary
+    if plan.refusals:
+        return Advice.REFUSE, plan.refusals[0].reason
+    return Advice.RELEASE, "every guard passes"
+
+
+def _events(case: Case) -> tuple[str, ...]:
+    """The newest events of the VM, the VMI and its pods, newest last."""
+    subjects = {item.uid for item in (case.vm, case.vmi, *case.pods) if item is not None}
+    ours = [
+        (_when(event), event)
+        for event in case.snapshot.all(EVENT, case.ref.namespace)
+        if event.text("involvedObject", "uid") in subjects
+    ]
+    ours.sort(key=lambda pair: pair[0])
+    return tuple(_line(case, when, event) for when, event in ours[-EVENTS:])
+
+
+def _when(event: Object) -> str:
+    return (
+        event.text("lastTimestamp")
+        or event.text("eventTime")
+        or event.text("metadata", "creationTimestamp")
+    )
+
+
+def _line(case: Case, when: str, event: Object) -> str:
+    try:
+        age = human(case.snapshot.taken_at - parse_time(when))
+    except ValueError:
+        age = "?"
+    about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
+    said = without(event.text("message"))
+    return f"{age} {event.text('type')} {event.text('reason')} {about}: {said}"

@@ -1,0 +1,244 @@
+"""Admission: what vetoes the updates that the controllers, and a release, have to make.
+
+A veto is seen by the dry run of the release; most of its causes can be seen beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import webhook_denials
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, claims_of
+from kubectl_harvester_stuck.k8s.kinds import (
+    API_SERVICE,
+    DEPLOYMENT,
+    HARVESTER_NAMESPACE,
+    NETWORK,
+    PCI_DEVICE,
+    RESOURCE_QUOTA,
+    USB_DEVICE,
+    VM,
+)
+from kubectl_harvester_stuck.k8s.objects import Evidence
+
+VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
+MAC_ADDRESSES = "harvesterhci.io/mac-address"
+BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
+
+
+def webhook_denies(examined: Examined) -> Iterator[Found]:
+    """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
+    reason = examined.refusal("webhooks-accept")
+    if reason is not None:
+        yield Found(
+            reason,
+            (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
+            Advice.REPAIR,
+            (f"# {webhook_denials.cure_of(reason)}",),
+        )
+
+
+def webhook_unavailable(examined: Examined) -> Iterator[Found]:
+    """A webhook that every update has to pass does not run (K#13098, K#9735)."""
+    if not examined.stuck:
+        return
+    there = {item.ref.name: item for item in examined.case.snapshot.all(
+        DEPLOYMENT, HARVESTER_NAMESPACE)}  # fmt: skip
+    for name in ("virt-api", "harvester-webhook"):
+        workload = there.get(name)
+        if workload is not None and not workload.mapping("status").get("availableReplicas"):
+            yield Found(
+                f"deploy/{name} is not available, so nothing that it admits can be changed, by"
+                " nobody",
+                (saw(workload, "status.availableReplicas", 0),),
+                Advice.REPAIR,
+                (f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide",
+                 f"kubectl rollout restart deploy/{name} -n {HARVESTER_NAMESPACE}"),
+            )  # fmt: skip
+
+
+def veto_keeps_vmi(examined: Examined) -> Iterator[Found]:
+    """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
+    vmi, vm = examined.case.vmi, examined.case.vm
+    last = "kubevirt.io/virtualMachineControllerFinalize"
+    if vmi is None or vm is None or vmi.deletion_timestamp is None or vmi.finalizers != (last,):
+        return
+    if vmi.text("status", "phase") in FINAL_PHASES and not examined.case.pods:
+        yield Found(
+            "the VMI has ended and waits only for virt-controller to store the VM's status;"
+            " when that update is vetoed, the VMI stays for as long as the veto does",
+            (
+                saw(vmi, "metadata.finalizers", last),
+                saw(vm, "status.printableStatus", vm.text("status", "printableStatus")),
+            ),
+            None,
+            (
+                f"kubectl logs -n {HARVESTER_NAMESPACE} deploy/virt-controller --tail=2000"
+                f" | grep {vm.ref.name}",
+            ),
+        )
+
+
+def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
+    """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    ours = set(claims_of(vm))
+    if not ours:
+        return
+    for other in examined.case.snapshot.all(VM, vm.ref.namespace):
+        shared = sorted(ours & set(claims_of(other)))
+        if other.ref != vm.ref and shared:
+            denied = examined.may_be_denied
+            yield Found(
+                f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
+                " update of either VM unless the volume is shareable (H#5515)",
+                (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
+                Advice.REPAIR if denied else None,
+                (
+                    f"# the least harm: drop the volume from {vm.ref.name}, which is going anyway:",
+                    f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",
+                )
+                if denied
+                else (),
+            )
+
+
+def broken_template_annotation(examined: Examined) -> Iterator[Found]:
+    """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    written = vm.annotations.get(VOLUME_CLAIM_TEMPLATES)
+    if not written:
+        return
+    try:
+        broken = not isinstance(json.loads(written), list)
+    except ValueError:
+        broken = True
+    if broken:
+        yield Found(
+            f"the annotation {VOLUME_CLAIM_TEMPLATES} is not a JSON list, for which Harvester"
+            " denies every update of the VM",
+            (saw(vm, "metadata.annotations", written[:60]),),
+            Advice.REPAIR,
+            (
+                f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
+                f" {VOLUME_CLAIM_TEMPLATES}-",
+            ),
+        )
+
+
+def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
+    """The MAC address that is to be written into the VM is another VM's (H#9788)."""
+    vm, vmi = examined.case.vm, examined.case.vmi
+    if vm is None or vmi is None or vm.deletion_timestamp is not None:
+        return
+    written = vm.annotations.get(MAC_ADDRESSES)
+    if not written or BACKFILL not in vmi.finalizers:
+        return
+    try:
+        ours = {str(address).lower() for address in json.loads(written).values()}
+    except (ValueError, AttributeError):
+        raise UnreadableError(str(vm.ref), f"its annotation {MAC_ADDRESSES} is malformed") from None
+    path = ("spec", "template", "spec", "domain", "devices", "interfaces")
+    for other in examined.case.snapshot.all(VM, vm.ref.namespace):
+        theirs = {str(item.get("macAddress")).lower() for item in other.mappings(*path)}
+        for address in sorted(ours & theirs) if other.ref != vm.ref else ():
+            yield Found(
+                f"{other.ref} has the MAC address {address}, which Harvester tries to write into"
+                " this VM and denies itself (H#9788)",
+                (saw(other, ".".join(path), address),),
+                Advice.REPAIR,
+                (
+                    f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
+                    f" {MAC_ADDRESSES}-",
+                ),
+            )
+
+
+def network_missing(examined: Examined) -> Iterator[Found]:
+    """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    wanted = [
+        str(network["multus"].get("networkName"))
+        for network in vm.mappings("spec", "template", "spec", "networks")
+        if isinstance(network.get("multus"), dict)
+    ]
+    if not wanted:
+        return
+    there = {item.ref.key for item in examined.case.snapshot.all(NETWORK)}
+    for name in wanted:
+        key = name if "/" in name else f"{vm.ref.namespace}/{name}"
+        if key not in there:
+            yield Found(
+                f"NetworkAttachmentDefinition {key} is gone; older versions of Harvester deny"
+                " every update of a VM that names it (H#6024)",
+                (saw(vm, "spec.template.spec.networks", name),),
+                Advice.REPAIR if examined.may_be_denied else None,
+            )
+
+
+def host_device_missing(examined: Examined) -> Iterator[Found]:
+    """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
+    wanted = [str(item.get("deviceName")) for item in vm.mappings(*path)]
+    if not wanted:
+        return
+    there = {
+        device.text("status", "resourceName")
+        for kind in (PCI_DEVICE, USB_DEVICE)
+        for device in examined.case.snapshot.all(kind)
+    }
+    for name in wanted:
+        if name not in there:
+            yield Found(
+                f"no PCIDevice or USBDevice offers {name} any more; the webhook of the addon"
+                " pcidevices-controller denies every update of a VM that asks for it",
+                (saw(vm, ".".join(path), name),),
+                Advice.REPAIR if examined.may_be_denied else None,
+                (f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",),
+            )
+
+
+def quota_without_pod(examined: Examined) -> Iterator[Found]:
+    """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
+    vm = examined.case.vm
+    if vm is None or not examined.stuck or examined.case.pods:
+        return
+    if vm.text("spec", "runStrategy") == "Halted":
+        return
+    for quota in examined.case.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
+        if quota.mapping("spec", "hard"):
+            yield Found(
+                f"{quota.ref} limits the namespace; without a pod of the VM, Harvester checks at"
+                " every update whether it could start, and denies it if it could not",
+                (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
+                Advice.REPAIR if examined.may_be_denied else None,
+            )
+
+
+def aggregated_api_down(examined: Examined) -> Iterator[Found]:
+    """An aggregated API is unavailable, which stops the garbage collector and virtctl."""
+    if not examined.stuck:
+        return
+    for service in examined.case.snapshot.all(API_SERVICE):
+        for condition in service.mappings("status", "conditions"):
+            if condition.get("type") == "Available" and condition.get("status") == "False":
+                yield Found(
+                    f"{service.ref} is not available: {condition.get('message')}; the garbage"
+                    " collector waits for it",
+                    (saw(service, "status.conditions", condition.get("reason")),),
+                    None,
+                    (f"kubectl get apiservices.apiregistration.k8s.io {service.ref.name}",),
+                )

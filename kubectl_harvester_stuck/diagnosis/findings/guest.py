@@ -1,0 +1,213 @@
+"""The guest and its node: does it still run, can it still run, why does it not end?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import settings
+from kubectl_harvester_stuck.harvester.node_health import Says, read_node
+from kubectl_harvester_stuck.harvester.target import is_stopped
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
+from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.release.guards import describe
+
+
+def not_stuck(examined: Examined) -> Iterator[Found]:
+    """Nothing of the target is being deleted."""
+    target = examined.case.target
+    if examined.stuck or target is None:
+        return
+    vmi = examined.case.vmi
+    status = target.text("status", "printableStatus") or "none"
+    yield Found(
+        f"{target.ref} is not being deleted (status {status}), so there is nothing to release",
+        (saw(target, "metadata.deletionTimestamp", "none"),),
+        Advice.REFUSE,
+        ()
+        if status == "Running"
+        else (
+            "# if it should go, and deleting it in the UI does nothing:",
+            f"kubectl delete {target.ref.kind.full_name} {target.ref.name}"
+            f" -n {target.ref.namespace} --wait=false",
+        ),
+    )
+    if vmi is None or vmi.text("status", "phase") != "Failed":
+        return
+    strategy = target.text("spec", "runStrategy") or "none"
+    yield Found(
+        f"its VMI is Failed under runStrategy {strategy}; the UI calls that Stopping, but"
+        " no finalizer holds it (H#4033, H#3195)",
+        (saw(vmi, "status.phase", "Failed"), saw(target, "spec.runStrategy", strategy)),
+        Advice.REPAIR,
+        (f"virtctl restart {target.ref.name} -n {target.ref.namespace}",),
+    )
+
+
+def settling(examined: Examined) -> Iterator[Found]:
+    """It was deleted only now; its controllers, or its guest, are still at work."""
+    reason, hanging = examined.refusal("past-grace"), examined.case.hanging
+    if reason is not None and hanging is not None:
+        yield Found(
+            reason,
+            (saw(hanging, "metadata.deletionTimestamp", hanging.deletion_timestamp),),
+            Advice.WAIT,
+        )
+
+
+def node_silent(examined: Examined) -> Iterator[Found]:
+    """The guest ran on a node that shows no life: the power cut (H#8003, H#4049)."""
+    case = examined.case
+    for name in examined.plan.silent_nodes:
+        reading = read_node(case, name)
+        yield Found(
+            f"node {name} shows no life ({describe(reading)}); whether it has power, no"
+            " object in Kubernetes can tell",
+            tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
+            Advice.REFUSE,
+            (f"# look at {name}, at its console or its BMC: does it have power?",),
+        )
+
+
+def node_contradicts(examined: Examined) -> Iterator[Found]:
+    """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
+    case = examined.case
+    if not examined.stuck:
+        return
+    for name in case.nodes:
+        pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == name]
+        if pods and all(map(is_stopped, pods)):
+            continue
+        # A pod that was deleted by force says nothing of the QEMU that it started.
+        reading = read_node(case, name)
+        alive = reading.saying(Says.ALIVE)
+        if alive and not reading.answers:
+            yield Found(
+                f"node {name} is not Ready, but gives signs of life: QEMU may still run there"
+                f" ({describe(reading)}) (K#8104)",
+                tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
+                Advice.REPAIR,
+                (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
+            )
+
+
+def guest_runs(examined: Examined) -> Iterator[Found]:
+    """The node answers and the guest still runs there: it ignores the shutdown."""
+    case = examined.case
+    if not examined.stuck:
+        return
+    for pod in case.pods:
+        node = pod.text("spec", "nodeName")
+        if pod.deletion_timestamp is None or is_stopped(pod) or not read_node(case, node).answers:
+            continue
+        yield Found(
+            f"the guest still runs on {node}, which answers",
+            (saw(pod, "status.phase", pod.text("status", "phase")),),
+            Advice.REPAIR,
+            (
+                f"virtctl stop {case.ref.name} -n {case.ref.namespace} --force --grace-period=0",
+                f"kubectl logs {pod.ref.name} -n {pod.ref.namespace} -c compute --tail=20",
+            ),
+        )
+
+
+def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
+    """Containers have terminated, the node is Ready, the pod stays: volumes do not unmap.
+
+    H#5788, H#5109, L#6919, k8s#119608.
+    """
+    case = examined.case
+    for pod in case.pods:
+        node = pod.text("spec", "nodeName")
+        if pod.deletion_timestamp is None or not is_stopped(pod):
+            continue
+        if read_node(case, node).answers:
+            yield Found(
+                f"pod {pod.ref.name} has ended on {node}, which is Ready, but its kubelet does"
+                " not finish it: usually a block volume that does not unmap after a reboot"
+                " (H#5788, k8s#119608)",
+                (
+                    saw(pod, "status.containerStatuses", "terminated"),
+                    saw(pod, "metadata.deletionTimestamp", pod.deletion_timestamp),
+                ),
+                None,
+                (
+                    f"# on {node}, if more pods hang so: cordon it, and look for stale block maps"
+                    " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices",
+                ),
+            )
+
+
+def never_scheduled(examined: Examined) -> Iterator[Found]:
+    """The VMI is being deleted and has never run (K#4359)."""
+    vmi = examined.case.vmi
+    if vmi is None or vmi.deletion_timestamp is None:
+        return
+    phase = vmi.text("status", "phase")
+    if phase in ("", "Pending", "Scheduling", "Scheduled"):
+        yield Found(
+            f"the VMI is {phase or 'without a phase'}: its guest has never run (K#4359)",
+            (saw(vmi, "status.phase", phase or "none"),),
+        )
+
+
+def migration_in_flight(examined: Examined) -> Iterator[Found]:
+    """A migration of the guest is not finished."""
+    for item in examined.case.migrations:
+        yield Found(
+            f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
+            (saw(item, "status.phase", item.text("status", "phase")),),
+            Advice.REPAIR,
+            (f"virtctl migrate-cancel {examined.case.ref.name} -n {examined.case.ref.namespace}",),
+        )
+
+
+def state_change_left(examined: Examined) -> Iterator[Found]:
+    """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    waiting = vm.mappings("status", "stateChangeRequests")
+    if waiting:
+        actions = ", ".join(str(item.get("action")) for item in waiting)
+        yield Found(
+            f"{actions} is still waiting to be carried out",
+            (saw(vm, "status.stateChangeRequests", actions),),
+        )
+
+
+def force_reset_off(examined: Examined) -> Iterator[Found]:
+    """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
+    if not examined.plan.silent_nodes and not examined.plan.powered_off:
+        return
+    setting = examined.case.snapshot.one(settings.ref(settings.FORCE_RESET))
+    if setting is not None:
+        written = setting.text("value") or setting.text("default")
+        try:
+            enabled = json.loads(written).get("enable") if written else True
+        except (ValueError, AttributeError):
+            raise UnreadableError(str(setting.ref), f"its value is {written!r}") from None
+        if not enabled:
+            yield Found(
+                "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
+                " a dead node by itself",
+                (saw(setting, "value", written),),
+                None,
+                (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+            )
+    for upgrade in examined.case.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
+        state = upgrade.labels.get("harvesterhci.io/upgradeState")
+        if state not in ("Succeeded", "Failed"):
+            yield Found(
+                f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
+                " vm-force-reset-policy does nothing",
+                (saw(upgrade, "metadata.labels", state),),
+                None,
+                (
+                    f"# for the next outage: kubectl get {UPGRADE.full_name}"
+                    f" -n {HARVESTER_NAMESPACE} --show-labels",
+                ),
+            )

@@ -1,0 +1,211 @@
+"""The owners of finalizers: what they wait for, what they fail on, whether they run at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import finalizers, webhook_denials
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerState
+from kubectl_harvester_stuck.k8s.kinds import (
+    DAEMON_SET,
+    DEPLOYMENT,
+    HARVESTER_NAMESPACE,
+    PVC,
+    VM_BACKUP,
+    VOLUME_SNAPSHOT,
+)
+from kubectl_harvester_stuck.k8s.objects import Evidence
+
+
+def snapshot_content_missing(examined: Examined) -> Iterator[Found]:
+    """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#10294)."""
+    vm = examined.case.vm
+    if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
+        return
+    snapshot = examined.case.snapshot
+    snapshots = {item.ref.name for item in snapshot.all(VOLUME_SNAPSHOT, vm.ref.namespace)}
+    claims = {item.ref.name for item in snapshot.all(PVC, vm.ref.namespace)}
+    for backup in snapshot.all(VM_BACKUP, vm.ref.namespace):
+        if backup.text("spec", "source", "name") != vm.ref.name:
+            continue
+        if backup.text("spec", "type") == "backup":
+            continue
+        for volume in backup.mappings("status", "volumeBackups"):
+            claim = _name_of_claim(volume)
+            for what, name, known in (
+                ("VolumeSnapshot", str(volume.get("name") or ""), snapshots),
+                ("PersistentVolumeClaim", claim, claims),
+            ):
+                if name and name not in known:
+                    yield Found(
+                        f"{what} {name} of {backup.ref} is gone: the owner of"
+                        " CleanupPVCAndSnapshot fails on it at every try (H#10294)",
+                        (saw(backup, "status.volumeBackups", name),),
+                        Advice.REPAIR,
+                        (
+                            f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name}"
+                            f" -n {backup.ref.namespace}",
+                        ),
+                    )
+
+
+def _name_of_claim(volume: object) -> str:
+    value: object = volume
+    for key in ("persistentVolumeClaim", "metadata", "name"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return str(value or "")
+
+
+def same_name_elsewhere(examined: Examined) -> Iterator[Found]:
+    """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
+    vm = examined.case.vm
+    if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
+        return
+    for backup in examined.case.snapshot.all(VM_BACKUP):
+        is_ours = backup.ref.namespace == vm.ref.namespace
+        of_the_name = backup.text("spec", "source", "name") == vm.ref.name
+        if of_the_name and not is_ours and backup.text("spec", "type") != "backup":
+            yield Found(
+                f"{backup.ref} belongs to a VM of the same name in another namespace, and"
+                " Harvester would delete it together with this VM",
+                (saw(backup, "spec.source.name", vm.ref.name),),
+            )
+
+
+def backup_in_progress(examined: Examined) -> Iterator[Found]:
+    """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
+    if not examined.stuck:
+        return
+    for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
+        of_this = backup.text("spec", "source", "name") == examined.case.ref.name
+        ready = backup.mapping("status").get("readyToUse")
+        if of_this and ready is not True and backup.deletion_timestamp is None:
+            yield Found(
+                f"{backup.ref} is not ready to use yet",
+                (saw(backup, "status.readyToUse", ready),),
+                Advice.WAIT,
+            )
+
+
+def finalizer_pending(examined: Examined) -> Iterator[Found]:
+    """A finalizer whose work is not done, or that nobody knows."""
+    for item in examined.plan.judgments:
+        if item.state in (FinalizerState.DONE, FinalizerState.OWNERLESS):
+            continue
+        yield Found(
+            finalizers.why_kept(item),
+            (Evidence(str(item.ref), "metadata.finalizers", item.name),),
+            Advice.REFUSE,
+        )
+
+
+def finalizer_ownerless(examined: Examined) -> Iterator[Found]:
+    """A finalizer that an upgrade left without a controller (H#3529, H#3605)."""
+    for item in examined.plan.judgments:
+        if item.state is FinalizerState.OWNERLESS:
+            yield Found(
+                f"{item.name} is served by no controller any more: {item.reason} (H#3529)",
+                (Evidence(str(item.ref), "metadata.finalizers", item.name),),
+            )
+
+
+def vm_released_before_vmi(examined: Examined) -> Iterator[Found]:
+    """The VM is gone, its VMI is not: a finalizer's owner fails without the VM (H#9788)."""
+    vmi = examined.case.vmi
+    name = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
+    if vmi is None or vmi.deletion_timestamp is None or name not in vmi.finalizers:
+        return
+    if examined.case.vm is None:
+        yield Found(
+            "the VM is gone, and the owner of BackfillObservedNetworkMacAddress fails without"
+            " it at every try (H#9788)",
+            (saw(vmi, "metadata.finalizers", name),),
+        )
+
+
+def owner_unavailable(examined: Examined) -> Iterator[Found]:
+    """The workload that should take a finalizer off does not run."""
+    workloads = {
+        entry.workload
+        for item in examined.plan.judgments
+        if (entry := finalizers.find(item.name, item.ref.kind)) is not None
+    }
+    for kind, prefix in ((DEPLOYMENT, "deploy/"), (DAEMON_SET, "ds/")):
+        wanted = {name.removeprefix(prefix) for name in workloads if name.startswith(prefix)}
+        if not wanted:
+            continue
+        there = {item.ref.name: item for item in examined.case.snapshot.all(
+            kind, HARVESTER_NAMESPACE)}  # fmt: skip
+        for name in sorted(wanted):
+            workload = there.get(name)
+            field = "availableReplicas" if kind is DEPLOYMENT else "numberAvailable"
+            available = workload.mapping("status").get(field) if workload else None
+            if not available:
+                seen = "not there" if workload is None else "not available"
+                yield Found(
+                    f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
+                    (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
+                    Advice.REPAIR,
+                    (f"kubectl get {prefix}{name} -n {HARVESTER_NAMESPACE} -o wide",
+                     f"kubectl rollout restart {prefix}{name} -n {HARVESTER_NAMESPACE}"),
+                )  # fmt: skip
+
+
+def owner_lags(examined: Examined) -> Iterator[Found]:
+    """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
+    if examined.refusal("past-grace") is not None:
+        return
+    for item in examined.plan.judgments:
+        entry = finalizers.find(item.name, item.ref.kind)
+        if entry is None or item.state is not FinalizerState.PENDING:
+            continue
+        if entry.workload.startswith(("deploy/", "ds/")):
+            yield Found(
+                f"{entry.workload} has had its time, and {item.name} is still there:"
+                f" {item.reason}; its log says why",
+                (Evidence(str(item.ref), "metadata.finalizers", item.name),),
+                Advice.REPAIR,
+                (
+                    f"kubectl logs -n {HARVESTER_NAMESPACE} {entry.workload} --tail=5000"
+                    f" | grep {item.ref.name}",
+                ),
+            )
+
+
+def owner_says(examined: Examined) -> Iterator[Found]:
+    """The log of a finalizer's owner names the target, with an error."""
+    for words in examined.words:
+        for line in words.lines:
+            denied = "denied the request" in line or "failed calling webhook" in line
+            failing = "handler" in line and "requeuing" in line
+            yield Found(
+                f"{words.pod} says: {line}",
+                (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
+                Advice.REPAIR if denied or failing else None,
+                (f"# {webhook_denials.cure_of(line)}",) if denied else (),
+            )
+    for words in examined.words:
+        if words.why is not None:
+            raise UnreadableError(f"the log of {words.pod}", words.why)
+
+
+def waits_for_dependents(examined: Examined) -> Iterator[Found]:
+    """A deletion in the foreground waits for an object that the target owns."""
+    for item in examined.plan.judgments:
+        if item.name == "foregroundDeletion" and item.state is FinalizerState.PENDING:
+            yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
+
+
+def ready_to_release(examined: Examined) -> Iterator[Found]:
+    """Every guard passes."""
+    state = examined.plan.state
+    if state is not None and not examined.plan.refusals:
+        count = len(examined.plan.steps)
+        yield Found(
+            f"every guard passes; unstick would take {count} step{'s' if count > 1 else ''}",
+            (Evidence(str(examined.plan.ref), "state", state.value),),
+            Advice.RELEASE,
+        )

@@ -1,0 +1,68 @@
+"""What a diagnosis says: findings, the chain of objects, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from kubectl_harvester_stuck.harvester.finalizers import Judgment
+from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.release.model import Plan
+
+
+@unique
+class Advice(str, Enum):
+    """What a diagnosis comes to; the values stand in JSON."""
+
+    WAIT = "wait"
+    REPAIR = "repair"
+    RELEASE = "release"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observed fact that explains why a target hangs, or what would go wrong.
+
+    `advice` is what it speaks for, None when it only explains. `steps` are what the operator can
+    do about it: commands that work when pasted, or a sentence behind `#`.
+    """
+
+    id: str
+    summary: str
+    evidence: tuple[Evidence, ...]
+    advice: Advice | None = None
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Link:
+    """One object of the chain behind a target, with the objects that it leads to."""
+
+    label: str
+    state: str
+    blocking: bool = False
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why one target hangs, with evidence, and what to do next."""
+
+    plan: Plan
+    advice: Advice
+    because: str
+    findings: tuple[Finding, ...]
+    finalizers: tuple[Judgment, ...]
+    """Every finalizer as it stands now, while `plan` judges them as they will be in their turn."""
+    chain: Link
+    events: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    """What would be there of the VM after its release."""
+    blind: tuple[str, ...]
+    """Findings that could not be looked for, each with what could not be read."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What to do, in order, each thing once."""
+        return tuple(dict.fromkeys(step for finding in self.findings for step in finding.steps))

@@ -1,0 +1,95 @@
+"""`diagnose`, from the first read to the last diagnosis; nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kubectl_harvester_stuck.cluster import reader
+from kubectl_harvester_stuck.diagnosis import controller_logs as told
+from kubectl_harvester_stuck.diagnosis.diagnose import diagnose, owners_pods
+from kubectl_harvester_stuck.diagnosis.findings.base import Words
+from kubectl_harvester_stuck.diagnosis.model import Diagnosis
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
+from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release import preflight
+from kubectl_harvester_stuck.release.model import Failure, Request
+
+UNASKED = "the guards permitted and webhooks-accept: only a live API server answers them"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that one `diagnose` came to."""
+
+    diagnoses: tuple[Diagnosis, ...]
+    failures: tuple[Failure, ...]
+    missing: tuple[Missing, ...]
+    taken_at: datetime
+
+
+def examine(
+    source: Source,
+    targets: Sequence[Ref],
+    request: Request,
+    *,
+    rights: preflight.Rights | None,
+    logs: bool,
+) -> Examination:
+    """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only.
+
+    `rights` are those at a live API server, None where there are only files: the guards that only
+    an API server can answer are then left out, and the diagnosis says so. With `logs` the owners
+    of the finalizers are listened to as well.
+    """
+    snapshot = reader.in_depth(source, targets)
+    cases = [Case(ref, snapshot) for ref in targets]
+    heard = _listen(source, cases) if logs else {}
+
+    def look(case: Case) -> Diagnosis | Failure:
+        ref = case.ref
+        words = tuple(
+            Words(pod.name, told.about(ref, said))
+            if isinstance(said, str)
+            else Words(pod.name, why=str(said))
+            for pod, said in heard.items()
+        )
+        try:
+            if rights is None:
+                found = diagnose(case, planning.build(case, request), words)
+                return replace(found, blind=(*found.blind, UNASKED))
+            return diagnose(case, preflight.plan(rights, case, request, dry_run=True), words)
+        except StuckError as error:
+            return Failure(ref, error)
+
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        ends = list(pool.map(look, cases))
+    return Examination(
+        tuple(end for end in ends if isinstance(end, Diagnosis)),
+        tuple(end for end in ends if isinstance(end, Failure)),
+        snapshot.gaps,
+        snapshot.taken_at,
+    )
+
+
+def _listen(source: Source, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
+    """The logs of the owners of all these finalizers, or why they could not be read."""
+    pods: dict[Ref, None] = {}
+    for case in cases:
+        with suppress(UnreadableError):  # the finding that needs them will say so
+            pods.update(dict.fromkeys(pod.ref for pod in owners_pods(case)))
+
+    def listen(pod: Ref) -> str | StuckError:
+        try:
+            return source.log(pod)
+        except StuckError as error:
+            return error
+
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        return dict(zip(pods, pool.map(listen, pods), strict=True))

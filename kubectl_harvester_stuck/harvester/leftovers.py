@@ -1,0 +1,208 @@
+"""What a released VM leaves: disks, attachments, snapshots, addresses, with what to do about it.
+
+Only what nobody will take away any more comes with a command that removes it. Disks that the user
+did not tick for deletion are kept on purpose; they are named, and no command deletes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.node_health import read_node
+from kubectl_harvester_stuck.harvester.target import Case, claims_of
+from kubectl_harvester_stuck.k8s.kinds import (
+    LOAD_BALANCER,
+    LONGHORN_ATTACHMENT,
+    LONGHORN_NAMESPACE,
+    LONGHORN_ORPHAN,
+    LONGHORN_VOLUME,
+    MIGRATION,
+    NETWORK_CONFIG,
+    PCI_CLAIM,
+    PVC,
+    USB_CLAIM,
+    VM_BACKUP,
+    VM_RESTORE,
+    VOLUME_ATTACHMENT,
+    Kind,
+)
+from kubectl_harvester_stuck.k8s.objects import Object
+
+Look = Callable[[Case, Object], Iterator[str]]
+
+
+def of(case: Case, vm: Object) -> tuple[str, ...]:
+    """What is there of `vm` besides itself, one line each; what could not be read is said.
+
+    `vm` is the VM as it was before its release, `case` the cluster as it is now.
+    """
+    lines: list[str] = []
+    for look in LOOKS:
+        try:
+            lines += look(case, vm)
+        except UnreadableError as error:
+            lines.append(f"not looked for: {error}")
+    return tuple(lines)
+
+
+def _ticked(vm: Object) -> frozenset[str]:
+    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
+    return frozenset(name.strip() for name in names) - {""}
+
+
+def _claims(case: Case, vm: Object) -> Iterator[Object]:
+    wanted = {*claims_of(vm), *_ticked(vm)}
+    for claim in case.snapshot.all(PVC, vm.ref.namespace):
+        if claim.ref.name in wanted and claim.deletion_timestamp is None:
+            yield claim
+
+
+def _disks(case: Case, vm: Object) -> Iterator[str]:
+    ticked = _ticked(vm)
+    for claim in _claims(case, vm):
+        if claim.ref.name in ticked:
+            yield (
+                f"{claim.ref} was ticked for deletion and is still there; if its data is"
+                f" really not wanted: kubectl delete pvc {claim.ref.name} -n {claim.ref.namespace}"
+            )
+        else:
+            yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
+
+
+def _attachments(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(VOLUME_ATTACHMENT):
+        if item.text("spec", "source", "persistentVolumeName") not in volumes:
+            continue
+        node = item.text("spec", "nodeName")
+        line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
+        if read_node(case, node).answers:
+            yield f"{line}, which answers: its attacher takes it off"
+        else:
+            yield (
+                f"{line}, which does not answer; once that node has no power:"
+                f" kubectl delete {VOLUME_ATTACHMENT.full_name} {item.ref.name}"
+            )
+
+
+def _longhorn(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
+        tickets = item.mapping("spec", "attachmentTickets")
+        if item.ref.name in volumes and tickets:
+            yield (
+                f"{item.ref} (longhorn.io) still holds {len(tickets)} ticket"
+                f"{'s' if len(tickets) > 1 else ''}; look before anything else: kubectl get"
+                f" {LONGHORN_ATTACHMENT.full_name} {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+            )
+
+
+def _delete(kind: Kind, item: Object) -> str:
+    return f"kubectl delete {kind.full_name} {item.ref.name} -n {item.ref.namespace}"
+
+
+def _backups(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
+        of_this = item.text("spec", "source", "name") == vm.ref.name
+        if of_this and item.text("spec", "type") != "backup":
+            yield (
+                f"{item.ref} is a snapshot of this VM, which is normally deleted with it; if it"
+                f" is not wanted: {_delete(VM_BACKUP, item)}"
+            )
+
+
+def _restores(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
+        if item.text("spec", "target", "name") == vm.ref.name:
+            yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"
+
+
+def _addresses(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
+        if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
+            yield (
+                f"{item.ref} holds addresses of an IP pool for this VM:"
+                f" {_delete(NETWORK_CONFIG, item)}"
+            )
+
+
+def _pods(case: Case, vm: Object) -> Iterator[str]:
+    for pod in case.pods:
+        yield (
+            f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
+            f" {vm.ref.name} is made again"
+        )
+    for pod in case.attachment_pods:
+        yield f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
+
+
+def _migrations(case: Case, vm: Object) -> Iterator[str]:
+    for item in case.snapshot.all(MIGRATION, vm.ref.namespace):
+        if item.text("spec", "vmiName") == vm.ref.name:
+            phase = item.text("status", "phase") or "no phase"
+            yield f"{item.ref} speaks of this VM ({phase}): {_delete(MIGRATION, item)}"
+
+
+def _volumes(case: Case, vm: Object) -> Iterator[str]:
+    wanted = {*claims_of(vm), *_ticked(vm)}
+    claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
+    path = ("status", "kubernetesStatus")
+    for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
+        claim = volume.text(*path, "pvcName")
+        of_this = volume.text(*path, "namespace") == vm.ref.namespace and claim in wanted
+        if of_this and claim not in claims:
+            yield (
+                f"{volume.ref} (longhorn.io) still holds the data of {claim}, whose claim is gone;"
+                " it can be bound again, or deleted in the Longhorn UI"
+            )
+
+
+def _orphans(case: Case, vm: Object) -> Iterator[str]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
+    for item in case.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
+        written = str(item.mapping("spec", "parameters").get("DataName") or "")
+        if any(written.startswith(volume) for volume in volumes):
+            node = item.text("spec", "nodeID")
+            yield (
+                f"{item.ref} (longhorn.io) is replica data of a disk of this VM on {node}, which"
+                f" its volume does not use: kubectl get {LONGHORN_ORPHAN.full_name}"
+                f" {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+            )
+
+
+def _load_balancers(case: Case, vm: Object) -> Iterator[str]:
+    if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
+        return
+    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
+        if item.text("spec", "workloadType") == "cluster" and item.deletion_timestamp is None:
+            yield (
+                f"{item.ref} belongs to a guest cluster; if it is the one that was removed with"
+                f" this VM: {_delete(LOAD_BALANCER, item)}"
+            )
+
+
+def _devices(case: Case, vm: Object) -> Iterator[str]:
+    path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
+    used = {str(item.get("name")) for item in vm.mappings(*path)}
+    for kind in (PCI_CLAIM, USB_CLAIM) if used else ():
+        for item in case.snapshot.all(kind):
+            if item.ref.name in used:
+                yield f"{item.ref} keeps its device for VMs, as before; other VMs can use it"
+
+
+LOOKS: tuple[Look, ...] = (
+    _disks,
+    _volumes,
+    _attachments,
+    _longhorn,
+    _orphans,
+    _backups,
+    _restores,
+    _migrations,
+    _addresses,
+    _load_balancers,
+    _devices,
+    _pods,
+)

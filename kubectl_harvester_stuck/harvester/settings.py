@@ -1,0 +1,37 @@
+"""Harvester's settings that are read, and what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import SETTING
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+
+FORCE_RESET = "vm-force-reset-policy"
+BACKUP_TARGET = "backup-target"
+SERVER_VERSION = "server-version"
+
+
+def ref(name: str) -> Ref:
+    """The Setting of that name."""
+    return Ref("", name, SETTING)
+
+
+def value_of(setting: Object) -> str:
+    """What a setting says: its value, or else its default."""
+    return setting.text("value") or setting.text("default")
+
+
+def fields_of(setting: Object) -> Mapping[str, Any]:
+    """What a setting of JSON says; empty where it says nothing. Raises UnreadableError."""
+    try:
+        found = json.loads(value_of(setting) or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        # The value itself can hold credentials, so it is not repeated.
+        raise UnreadableError(str(setting.ref), "its value is not a JSON object")
+    return found

@@ -1,0 +1,210 @@
+"""What was read: one object of the API server, the rows of `list`, and the words of the contract.
+
+An object that is not shaped as the API promises raises `UnreadableError` at the field that is
+wrong: a decision that needs the field is then blocked, the others are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Object, field and value that a finding rests on."""
+
+    object: str
+    field: str
+    value: str
+
+
+_NAME = re.compile("[A-Za-z0-9][-_.A-Za-z0-9]*")
+"""Wider than what the API server takes for most kinds: there is an APIService `v1.`."""
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time as Kubernetes writes it, in UTC. Raises ValueError."""
+    # Python 3.10 does not know the Z.
+    parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if parsed.tzinfo is None:
+        return parsed.replace(tzinfo=timezone.utc)
+    return parsed.astimezone(timezone.utc)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Which object: its kind and its name, in its namespace."""
+
+    namespace: str
+    name: str
+    kind: Kind
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind.kind} {where}{self.name}"
+
+    @property
+    def key(self) -> str:
+        """`NAMESPACE/NAME`, as the operator types it."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One of `metadata.ownerReferences`."""
+
+    kind: str
+    name: str
+    uid: str
+
+    @classmethod
+    def parse(cls, item: Mapping[str, Any]) -> Owner:
+        """Read one ownerReference; what it lacks is ""."""
+        return cls(*(str(item.get(key) or "") for key in ("kind", "name", "uid")))
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object as the API server gave it; only the metadata is read up front."""
+
+    ref: Ref
+    body: Mapping[str, Any]
+    uid: str
+    resource_version: str
+    deletion_timestamp: datetime | None
+    deletion_grace: timedelta
+    finalizers: tuple[str, ...]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owners: tuple[Owner, ...]
+
+    @classmethod
+    def parse(cls, kind: Kind, body: object) -> Object:
+        """Read the metadata of `body`. Raises UnreadableError where it is not an object."""
+        if not isinstance(body, Mapping):
+            raise UnreadableError(kind.kind, "the server sent something that is not an object")
+        name = str(_mapping(body.get("metadata"), kind.kind, "metadata").get("name"))
+        what = f"{kind.kind} {name}"
+        meta = _mapping(body.get("metadata"), what, "metadata")
+        stamp = meta.get("deletionTimestamp")
+        try:
+            deleted = parse_time(stamp) if isinstance(stamp, str) else None
+        except ValueError:
+            raise UnreadableError(what, f"deletionTimestamp is {stamp!r}") from None
+        grace = meta.get("deletionGracePeriodSeconds") or 0
+        if (deleted is None and stamp is not None) or not isinstance(grace, int):
+            raise UnreadableError(what, "its deletionTimestamp or grace period is malformed")
+        for field in ("name", "uid", "resourceVersion"):
+            if not isinstance(meta.get(field), str) or not meta[field]:
+                raise UnreadableError(what, f"metadata.{field} is missing")
+        namespace = str(meta.get("namespace") or "")
+        # Names become file names, and words of commands that somebody pastes into a shell.
+        if not all(map(_NAME.fullmatch, (meta["name"], *filter(None, [namespace])))):
+            raise UnreadableError(what, "its name or namespace is none that an API server takes")
+        return cls(
+            ref=Ref(namespace, meta["name"], kind),
+            body=body,
+            uid=meta["uid"],
+            resource_version=meta["resourceVersion"],
+            deletion_timestamp=deleted,
+            deletion_grace=timedelta(seconds=grace),
+            finalizers=tuple(_texts(meta.get("finalizers"), what, "finalizers")),
+            labels=_text_map(meta.get("labels"), what, "labels"),
+            annotations=_text_map(meta.get("annotations"), what, "annotations"),
+            owners=tuple(
+                Owner.parse(_mapping(item, what, "ownerReferences"))
+                for item in _sequence(meta.get("ownerReferences"), what, "ownerReferences")
+            ),
+        )
+
+    @classmethod
+    def parse_as(cls, ref: Ref, body: object) -> Object:
+        """Read `body`, which has to be the object asked for. Raises UnreadableError."""
+        found = cls.parse(ref.kind, body)
+        if found.ref != ref:
+            raise UnreadableError(str(ref), f"the server answered with {found.ref}")
+        return found
+
+    @property
+    def deletion_requested(self) -> datetime | None:
+        """When somebody asked for the deletion: a pod's deletionTimestamp lies a grace later."""
+        if self.deletion_timestamp is None:
+            return None
+        return self.deletion_timestamp - self.deletion_grace
+
+    def is_owned_by(self, owner: Object) -> bool:
+        """Whether an ownerReference carries the uid of `owner`."""
+        return any(reference.uid == owner.uid for reference in self.owners)
+
+    def mapping(self, *path: str) -> Mapping[str, Any]:
+        """The mapping at `path`; missing and null are empty. Raises UnreadableError."""
+        return _mapping(self._at(path), str(self.ref), ".".join(path))
+
+    def sequence(self, *path: str) -> Sequence[Any]:
+        """The list at `path`; missing and null are empty. Raises UnreadableError."""
+        return _sequence(self._at(path), str(self.ref), ".".join(path))
+
+    def mappings(self, *path: str) -> tuple[Mapping[str, Any], ...]:
+        """The list of mappings at `path`. Raises UnreadableError."""
+        where = ".".join(path)
+        return tuple(_mapping(item, str(self.ref), where) for item in self.sequence(*path))
+
+    def text(self, *path: str) -> str:
+        """The string at `path`; missing and null are "". Raises UnreadableError."""
+        value = self._at(path)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise UnreadableError(str(self.ref), f"{'.'.join(path)} is not a string")
+        return value
+
+    def _at(self, path: tuple[str, ...]) -> object:
+        value: object = self.body
+        for depth, key in enumerate(path):
+            value = _mapping(value, str(self.ref), ".".join(path[:depth])).get(key)
+        return value
+
+
+def _mapping(value: object, what: str, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UnreadableError(what, f"{where} is not an object")
+    return value
+
+
+def _sequence(value: object, what: str, where: str) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise UnreadableError(what, f"{where} is not a list")
+    return value
+
+
+def _texts(value: object, what: str, where: str) -> Sequence[str]:
+    items = _sequence(value, what, where)
+    if not all(isinstance(item, str) for item in items):
+        raise UnreadableError(what, f"{where} is not a list of strings")
+    return items
+
+
+def _text_map(value: object, what: str, where: str) -> Mapping[str, str]:
+    return {key: str(item) for key, item in _mapping(value, what, where).items()}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that was asked for and could not be read."""
+
+    resource: str
+    namespace: str | None
+    """None for all; empty for what is in none, such as a node."""
+    reason: str
+    message: str

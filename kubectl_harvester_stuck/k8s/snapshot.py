@@ -1,0 +1,72 @@
+"""What was read of a cluster at one time, and what could not be read.
+
+"Could not read" is never "is not there": every accessor raises `UnreadableError` for what was
+refused, failed, malformed or never asked for. Only a 404 is absence. No client, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+
+Scope = tuple[Kind, str]
+"""A kind in a namespace; "" stands for the whole cluster."""
+
+
+@dataclass(frozen=True)
+class ClusterSnapshot:
+    """Objects as they stood at `taken_at`, by the API server's clock.
+
+    `listed` holds whole collections, `found` single objects (None: the server answered 404),
+    `unreadable` the reason for whatever could not be had.
+    """
+
+    taken_at: datetime
+    listed: Mapping[Scope, tuple[Object, ...]] = field(default_factory=dict)
+    found: Mapping[Ref, Object | None] = field(default_factory=dict)
+    unreadable: Mapping[Scope | Ref, str] = field(default_factory=dict)
+
+    def all(self, kind: Kind, namespace: str = "") -> tuple[Object, ...]:
+        """Every object of `kind` in `namespace`. Raises UnreadableError."""
+        scope = (kind, namespace)
+        if scope in self.listed:
+            return self.listed[scope]
+        where = f"{kind.resource} in {namespace}" if namespace else kind.resource
+        raise UnreadableError(where, self.unreadable.get(scope, "not read"))
+
+    def one(self, ref: Ref) -> Object | None:
+        """The object, or None if the server said that there is none. Raises UnreadableError."""
+        if ref in self.found:
+            return self.found[ref]
+        if ref in self.unreadable:
+            raise UnreadableError(str(ref), self.unreadable[ref])
+        matching = (item for item in self.all(ref.kind, ref.namespace) if item.ref == ref)
+        return next(matching, None)
+
+    @property
+    def gaps(self) -> tuple[Missing, ...]:
+        """Everything that could not be read, as it is named to the operator."""
+        return tuple(_gap(what, why) for what, why in self.unreadable.items())
+
+    def without(self, *gone: Ref) -> ClusterSnapshot:
+        """This snapshot as it will be once those objects are gone; used to judge later steps."""
+        return replace(
+            self,
+            listed={
+                scope: tuple(item for item in items if item.ref not in gone)
+                for scope, items in self.listed.items()
+            },
+            found={ref: None if ref in gone else item for ref, item in self.found.items()},
+        )
+
+
+def _gap(what: Scope | Ref, why: str) -> Missing:
+    if isinstance(what, Ref):
+        return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
+    kind, namespace = what
+    return Missing(kind.resource, (namespace or None) if kind.namespaced else "", "Unreadable", why)

@@ -1,0 +1,69 @@
+"""What can be read from: a cluster, or files. Nothing that changes anything is in reach here.
+
+A `Cluster` can do more; whoever takes a `Source` cannot ask it to. So there is no way from a file
+to a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.objects import Ref
+
+PARALLEL_REQUESTS = 8
+"""Requests that are in flight at the same time, and targets that are worked on at once."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which objects of a kind to list: in a namespace or in all, by label, by field.
+
+    `deleting` says that only objects whose deletion has begun are wanted. It is a hint: a source
+    may give others as well.
+    """
+
+    kind: Kind
+    namespace: str | None = None
+    labels: str | None = None
+    fields: str | None = None
+    metadata_only: bool = False
+    deleting: bool = False
+
+
+class Source(Protocol):
+    """One cluster as it is, or as it was when files were made of it; safe for several threads."""
+
+    @property
+    def now(self) -> datetime:
+        """The time that ages are told by: the API server's clock, or the time of the files."""
+
+    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+        """The items that `keep` wants. Raises StuckError, PartlyReadError with what there is."""
+
+    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+        """The object, or None when it is known not to exist. Raises StuckError."""
+
+    def expect(self, refs: Iterable[Ref]) -> None:
+        """Say which objects are going to be asked for with `get`; a hint."""
+
+    def log(self, pod: Ref) -> str:
+        """The end of the log of a pod's first container. Raises StuckError."""
+
+
+class PartlyReadError(UnreadableError):
+    """A list that is not known to be whole; `items` are those that could be read.
+
+    `cause` is the error that stands behind it, where there is one.
+    """
+
+    def __init__(
+        self, what: str, why: str, items: list[Any], cause: StuckError | None = None
+    ) -> None:
+        super().__init__(what, why)
+        self.items = items
+        self.cause = cause

@@ -1,0 +1,77 @@
+"""What is kept of a target before its first change: the plan's objects, and the disks.
+
+The first are what the plan was made from, so they are there. The disks are read for the backup
+alone, and users of one namespace cannot read volumes: what cannot be read is named instead.
+"""
+
+from __future__ import annotations
+
+from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.target import Case, claims_of
+from kubectl_harvester_stuck.k8s.kinds import PV, PVC
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.release.model import Plan
+
+
+def of_plan(case: Case, plan: Plan) -> tuple[Object, ...]:
+    """VM, VMI, the guest's pods, and every other pod that the plan deletes.
+
+    Raises UnreadableError.
+    """
+    touched = {step.ref for step in plan.steps}
+    found = {
+        item.ref: item
+        for item in (
+            case.vm,
+            case.vmi,
+            *case.pods,
+            *(pod for pod in case.attachment_pods if pod.ref in touched),
+        )
+        if item is not None
+    }
+    return tuple(found.values())
+
+
+def disks(cluster: Cluster, case: Case) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+    """The PVCs of the target with their PVs, and for each that could not be read, why.
+
+    A disk that is not there any more is neither. Never raises StuckError.
+    """
+    found: list[Object] = []
+    missed: list[str] = []
+
+    def read(ref: Ref) -> Object | None:
+        try:
+            body = cluster.get(ref)
+            item = None if body is None else Object.parse_as(ref, body)
+        except StuckError as error:
+            missed.append(f"{ref}: {error}")
+            return None
+        if item is not None:
+            found.append(item)
+        return item
+
+    try:
+        claims = _claims(case)
+    except StuckError as error:
+        return (), (f"the disks of {case.ref}: {error}",)
+    for name in claims:
+        claim = read(Ref(case.ref.namespace, name, PVC))
+        try:
+            volume = claim.text("spec", "volumeName") if claim else ""
+        except StuckError as error:
+            missed.append(str(error))
+            continue
+        if volume:
+            read(Ref("", volume, PV))
+    return tuple(found), tuple(missed)
+
+
+def _claims(case: Case) -> tuple[str, ...]:
+    """Names of the PVCs in the spec, and of those that are ticked to go with the VM."""
+    names = [name for item in (case.vm, case.vmi) if item is not None for name in claims_of(item)]
+    if case.vm is not None:
+        names += [name.strip() for name in case.vm.annotations.get(REMOVED_PVCS, "").split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))

@@ -1,0 +1,344 @@
+"""What forbids touching a target: one function per guard, all of them run on every plan.
+
+To add one: a function under `@guard` that returns None when it passes and otherwise the reason,
+in one line that names its evidence. A read that fails inside raises `UnreadableError` and becomes
+`unknown`, which blocks like a refusal. The function's name with hyphens is the guard's public
+name, its docstring what `unstick --help` says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.node_health import NodeReading, Says, read_node
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, Case, is_stopped
+from kubectl_harvester_stuck.k8s.durations import human
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, VM
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.release.model import GuardResult, Request, Step, Verdict
+
+KUBEVIRT_GRACE = timedelta(seconds=30)
+"""How long a guest gets to shut down when its VMI does not say."""
+
+SYSTEM_NAMESPACES = frozenset(
+    {HARVESTER_NAMESPACE, "longhorn-system", "kube-system", "kube-public", "kube-node-lease",
+     "local", "rancher-operator-system"}
+)  # fmt: skip
+SYSTEM_PREFIXES = ("cattle-", "fleet-")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the API server said of each step: None stands for "yes", text for why not.
+
+    `admissions` is None when nothing may be sent, not even a dry run.
+    """
+
+    permissions: Mapping[Ref, str | None]
+    admissions: Mapping[Ref, str | None] | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The plan as far as it stands when the guards look at it.
+
+    `shown` are the steps that the operator agreed to, None before that. `answers` is None as long
+    as the API server has not been asked; the guards that need it are then left out.
+    """
+
+    case: Case
+    request: Request
+    steps: tuple[Step, ...]
+    kept: tuple[str, ...]
+    shown: tuple[Step, ...] | None
+    answers: Answers | None
+
+    def object_of(self, step: Step) -> Object:
+        """The object that a step would change."""
+        found = self.case.snapshot.one(step.ref)
+        if found is None:
+            raise UnreadableError(str(step.ref), "it is gone")
+        return found
+
+
+class Firm(str):
+    """A reason that no `--override` passes."""
+
+
+Check = Callable[[Draft], str | None]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A registered guard."""
+
+    name: str
+    check: Check
+    overridable: bool
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return str(self.check.__doc__).splitlines()[0]
+
+
+GUARDS: list[Guard] = []
+
+
+def guard(*, overridable: bool = False) -> Callable[[Check], Check]:
+    """Register a check under its name."""
+
+    def register(check: Check) -> Check:
+        GUARDS.append(Guard(check.__name__.replace("_", "-"), check, overridable))
+        return check
+
+    return register
+
+
+def run(draft: Draft) -> tuple[GuardResult, ...]:
+    """The answer of every guard, in their order."""
+    return tuple(_run_one(entry, draft) for entry in GUARDS if _applies(entry, draft))
+
+
+def _applies(entry: Guard, draft: Draft) -> bool:
+    if entry.check is permitted:
+        return draft.answers is not None
+    if entry.check is webhooks_accept:
+        return draft.answers is not None and draft.answers.admissions is not None
+    return True
+
+
+def _run_one(entry: Guard, draft: Draft) -> GuardResult:
+    verdict = Verdict.REFUSE
+    try:
+        reason = entry.check(draft)
+    except UnreadableError as error:
+        verdict, reason = Verdict.UNKNOWN, str(error)
+    if reason is None:
+        return GuardResult(entry.name, Verdict.PASS, entry.summary)
+    by_name = entry.overridable and entry.name in draft.request.overrides
+    if by_name and not isinstance(reason, Firm):
+        return GuardResult(entry.name, Verdict.PASS, f"overridden: {reason}")
+    return GuardResult(entry.name, verdict, reason)
+
+
+@guard()
+def terminating(draft: Draft) -> str | None:
+    """Everything that would be changed is being deleted."""
+    if draft.case.state is None:
+        pods = [pod for pod in draft.case.pods if pod.deletion_timestamp is not None]
+        if pods:
+            return (
+                f"{draft.case.ref} is not stuck: pod {pods[0].ref.name} is being deleted, but is"
+                " within its grace period or was left by a migration"
+            )
+        return f"{draft.case.ref} is not being deleted (it has no deletionTimestamp)"
+    for step in draft.steps:
+        if draft.object_of(step).deletion_timestamp is None:
+            return (
+                f"{step.ref} is not being deleted; if it should be:"
+                f" kubectl delete {step.ref.kind.full_name} {step.ref.name}"
+                f" -n {step.ref.namespace} --wait=false"
+            )
+    return None
+
+
+@guard()
+def unchanged(draft: Draft) -> str | None:
+    """Nothing changed since the plan was shown."""
+    if draft.shown is None:
+        return None
+    shown = {step.ref: step for step in draft.shown}
+    for step in draft.steps:
+        before = shown.pop(step.ref, None)
+        if before is None:
+            return f"{step.ref} was not in the plan that was shown"
+        if before.uid != step.uid:
+            return f"{step.ref} is another object now (uid {before.uid} before, {step.uid} now)"
+        if before.resource_version != step.resource_version:
+            return (
+                f"{step.ref} changed since it was shown (resourceVersion"
+                f" {before.resource_version} before, {step.resource_version} now)"
+            )
+        if before != step:
+            return f"what would be done to {step.ref} is not what was shown"
+    for ref in shown:
+        return f"{ref} went, or need not be changed any more, since the plan was shown"
+    return None
+
+
+@guard(overridable=True)
+def past_grace(draft: Draft) -> str | None:
+    """It was deleted long enough ago, and a guest that may still shut down had its time."""
+    reason = too_young(draft)
+    if reason is not None:
+        return Firm(reason)  # the age has a flag of its own
+    vmi, now = draft.case.vmi, draft.case.snapshot.taken_at
+    if vmi is None or vmi.text("status", "phase") in FINAL_PHASES:
+        return None
+    seconds = vmi.mapping("spec").get("terminationGracePeriodSeconds")
+    grace = timedelta(seconds=seconds) if isinstance(seconds, int) else KUBEVIRT_GRACE
+    for pod in draft.case.pods:
+        node = pod.text("spec", "nodeName")
+        asked = pod.deletion_requested or vmi.deletion_requested
+        alive = not is_stopped(pod) and read_node(draft.case, node).answers
+        if alive and asked is not None and now - asked < grace:
+            return (
+                f"the guest on {node} may still be shutting down: {human(now - asked)} of its"
+                f" grace period of {human(grace)} have passed"
+            )
+    return None
+
+
+def too_young(draft: Draft) -> str | None:
+    """Why the deletion is too recent, or None."""
+    now, least = draft.case.snapshot.taken_at, draft.request.older_than
+    hanging = draft.case.hanging  # counts even where there is nothing to remove from it yet
+    for subject in (*map(draft.object_of, draft.steps), *((hanging,) if hanging else ())):
+        asked = subject.deletion_requested
+        if asked is not None and now - asked < least:
+            return (
+                f"{subject.ref} was deleted {human(now - asked)} ago, and its controllers get"
+                f" {human(least)}; wait, or say --older-than"
+            )
+    return None
+
+
+@guard()
+def guest_stopped(draft: Draft) -> str | None:
+    """No QEMU of this guest can still be running anywhere."""
+    vmi = draft.case.vmi
+    if vmi is not None and not draft.case.nodes:
+        phase = vmi.text("status", "phase")
+        if phase not in ("", "Pending", "Scheduling", *FINAL_PHASES):
+            raise UnreadableError(str(vmi.ref), f"it is {phase}, but names no node")
+    reasons = [
+        why
+        for name in draft.case.nodes
+        if (why := why_guest_may_run(draft.case, name, draft.request)) is not None
+    ]
+    return "; ".join(reasons) or None
+
+
+def why_guest_may_run(case: Case, node: str, request: Request) -> str | None:
+    """Why the guest may still run on `node`, or None. Raises UnreadableError."""
+    pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == node]
+    running = [pod.ref.name for pod in pods if not is_stopped(pod)]
+    if pods and not running:
+        return None
+    reading = read_node(case, node)
+    if node in request.powered_off:
+        return _contradiction(reading)
+    if running:
+        certainly = "still runs" if reading.answers else "may still run"
+        return f"pod {running[0]} on node {node} {certainly} the guest ({describe(reading)})"
+    if reading.answers:
+        return None
+    _raise_if_unreadable(reading)
+    return (
+        f"no pod is left, but node {node} does not answer, so the guest may still run there"
+        f" ({describe(reading)})"
+    )
+
+
+def could_be_powered_off(case: Case, request: Request) -> tuple[str, ...]:
+    """Nodes that hold the guest back and show no life: what the operator could vouch for."""
+    return tuple(
+        node
+        for node in case.nodes
+        if node not in request.powered_off
+        and why_guest_may_run(case, node, request) is not None
+        and all(sign.says is Says.SILENT for sign in read_node(case, node).signals)
+    )
+
+
+def _contradiction(reading: NodeReading) -> str | None:
+    alive = reading.saying(Says.ALIVE)
+    if alive:
+        signs = ", ".join(f"{sign.name}: {sign.text}" for sign in alive)
+        return f"node {reading.name} was said to have no power, but it shows life ({signs})"
+    _raise_if_unreadable(reading)
+    return None
+
+
+def _raise_if_unreadable(reading: NodeReading) -> None:
+    for sign in reading.saying(Says.UNREADABLE):
+        raise UnreadableError(f"node {reading.name}", f"{sign.name}: {sign.text}")
+
+
+def describe(reading: NodeReading) -> str:
+    """The four signs of a node in one line."""
+    return ", ".join(f"{signal.name}: {signal.text}" for signal in reading.signals)
+
+
+@guard(overridable=True)
+def no_migration(draft: Draft) -> str | None:
+    """No migration of this guest is in flight."""
+    unfinished = draft.case.migrations
+    if unfinished:
+        phase = unfinished[0].text("status", "phase") or "not started"
+        return f"{unfinished[0].ref} is not finished ({phase})"
+    vmi = draft.case.vmi
+    state = vmi.mapping("status", "migrationState") if vmi else {}
+    if state and not (state.get("completed") or state.get("failed") or state.get("endTimestamp")):
+        return f"{draft.case.ref} is being migrated from {state.get('sourceNode')}"
+    return None
+
+
+@guard()
+def instance_gone(draft: Draft) -> str | None:
+    """The VMI is absent, or goes earlier in the same plan."""
+    vmi = draft.case.vmi
+    if vmi is None or not any(step.ref.kind is VM for step in draft.steps):
+        return None
+    earlier = [step for step in draft.steps if step.ref == vmi.ref and not step.keeps]
+    return None if earlier else f"{vmi.ref} would still be there"
+
+
+@guard()
+def finalizers(draft: Draft) -> str | None:
+    """Every finalizer that has to go may go."""
+    if draft.kept:
+        return "; ".join(draft.kept)
+    return None if draft.steps else "there is nothing to remove"
+
+
+@guard()
+def permitted(draft: Draft) -> str | None:
+    """The API server says that this user may do it."""
+    return _first_no(draft.steps, draft.answers.permissions if draft.answers else None)
+
+
+@guard()
+def webhooks_accept(draft: Draft) -> str | None:
+    """The server-side dry run of every step is accepted."""
+    return _first_no(draft.steps, draft.answers.admissions if draft.answers else None)
+
+
+def _first_no(steps: tuple[Step, ...], answers: Mapping[Ref, str | None] | None) -> str | None:
+    for step in steps:
+        if answers is None or step.ref not in answers:
+            raise UnreadableError(str(step.ref), "the API server was not asked")
+        no = answers[step.ref]
+        if no is not None:
+            return no
+    return None
+
+
+@guard(overridable=True)
+def not_system(draft: Draft) -> str | None:
+    """It is not in a namespace that Harvester itself uses."""
+    namespace = draft.case.ref.namespace
+    if namespace in SYSTEM_NAMESPACES or namespace.startswith(SYSTEM_PREFIXES):
+        return f"namespace {namespace} belongs to Harvester itself"
+    return None
+
+
+@guard()
+def within_max(draft: Draft) -> str | None:
+    """No more targets than --max."""
+    asked, most = draft.request.targets, draft.request.max_targets
+    return f"{asked} targets, and --max is {most}" if asked > most else None

@@ -1,0 +1,166 @@
+"""What is decided about a target: judgments, answers of guards, plans, diagnoses, outcomes.
+
+They stand apart from what was read because `list` decides nothing: making these classes takes
+longer than the rest of its own imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, unique
+from typing import Any
+
+from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerState, Judgment
+from kubectl_harvester_stuck.harvester.target import State
+from kubectl_harvester_stuck.k8s.objects import Ref
+
+
+@unique
+class Action(str, Enum):
+    """What a step does; the values stand in JSON."""
+
+    DELETE_POD = "delete-pod"
+    PATCH = "patch"
+    CREATE = "create"
+    """`restore` alone: a VM that was released is made again."""
+
+
+@unique
+class Verdict(str, Enum):
+    """What a guard says; `unknown` blocks like `refuse`."""
+
+    PASS = "pass"  # noqa: S105
+    REFUSE = "refuse"
+    UNKNOWN = "unknown"
+
+
+@unique
+class Result(str, Enum):
+    """What became of a target; the values stand in JSON."""
+
+    GONE = "gone"
+    FREED = "freed"
+    STILL_THERE = "still-there"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    DENIED = "denied"
+    CONFLICT = "conflict"
+    PLANNED = "planned"
+
+
+@dataclass(frozen=True)
+class GuardResult:
+    """The answer of one guard, with its evidence in one line."""
+
+    guard: str
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for and vouches for."""
+
+    older_than: timedelta = timedelta(minutes=5)
+    finalizers: frozenset[str] = frozenset()
+    leave_behind: frozenset[str] = frozenset()
+    powered_off: frozenset[str] = frozenset()
+    overrides: frozenset[str] = frozenset()
+    targets: int = 1
+    max_targets: int = 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request that would change the cluster, exactly as it would be sent.
+
+    `body` is a JSON merge patch (RFC 7396), or DeleteOptions for a pod.
+    """
+
+    action: Action
+    ref: Ref
+    uid: str
+    resource_version: str
+    body: Mapping[str, Any]
+    removes: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done for one target, or why not: never neither."""
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    state: State | None
+    since: datetime | None
+    node: str | None
+    steps: tuple[Step, ...]
+    guards: tuple[GuardResult, ...]
+    judgments: tuple[Judgment, ...]
+    powered_off: tuple[str, ...] = ()
+    """Nodes that this plan takes for powered off by the operator's word alone."""
+    silent_nodes: tuple[str, ...] = ()
+    """Nodes that hold the guest back and show no life, so that the operator could vouch."""
+
+    def __post_init__(self) -> None:
+        if not self.steps and not self.refusals:
+            raise ValueError(f"a plan for {self.ref} with neither a step nor a refusal")
+
+    @property
+    def refusals(self) -> tuple[GuardResult, ...]:
+        """The guards that did not pass."""
+        return tuple(result for result in self.guards if result.verdict is not Verdict.PASS)
+
+    @property
+    def leaves_behind(self) -> tuple[Judgment, ...]:
+        """Finalizers whose work is not done and that would be removed all the same."""
+        removed = {(step.ref, name) for step in self.steps for name in step.removes}
+        return tuple(
+            judgment
+            for judgment in self.judgments
+            if (judgment.ref, judgment.name) in removed
+            and judgment.state in (FinalizerState.PENDING, FinalizerState.UNKNOWN)
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A target for which there could be no plan."""
+
+    ref: Ref
+    error: StuckError
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What was sent, and what came back: `done`, `dry-run`, `already-gone`, or what went wrong."""
+
+    step: Step
+    status: str
+    changed: bool
+    """True as soon as the request may have changed something."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one target, with everything that was sent for it."""
+
+    plan: Plan
+    result: Result
+    reports: tuple[StepReport, ...] = ()
+    refusals: tuple[GuardResult, ...] = ()
+    reason: str = ""
+    backup: str | None = None
+    leftovers: tuple[str, ...] = ()
+    private: bool = False
+    """Whether the backup holds secrets of the guest."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything may have been changed for this target."""
+        return any(report.changed for report in self.reports)

@@ -1,0 +1,198 @@
+"""From a case and the operator's request to the exact requests that would be sent, or the refusals.
+
+The order is a decision and is made here: the dead pod first, because in nearly all cases the
+controllers then do the rest; the VMI next, because it is the lock that keeps a second QEMU off
+the disks; the VM last. Later objects are judged as they will be when the earlier ones are gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+
+from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
+from kubectl_harvester_stuck.harvester import finalizers
+from kubectl_harvester_stuck.harvester.finalizers import Judgment
+from kubectl_harvester_stuck.harvester.target import Case, State, is_stopped
+from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.release import guards
+from kubectl_harvester_stuck.release.guards import Answers, Draft
+from kubectl_harvester_stuck.release.model import Action, GuardResult, Plan, Request, Step, Verdict
+
+
+def build(
+    case: Case,
+    request: Request,
+    *,
+    answers: Answers | None = None,
+    shown: tuple[Step, ...] | None = None,
+) -> Plan:
+    """The plan for one target.
+
+    `answers` are the API server's on permissions and admission; without them those two guards are
+    left out, and the plan is only a draft. `shown` are the steps that the operator agreed to.
+    Raises NotFoundError when the target does not exist, UnreadableError when the target itself
+    could not be read.
+    """
+    target = case.target
+    if target is None:
+        raise NotFoundError(f"{case.ref} was not found")
+    try:
+        state = case.state
+    except UnreadableError as error:
+        return _blind(case, target, str(error))
+    steps: tuple[Step, ...] = ()
+    judgments: tuple[Judgment, ...] = ()
+    kept: tuple[str, ...] = ()
+    if state is not None:
+        try:
+            steps, judgments, kept = _steps(case, state, request)
+        except UnreadableError as error:
+            kept = (str(error),)
+    results = guards.run(Draft(case, request, steps, kept, shown=shown, answers=answers))
+    if state is None:
+        # The other guards would only speak of what is not going to be touched.
+        results = tuple(result for result in results if result.guard == "terminating")
+    hanging = case.hanging
+    return Plan(
+        ref=case.ref,
+        uid=target.uid,
+        resource_version=target.resource_version,
+        state=state,
+        since=hanging.deletion_timestamp if hanging else None,
+        node=case.host,
+        steps=steps,
+        guards=results,
+        judgments=judgments,
+        powered_off=tuple(sorted(request.powered_off)) if steps else (),
+        silent_nodes=_silent_nodes(case, request) if state is not None else (),
+    )
+
+
+def _blind(case: Case, target: Object, why: str) -> Plan:
+    """Not even how the target is stuck can be told."""
+    blocked = GuardResult("terminating", Verdict.UNKNOWN, why)
+    return Plan(
+        ref=case.ref,
+        uid=target.uid,
+        resource_version=target.resource_version,
+        state=None,
+        since=None,
+        node=None,
+        steps=(),
+        guards=(blocked,),
+        judgments=(),
+    )
+
+
+def _silent_nodes(case: Case, request: Request) -> tuple[str, ...]:
+    with suppress(UnreadableError):
+        return guards.could_be_powered_off(case, request)
+    return ()
+
+
+def digest(server: str, plans: Iterable[Plan]) -> str:
+    """A fingerprint of what would be sent, and where to: 16 hexadecimal digits.
+
+    It covers the API server, every step with its uid, resourceVersion and body, and the nodes
+    that are taken for powered off. Targets that are refused are no part of it.
+    """
+    content = [
+        [
+            [step.action.value, step.ref.kind.resource, step.ref.key, step.uid, step.body]
+            for step in plan.steps
+        ]
+        + [list(plan.powered_off)]
+        for plan in sorted(plans, key=lambda plan: (plan.ref.key, plan.ref.kind.kind))
+        if not plan.refusals
+    ]
+    text = json.dumps([server, content], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def patch_of(subject: Object, keeps: tuple[str, ...]) -> dict[str, object]:
+    """The merge patch (RFC 7396): uid and resourceVersion as locks, and the list that remains."""
+    return {
+        "metadata": {
+            "uid": subject.uid,
+            "resourceVersion": subject.resource_version,
+            "finalizers": list(keeps),
+        }
+    }
+
+
+def _steps(
+    case: Case, state: State, request: Request
+) -> tuple[tuple[Step, ...], tuple[Judgment, ...], tuple[str, ...]]:
+    """Steps in their order, every finalizer judged, and why the ones that stay have to."""
+    pods = case.stuck_pods if state is State.NOT_READY else case.pods
+    pods = (*pods, *_dead_attachments(case, request))
+    steps = [_delete(pod) for pod in pods]
+    judgments: list[Judgment] = []
+    kept: list[str] = []
+    later = case.without(*(pod.ref for pod in pods))
+    for subject in _to_patch(case, state):
+        found = tuple(finalizers.judge(name, subject, later) for name in subject.finalizers)
+        judgments += found
+        chosen = [
+            item for item in found if not request.finalizers or item.name in request.finalizers
+        ]
+        removes = tuple(
+            item.name
+            for item in chosen
+            if finalizers.removable(item, request.finalizers, request.leave_behind)
+        )
+        kept += [finalizers.why_kept(item) for item in chosen if item.name not in removes]
+        keeps = tuple(name for name in subject.finalizers if name not in removes)
+        if removes:
+            steps.append(
+                Step(
+                    Action.PATCH,
+                    subject.ref,
+                    subject.uid,
+                    subject.resource_version,
+                    patch_of(subject, keeps),
+                    removes,
+                    keeps,
+                )
+            )
+        if not keeps:
+            later = later.without(subject.ref)
+    return tuple(steps), tuple(judgments), tuple(kept)
+
+
+def _dead_attachments(case: Case, request: Request) -> tuple[Object, ...]:
+    """Pods of hotplugged volumes that hang as well: they run no guest, but hold its disks."""
+    return tuple(
+        pod
+        for pod in case.attachment_pods
+        if pod.deletion_timestamp is not None
+        and (is_stopped(pod) or pod.text("spec", "nodeName") in request.powered_off)
+    )
+
+
+def _to_patch(case: Case, state: State) -> tuple[Object, ...]:
+    """The objects whose finalizers stand in the way, in the order in which they have to go."""
+    if state is State.NOT_READY:
+        return ()
+    vmi, vm = case.vmi, case.vm
+    of_vm = case.ref.kind is VM and state is State.TERMINATING
+    return tuple(item for item in (vmi, vm if of_vm else None) if item is not None)
+
+
+def _delete(pod: Object) -> Step:
+    return Step(
+        Action.DELETE_POD,
+        pod.ref,
+        pod.uid,
+        pod.resource_version,
+        {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": {"uid": pod.uid, "resourceVersion": pod.resource_version},
+        },
+    )

@@ -1,0 +1,91 @@
+"""The plan, with the API server's word on each of its steps: rights, and admission by dry run.
+
+Nothing is asked about a plan that another guard refuses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.errors import ApiError
+from kubectl_harvester_stuck.harvester import webhook_denials
+from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release.guards import Answers
+from kubectl_harvester_stuck.release.model import Action, Plan, Request, Step
+
+
+class Rights:
+    """What the API server says that this user may do; asked once for each namespace."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._granted: set[tuple[str, Kind, str]] = set()
+        self._asking = threading.Lock()
+
+    def why_not(self, step: Step) -> str | None:
+        """None when this user may perform the step, otherwise the missing right."""
+        verb = "delete" if step.action is Action.DELETE_POD else "patch"
+        everywhere = (verb, step.ref.kind, step.ref.namespace)
+        try:
+            with self._asking:
+                if everywhere in self._granted:
+                    return None
+                # A right to all objects of the namespace answers for the whole batch.
+                if self.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
+                    self._granted.add(everywhere)
+                    return None
+            return self.cluster.why_not_allowed(verb, step.ref)
+        except ApiError as error:
+            return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
+
+
+def plan(
+    rights: Rights,
+    case: Case,
+    request: Request,
+    *,
+    dry_run: bool,
+    shown: tuple[Step, ...] | None = None,
+) -> Plan:
+    """Draft, and only if every other guard passes, ask the API server about the steps."""
+    draft = planning.build(case, request, shown=shown)
+    if draft.refusals:
+        return draft
+    permissions = {step.ref: rights.why_not(step) for step in draft.steps}
+    answers = Answers(permissions)
+    if dry_run and all(answer is None for answer in permissions.values()):
+        answers = Answers(
+            permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
+        )
+    return planning.build(case, request, answers=answers, shown=shown)
+
+
+def _admission(cluster: Cluster, step: Step) -> str | None:
+    try:
+        send(cluster, step, dry_run=True)
+    except ApiError as error:
+        return f"{step.ref}: {with_cure(error)}"
+    return None
+
+
+def with_cure(error: ApiError) -> str:
+    return (
+        f"{error}; {webhook_denials.cure_of(error.message)}"
+        if error.is_from_webhook
+        else str(error)
+    )
+
+
+def send(cluster: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
+    """Send one step and return the answer; with `dry_run` everything happens but the change.
+
+    Raises ApiError with the server's words, UnreachableError when it may have happened.
+    """
+    change = cluster.delete_pod if step.action is Action.DELETE_POD else cluster.patch
+    return change(step.ref, step.body, dry_run=dry_run)

@@ -1,0 +1,103 @@
+"""The screens of `diagnose`: for people, and as a flow chart for a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.render.layout import WIDTH, safe, section, short_kind, wrap
+from kubectl_harvester_stuck.render.release_text import headline
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+
+def diagnoses(items: Sequence[Diagnosis], where: Invocation, *, plain: bool = False) -> str:
+    """Why each target hangs; `plain` draws the chain without box characters."""
+    return "\n".join(_diagnosis(item, where, plain=plain) for item in items)
+
+
+def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
+    plan = item.plan
+    lines = wrap(headline(plan), "")
+    lines += wrap(f"{item.advice.value}: {item.because}", "")
+    lines += ["", *_tree(item.chain, plain=plain)]
+    lines += section("Findings", [f"{one.id}: {one.summary}" for one in item.findings])
+    lines += section(
+        "Finalizers",
+        [
+            f"{one.name} on {short_kind(one.ref)}, of {one.owner}: {one.state.value}, {one.reason};"
+            f" removed by hand, it leaves behind: {one.leaves_behind}"
+            for one in item.finalizers
+        ],
+    )
+    lines += section(
+        "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
+    )
+    lines += section("A release would leave", item.leftovers)
+    lines += section("Events", item.events)
+    lines += section("Could not be looked for", item.blind)
+    steps = next_steps(item, where)
+    if steps:
+        lines += ["", "Next steps"]
+        for step in steps:
+            # A command stays in one piece, so that it can be pasted.
+            lines += wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
+    """What to do, as commands that work when pasted, the least destructive first."""
+    plan, steps = item.plan, list(item.steps)
+    if plan.state is None:
+        return steps
+    if plan.silent_nodes:
+        vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
+        steps.append("# only once it is known to have no power:")
+        steps.append(where.unstick(plan.ref, *vouched))
+    elif not plan.refusals:
+        steps.append(where.unstick(plan.ref, "--dry-run=server"))
+        steps.append(where.unstick(plan.ref))
+    elif {guard.guard for guard in plan.refusals} == {"not-system"}:
+        steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
+        steps.append(where.unstick(plan.ref, "--override", "not-system"))
+    elif item.advice is Advice.REPAIR:
+        steps.append("# then, if it does not go by itself:")
+        steps.append(where.unstick(plan.ref))
+    return steps or [where.unstick(plan.ref, "--dry-run=client")]
+
+
+def _tree(link: Link, *, plain: bool, width: int = WIDTH) -> list[str]:
+    mark = "  <== here" if link.blocking else ""
+    lines = wrap(f"{safe(link.label)}: {safe(link.state)}{mark}", "", width)
+    tee, corner, bar = ("|- ", "`- ", "|  ") if plain else ("├─ ", "└─ ", "│  ")
+    for number, child in enumerate(link.links, start=1):
+        last = number == len(link.links)
+        head, *rest = _tree(child, plain=plain, width=width - len(tee))
+        lines.append(f"{corner if last else tee}{head}")
+        lines += [f"{'   ' if last else bar}{line}" for line in rest]
+    return lines
+
+
+def mermaid(items: Sequence[Diagnosis]) -> str:
+    """The chains as a flow chart for a ticket; the blocking links are red."""
+    lines = ["flowchart TD"]
+    blocking: list[str] = []
+
+    def draw(link: Link, name: str) -> None:
+        label = safe(f"{link.label}: {link.state}").replace('"', "#quot;")
+        lines.append(f'  {name}["{label}"]')
+        if link.blocking:
+            blocking.append(name)
+        for number, child in enumerate(link.links):
+            draw(child, f"{name}_{number}")
+            lines.append(f"  {name} --> {name}_{number}")
+
+    for number, item in enumerate(items):
+        draw(item.chain, f"t{number}")
+    if blocking:
+        lines.append("  classDef blocking stroke:#c00,stroke-width:3px")
+        lines.append(f"  class {','.join(blocking)} blocking")
+    return "\n".join([*lines, ""])

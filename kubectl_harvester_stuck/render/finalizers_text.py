@@ -1,0 +1,69 @@
+"""The screens of `finalizers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.render.layout import table, wrap
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.harvester.finalizers import Finalizer
+    from kubectl_harvester_stuck.listing.finalizer_usage import Carried
+
+
+def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True) -> str:
+    """The table of finalizers."""
+    names = ["NAME", "ON"]
+    rows = [[entry.name, _kinds(entry)] for entry in entries]
+    if wide:
+        names += ["OWNER", "VERSIONS", "RELEASED WHEN", "LEAVES BEHIND"]
+        rows = [
+            [*row, entry.owner, entry.versions, entry.released_when, entry.leaves_behind]
+            for row, entry in zip(rows, entries, strict=True)
+        ]
+    return table(names if headers else [], rows)
+
+
+def carried(items: Sequence[Carried], *, wide: bool, headers: bool = True) -> str:
+    """The finalizers that objects carry; empty text when none does."""
+    if not items:
+        return ""
+    names = ["NAME", "ON", "OBJECTS", "OWNER"]
+    rows = [
+        [
+            item.name,
+            "VM" if item.kind is VM else "VMI",
+            str(item.objects),
+            item.entry.owner if item.entry else "<not in the catalogue>",
+        ]
+        for item in items
+    ]
+    if wide:
+        names += ["LEAVES BEHIND"]
+        rows = [
+            [*row, item.entry.leaves_behind if item.entry else "<unknown>"]
+            for row, item in zip(rows, items, strict=True)
+        ]
+    return table(names if headers else [], rows)
+
+
+def entry(item: Finalizer) -> str:
+    """One finalizer in full."""
+    fields = (
+        ("On", ", ".join(kind.kind for kind in item.kinds)),
+        ("Owner", f"{item.owner} ({item.workload})"),
+        ("Versions", item.versions),
+        ("Released", f"when {item.released_when}"),
+        ("Removed by hand, it leaves behind", item.leaves_behind),
+        ("Source", item.source),
+    )
+    lines = [item.name]
+    for title, text in fields:
+        lines += wrap(f"{title}: {text}", "  ")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _kinds(entry: Finalizer) -> str:
+    return ", ".join("VM" if kind is VM else "VMI" for kind in entry.kinds)

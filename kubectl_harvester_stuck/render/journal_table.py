@@ -1,0 +1,120 @@
+"""The journal for people: what was changed, newest last, and what a run left unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from kubectl_harvester_stuck.k8s.durations import human
+from kubectl_harvester_stuck.k8s.objects import parse_time
+from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.render.layout import WIDTH, safe, table
+
+
+def journal(
+    changes: Sequence[Mapping[str, Any]], now: datetime, *, wide: bool, headers: bool
+) -> str:
+    """The table of what was changed, newest last; empty text when nothing was."""
+    if not changes:
+        return ""
+    names = ["WHEN", "USER", "OBJECT", "CHANGE", "OUTCOME"]
+    rows = [_changed(change, now, wide=wide) for change in changes]
+    if wide:
+        names += ["CONTEXT", "BY WORD", "BACKUP"]
+    else:
+        # The user is what can be shortened: the system's own names are long.
+        others = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+        room = WIDTH - 3 * (len(names) - 1) - sum(others) + others[1]
+        for row in rows:
+            row[1] = _shortened(row[1], max(room, SHORTEST))
+    return table(names if headers else [], rows)
+
+
+SHORTEST = 8
+"""Characters of a user that are always shown."""
+
+
+def _shortened(text: str, room: int) -> str:
+    """The end of the text: what a long user is called by stands there."""
+    return text if len(text) <= room else f"..{text[len(text) - room + 2 :]}"
+
+
+def _changed(change: Mapping[str, Any], now: datetime, *, wide: bool) -> list[str]:
+    ref = change.get("object")
+    ref = ref if isinstance(ref, Mapping) else {}
+    kind = {"VirtualMachine": "VM", "VirtualMachineInstance": "VMI"}
+    named = str(ref.get("kind"))
+    row = [
+        str(change.get("time")) if wide else _age(change, now),
+        safe(str(change.get("user") or "<unknown>")),
+        safe(f"{kind.get(named, named)} {ref.get('namespace')}/{ref.get('name')}"),
+        _what(change, wide=wide),
+    ]
+    outcome = str(change.get("outcome", "interrupted"))
+    if not wide:
+        return [*row, outcome.partition(":")[0]]
+    words = ("overrides", "poweredOff", "leaveBehind")
+    by_word = [name for key in words for name in _list(change.get(key))]
+    where = str(change.get("context") or "<none>")
+    return [*row, outcome, where, ",".join(by_word) or "<none>", str(change.get("backup"))]
+
+
+def _age(change: Mapping[str, Any], now: datetime) -> str:
+    try:
+        return human(now - parse_time(str(change.get("time"))))
+    except ValueError:
+        return "<unknown>"
+
+
+def _what(change: Mapping[str, Any], *, wide: bool) -> str:
+    if change.get("action") == Action.DELETE_POD.value:
+        return "delete"
+    if change.get("action") == Action.CREATE.value:
+        return "create"
+    patch, before = change.get("patch"), change.get("before")
+    meta = patch.get("metadata") if isinstance(patch, Mapping) else None
+    had = _list(before.get("finalizers")) if isinstance(before, Mapping) else []
+    kept = _list(meta.get("finalizers")) if isinstance(meta, Mapping) else []
+    removed = [name for name in had if name not in kept]
+    if wide:
+        return "; ".join(f"removes {name}" for name in removed) or "patch"
+    return f"patch -{len(removed)}"
+
+
+def _list(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def changed_names(changes: Sequence[Mapping[str, Any]]) -> str:
+    """The objects that were changed, each once."""
+    names = []
+    for change in changes:
+        ref = change.get("object")
+        if isinstance(ref, Mapping):
+            group, slash, _ = str(ref.get("apiVersion")).rpartition("/")
+            kind = str(ref.get("kind")).lower()
+            names.append(f"{kind}{f'.{group}' if slash else ''}/{ref.get('name')}")
+    return "".join(f"{safe(name)}\n" for name in dict.fromkeys(names))
+
+
+def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
+    """One line about the last run, whose `changes` have no second line; empty without any."""
+    if not changes:
+        return ""
+    first = changes[0]
+    verb = {Action.DELETE_POD.value: "delete", Action.CREATE.value: "create"}.get(
+        str(first.get("action")), "patch"
+    )
+    ref = first.get("object")
+    ref = ref if isinstance(ref, Mapping) else {}
+    what = f"{verb} {ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}"
+    more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+    by = first.get("user") or "an unknown user"
+    where = first.get("context") or "<none>"
+    text = (
+        f"warning: the last run, of {first.get('time')} by {by} in context {where}, did not tell"
+        f" how this ended: {what}{more}; see: kubectl harvester-stuck journal;"
+        " the same command again finishes it"
+    )
+    return f"{safe(text)}\n"

@@ -1,0 +1,133 @@
+"""What every screen for people is made of: safe text, wrapping, tables.
+
+Whatever comes from the cluster goes through `safe`: a name, a message or an annotation must not
+be able to move the cursor of the operator's terminal.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+WIDTH = 80
+
+
+MOST_NAMES = 8
+"""Up to so many namespaces are named in one sentence."""
+
+
+def safe(text: str) -> str:
+    """`text` without control and formatting characters, as one line.
+
+    Those that turn the direction of a text are among them: no name needs one, and with one a name,
+    or a command that is to be pasted, reads differently from what it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else _visible(character)
+        for character in text
+    )
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t\u2028\u2029":
+        return " "
+    return f"^{chr(ord(character) + 64)}" if ord(character) < 32 else "\N{REPLACEMENT CHARACTER}"
+
+
+def short_kind(ref: Ref) -> str:
+    return "VM" if ref.kind is VM else "VMI"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as kubectl prints it."""
+    import tabulate
+
+    look = tabulate.TableFormat(
+        lineabove=None,
+        linebelowheader=None,
+        linebetweenrows=None,
+        linebelow=None,
+        headerrow=tabulate.DataRow("", "   ", ""),
+        datarow=tabulate.DataRow("", "   ", ""),
+        padding=0,
+        with_header_hide=None,
+    )
+    before, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        text = tabulate.tabulate(
+            [[safe(cell) for cell in row] for row in rows],
+            headers=list(headers),
+            tablefmt=look,
+            disable_numparse=True,
+            stralign="left",
+        )
+    finally:
+        tabulate.MIN_PADDING = before
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def unreadable(items: Sequence[Missing]) -> str:
+    """What could not be read, each reason once, with what to do about it."""
+    where: dict[tuple[str, str, str], list[str | None]] = {}
+    for item in items:
+        where.setdefault((item.reason, item.message, item.resource), []).append(item.namespace)
+    alike: dict[tuple[str, str, tuple[str | None, ...]], list[str]] = {}
+    for (reason, message, resource), namespaces in where.items():
+        place = tuple(dict.fromkeys(namespaces))
+        alike.setdefault((reason, message, place), []).append(resource)
+    lines = [
+        f"could not read {_and(resources)}{_places(place)}: {reason}: {message}"
+        for (reason, message, place), resources in alike.items()
+    ]
+    if any(item.reason == "Forbidden" and item.namespace is None for item in items):
+        lines.append("name a namespace that you may read: -n NAMESPACE")
+    wrapped = (piece for line in lines for piece in wrap(safe(line), ""))
+    return "".join(f"{line}\n" for line in wrapped)
+
+
+def _places(namespaces: Sequence[str | None]) -> str:
+    if None in namespaces:
+        return " in all namespaces"
+    names = [name for name in namespaces if name]
+    if len(names) > MOST_NAMES:
+        return f" in {len(names)} namespaces ({', '.join(names[:MOST_NAMES])}, ...)"
+    # An object of the whole cluster is in none.
+    return f" in namespace{'s' if len(names) > 1 else ''} {_and(names)}" if names else ""
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def where_it_is(where: Invocation) -> str:
+    return f"Context {safe(where.context) or '<none>'}\nServer  {safe(where.server)}\n"
+
+
+def section(title: str, texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    return ["", title, *(line for text in texts for line in wrap(safe(text), "  "))]
+
+
+def wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  " if after is None else after,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

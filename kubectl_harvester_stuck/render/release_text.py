@@ -1,0 +1,186 @@
+"""The screens of `unstick`: the preview that is agreed to, and what became of each target."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kubectl_harvester_stuck.release.model import Action, Result
+from kubectl_harvester_stuck.render.layout import safe, short_kind, table, where_it_is, wrap
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.release.model import Outcome, Plan, Step
+    from kubectl_harvester_stuck.release.run import Run
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+
+IN_FULL = 3
+"""Up to so many plans are shown with every patch, more as a table."""
+
+
+def preview(plans: Sequence[Plan], digest: str, where: Invocation) -> str:
+    """Everything that the operator agrees to: where, what, in which order, exactly."""
+    parts = [where_it_is(where)]
+    if len(plans) > IN_FULL:
+        parts.append(_plans(plans))
+    else:
+        parts += [_refusal(plan, where) if plan.refusals else _plan(plan) for plan in plans]
+    return "\n".join([*parts, f"Digest {digest}\n"])
+
+
+def _plans(plans: Sequence[Plan]) -> str:
+    """Many plans: a row each, and how many there are of either kind."""
+    rows = [
+        [
+            plan.ref.namespace,
+            plan.ref.name,
+            plan.state.value if plan.state else "<none>",
+            plan.node or "<unknown>",
+            _in_short(plan),
+        ]
+        for plan in plans
+    ]
+    refused = sum(bool(plan.refusals) for plan in plans)
+    lines = [f"{len(plans) - refused} to release, {refused} refused\n"]
+    nodes = sorted({node for plan in plans for node in plan.powered_off})
+    lines += [f"by your word alone: node {safe(node)} has no power\n" for node in nodes]
+    behind = sum(bool(plan.leaves_behind) for plan in plans if not plan.refusals)
+    if behind:
+        lines.append(f"{behind} of them leave work behind; --dry-run=client names it\n")
+    return table(["NAMESPACE", "NAME", "STATE", "NODE", "PLAN"], rows) + "\n" + "".join(lines)
+
+
+def _in_short(plan: Plan) -> str:
+    if plan.refusals:
+        return f"refused: {', '.join(guard.guard for guard in plan.refusals)}"
+    acts = (
+        "pod" if step.action is Action.DELETE_POD else short_kind(step.ref) for step in plan.steps
+    )
+    return ", ".join(acts)
+
+
+def run(done: Run, where: Invocation) -> str:
+    """What became of every target."""
+    parts = [_outcome(outcome, where) for outcome in done.outcomes]
+    if any(outcome.result is Result.PLANNED for outcome in done.outcomes):
+        parts = [where_it_is(where), *parts, f"Digest {done.digest}\n"]
+    elif len(parts) > 1:
+        parts.append(_summary(done))
+    return "\n".join(parts)
+
+
+def _summary(done: Run) -> str:
+    counts = Counter(outcome.result.value for outcome in done.outcomes)
+    if done.failures:
+        counts["error"] = len(done.failures)
+    total = len(done.outcomes) + len(done.failures)
+    return f"{total} targets: {', '.join(f'{n} {result}' for result, n in counts.items())}\n"
+
+
+def names(done: Run) -> str:
+    """The targets that were released, or would be."""
+    wanted = (Result.GONE, Result.FREED, Result.PLANNED)
+    released = [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
+    return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in released)
+
+
+def private(done: Run, where: Invocation) -> str:
+    """A warning where a backup holds secrets of a guest, once for the whole run."""
+    held = [outcome.backup for outcome in done.outcomes if outcome.private and outcome.backup]
+    if not held:
+        return ""
+    # The path may be long; the command stays in one piece, so that it can be pasted.
+    return (
+        "Warning: the backup holds cloud-init data, which can be secret; keep it to yourself.\n"
+        f"To share it: {safe(where.restore(held[0], '--redact'))}\n"
+    )
+
+
+def _plan(plan: Plan) -> str:
+    lines = wrap(headline(plan), "")
+    for number, step in enumerate(plan.steps, start=1):
+        lines += _step(number, step, plan)
+    for node in plan.powered_off:
+        lines += wrap(f"by your word alone: node {node} has no power", "  ")
+    for item in plan.leaves_behind:
+        lines += wrap(f"leaves behind: {item.leaves_behind} ({item.reason})", "  ")
+    overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
+    for guard in overridden:
+        lines += wrap(f"{guard.guard} {guard.reason}", "  ")
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def headline(plan: Plan) -> str:
+    state = plan.state.value if plan.state else "not stuck"
+    return f"{plan.ref}: {state}{f', on node {plan.node}' if plan.node else ''}"
+
+
+def _step(number: int, step: Step, plan: Plan) -> list[str]:
+    body = json.dumps(step.body, separators=(",", ":"))
+    if step.action is Action.DELETE_POD:
+        return [f"  {number}. delete pod {step.ref.name} without waiting for its node",
+                f"     {body}"]  # fmt: skip
+    states = {(item.ref, item.name): item for item in plan.judgments}
+    lines = [f"  {number}. patch {step.ref}"]
+    # Later steps are judged as things will be when the earlier ones have succeeded.
+    then = "then " if number > 1 else ""
+    for name in step.removes:
+        item = states[step.ref, name]
+        lines += wrap(f"removes {name}: {then}{item.state.value}, {item.reason}", "     ")
+    lines += [f"     keeps   {name}" for name in step.keeps]
+    return [*lines, f"     {body}"]
+
+
+def _refusal(plan: Plan, where: Invocation) -> str:
+    lines = [f"{plan.ref}: refused, nothing was changed"]
+    for guard in plan.refusals:
+        lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
+    lines += _next(plan, where)
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _next(plan: Plan, where: Invocation) -> list[str]:
+    if not plan.silent_nodes:
+        return []
+    vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
+    return [
+        f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
+        f"    {where.unstick(plan.ref, *vouched)}",
+    ]
+
+
+_SAYS = {
+    Result.GONE: "released, it is gone",
+    Result.FREED: "freed",
+    Result.STILL_THERE: "STILL THERE, although it was changed",
+    Result.UNKNOWN: "UNKNOWN: it was changed, and could not be looked at afterwards",
+    Result.DENIED: "denied by the API server",
+    Result.CONFLICT: "conflict: it changed at the last moment",
+}
+
+
+def _outcome(outcome: Outcome, where: Invocation) -> str:
+    plan = outcome.plan
+    if outcome.result is Result.PLANNED:
+        return _plan(plan)
+    lines = [f"{plan.ref}: {_SAYS.get(outcome.result, 'refused')}"]
+    if not outcome.changed and outcome.result not in (Result.GONE, Result.FREED):
+        lines[0] += ", nothing was changed"
+    for report in outcome.reports:
+        act = "delete" if report.step.action is Action.DELETE_POD else "patch"
+        removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
+        lines += wrap(f"{act} {report.step.ref}: {report.status}{removed}", "  ")
+    told = {report.status for report in outcome.reports}
+    if outcome.reason and outcome.reason not in told:
+        lines += wrap(outcome.reason, "  ")
+    for guard in outcome.refusals:
+        lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
+    if outcome.refusals and not outcome.changed:
+        lines += _next(plan, where)
+    for leftover in outcome.leftovers:
+        lines += wrap(f"left behind: {leftover}", "  ")
+    if outcome.backup:
+        lines.append(f"  saved before: {outcome.backup}")
+    return "".join(f"{safe(line)}\n" for line in lines)

@@ -1,0 +1,63 @@
+"""How `restore` is told to people. It is a module of its own for the start-up of the others."""
+
+from __future__ import annotations
+
+from kubectl_harvester_stuck.k8s.redaction import redacted
+from kubectl_harvester_stuck.release.model import GuardResult, Verdict
+from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.render.layout import safe, where_it_is, wrap
+from kubectl_harvester_stuck.restore.backup import End, Proposal, Restoration
+
+
+def proposal(item: Proposal, where: Invocation) -> str:
+    """The VM that would be made: where, which, and what of it; its secrets are not shown."""
+    import yaml
+
+    lines = [f"{item.backup.ref}: would be created, powered off"]
+    if item.backup.taken_at:
+        lines.append(f"  from the backup of {item.backup.taken_at}")
+    for line in (*item.changes, *(f"warning: {text}" for text in item.warnings)):
+        lines += wrap(line, "  ")
+    shown = redacted(item.body)
+    if shown != item.body:
+        lines += wrap("its secrets are not shown below; it gets them as they were saved", "  ")
+    body = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    lines += ["", *body.splitlines(), ""]
+    return where_it_is(where) + "".join(f"{safe(line)}\n" for line in lines)
+
+
+def restoration(done: Restoration, where: Invocation) -> str:
+    """How `restore` ended."""
+    item = done.proposal
+    ref = item.backup.ref
+    if done.end is End.PLANNED:
+        checks = [line for check in item.checks for line in _check(check)]
+        return proposal(item, where) + "".join(f"{safe(line)}\n" for line in checks)
+    lines = [f"{ref}: {_ENDS[done.end]}"]
+    if done.reason:
+        lines += wrap(done.reason, "  ")
+    lines += [line for check in item.refusals for line in _check(check)]
+    for text in item.warnings:
+        lines += wrap(f"warning: {text}", "  ")
+    if is_made(done) and item.backup.run_strategy not in ("", "Halted"):
+        lines += ["  Once nothing else can run its guest, it runs as before with:"]
+        lines += [f"    {where.run_again(ref, item.backup.run_strategy)}"]
+    return "".join(f"{safe(line)}\n" for line in lines)
+
+
+_ENDS = {
+    End.CREATED: "created, powered off",
+    End.REFUSED: "refused, nothing was created",
+    End.DENIED: "denied by the API server, nothing was created",
+    End.UNKNOWN: "UNKNOWN: it may have been created, look at it before anything else",
+}
+
+
+def _check(check: GuardResult) -> list[str]:
+    mark = "" if check.verdict is Verdict.REFUSE else f" {check.verdict.value},"
+    return wrap(f"{check.guard}:{mark} {check.reason}", "  ")
+
+
+def is_made(done: Restoration) -> bool:
+    """Whether the VM is there, or would be."""
+    return done.end in (End.CREATED, End.PLANNED)

@@ -1,0 +1,4 @@
+"""`restore`: a VM created again, powered off, from the undo file of a release.
+
+It restores no disk data.
+"""

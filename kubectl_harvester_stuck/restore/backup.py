@@ -1,0 +1,404 @@
+"""What a backup holds, the VM that is made from it, and whether it may be made.
+
+A file is judged like anything else that comes from outside: whatever is wrong with it is a
+`RestoreError`. Where the cluster could not be read, the check says unknown, and unknown blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Any
+
+from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
+from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.target import claims_of, is_launcher_of, is_stopped
+from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
+from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.redaction import redacted
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.release.model import GuardResult, Verdict
+
+SCHEMA = "harvester-stuck/backup/v1"
+HALTED = "Halted"
+
+_SERVERS_OWN = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "managedFields",
+    "selfLink",
+    # The owners may be gone, and the garbage collector would take the VM at once.
+    "ownerReferences",
+)
+
+_NAME = re.compile("[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One VM of a backup, with what was saved around it."""
+
+    vm: Object
+    vmi: Object | None
+    claims: Mapping[str, str]
+    """The uid of each PVC that was saved, by its name."""
+    server: str
+    taken_at: str
+
+    @property
+    def ref(self) -> Ref:
+        """The VM that is to be made again."""
+        return self.vm.ref
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the PVCs that the VM needs. Raises UnreadableError."""
+        return claims_of(self.vm)
+
+    @property
+    def run_strategy(self) -> str:
+        """How the VM was to run; "" where that is not saved."""
+        spec = self.vm.mapping("spec")
+        if isinstance(spec.get("runStrategy"), str):
+            return str(spec["runStrategy"])
+        running = spec.get("running")
+        return "Always" if running is True else HALTED if running is False else ""
+
+
+def load(text: str, path: str) -> Body:
+    """The document of a backup. Raises RestoreError; `path` is for its message."""
+    try:
+        document = json.loads(text, parse_constant=_refuse)
+        # What is read is sent and printed: both need text that can be encoded.
+        json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise RestoreError(f"{path} is not JSON; name a file that unstick saved") from None
+    release = document.get("release") if isinstance(document, dict) else None
+    schema = release.get("schema") if isinstance(release, dict) else None
+    if schema != SCHEMA:
+        raise RestoreError(
+            f"{path} is not a backup of unstick: release.schema is not {SCHEMA}; name a file that"
+            " unstick saved"
+        )
+    items = document.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise RestoreError(f"{path} is damaged: its items are not objects; take another backup")
+    return dict(document)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def without_secrets(document: Body) -> Body:
+    """The backup to be shown to others; nothing can be restored from it."""
+    copy: dict[str, Any] = redacted(document)
+    return {**copy, "release": {**copy["release"], "redacted": True}}
+
+
+def backup_of(document: Body, path: str) -> Backup:
+    """The VM that the document holds. Raises RestoreError where there is none, or not one."""
+    release = document["release"]
+    if release.get("redacted"):
+        raise RestoreError(
+            f"{path} is a redacted copy, the VM would lose its secrets; use the file that unstick"
+            " saved"
+        )
+    try:
+        machines = _objects(document, VM)
+        instances = _objects(document, VMI)
+        claims = _objects(document, PVC)
+        if not machines:
+            raise RestoreError(
+                f"{path} holds no VirtualMachine, only {_kinds(document)}: there is nothing to"
+                " make again"
+            )
+        if len(machines) > 1:
+            raise RestoreError(f"{path} holds more than one VirtualMachine; take another backup")
+        found = machines[0]
+        if not all(map(_NAME.fullmatch, (found.ref.namespace, found.ref.name))):
+            raise UnreadableError(str(found.ref), "that is no name of a VM in a namespace")
+        backup = Backup(
+            vm=found,
+            vmi=next((item for item in instances if item.ref.key == found.ref.key), None),
+            claims={
+                item.ref.name: item.uid
+                for item in claims
+                if item.ref.namespace == found.ref.namespace
+            },
+            server=str(release.get("server") or ""),
+            taken_at=str(release.get("takenAt") or ""),
+        )
+        # What decisions will look at later is looked at now, while the file can be blamed.
+        _ = backup.needs, backup.run_strategy, tuple(secrets_of(backup))
+        found.mapping("metadata", "annotations")
+    except UnreadableError as error:
+        raise RestoreError(f"{path} is damaged: {error}; take another backup") from error
+    return backup
+
+
+def _objects(document: Body, kind: Any) -> list[Object]:
+    return [
+        Object.parse(kind, item)
+        for item in document["items"]
+        if (item.get("apiVersion"), item.get("kind")) == (kind.api_version, kind.kind)
+    ]
+
+
+def _kinds(document: Body) -> str:
+    kinds = sorted({str(item.get("kind")) for item in document["items"]})
+    return ", ".join(kinds) or "an empty list"
+
+
+def body_of(backup: Backup) -> dict[str, Any]:
+    """The VM as it is created: without what the server fills in, and powered off."""
+    meta = {
+        key: value
+        for key, value in backup.vm.mapping("metadata").items()
+        if key not in _SERVERS_OWN
+    }
+    if REMOVED_PVCS in backup.vm.annotations:
+        # With it, the next deletion of the VM would delete those disks.
+        meta["annotations"] = {
+            key: value for key, value in meta["annotations"].items() if key != REMOVED_PVCS
+        }
+    spec = {key: value for key, value in backup.vm.mapping("spec").items() if key != "running"}
+    return {
+        "apiVersion": VM.api_version,
+        "kind": VM.kind,
+        "metadata": meta,
+        "spec": {**spec, "runStrategy": HALTED},
+    }
+
+
+def changes(backup: Backup) -> tuple[str, ...]:
+    """What the VM loses that the operator may miss, one line each."""
+    lines = []
+    strategy = backup.run_strategy
+    if strategy != HALTED:
+        lines.append(f"runStrategy: {HALTED}, was {strategy or 'not set'}")
+    lines += [f"left out: finalizer {name}" for name in backup.vm.finalizers]
+    lines += [
+        f"left out: owner {owner.kind} {owner.name}, which may be gone"
+        for owner in backup.vm.owners
+    ]
+    ticked = backup.vm.annotations.get(REMOVED_PVCS)
+    if ticked:
+        lines.append(f"left out: the mark that {ticked} are deleted with the VM")
+    return tuple(lines)
+
+
+def secrets_of(backup: Backup) -> Iterator[str]:
+    """Names of the Secrets that the VM refers to, each once. Raises UnreadableError."""
+    where = ("spec", "template", "spec")
+    paths = (
+        ("cloudInitNoCloud", "secretRef", "name"),
+        ("cloudInitNoCloud", "networkDataSecretRef", "name"),
+        ("cloudInitConfigDrive", "secretRef", "name"),
+        ("cloudInitConfigDrive", "networkDataSecretRef", "name"),
+        ("sysprep", "secret", "name"),
+        ("secret", "secretName"),
+        ("sshPublicKey", "source", "secret", "secretName"),
+        ("userPassword", "source", "secret", "secretName"),
+    )
+    names: dict[str, None] = {}
+    for field in ("volumes", "accessCredentials"):
+        for item in backup.vm.mappings(*where, field):
+            for path in paths:
+                value: object = item
+                for key in path:
+                    value = value.get(key) if isinstance(value, Mapping) else None
+                if isinstance(value, str) and value:
+                    names[value] = None
+    yield from names
+
+
+# Whether it may be made
+
+
+def checks(backup: Backup, snapshot: ClusterSnapshot) -> tuple[GuardResult, ...]:
+    """What has to be so before the VM is made; every one of them has to pass."""
+    found = []
+    for name, check in _CHECKS:
+        try:
+            verdict, reason = check(backup, snapshot)
+        except UnreadableError as error:
+            verdict, reason = Verdict.UNKNOWN, str(error)
+        found.append(GuardResult(name, verdict, reason))
+    return tuple(found)
+
+
+Said = tuple[Verdict, str]
+
+
+def _name_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
+    there = snapshot.one(backup.ref)
+    if there is None:
+        return Verdict.PASS, f"there is no {backup.ref}"
+    if there.uid == backup.vm.uid:
+        return Verdict.REFUSE, f"{backup.ref} is still the one that was saved"
+    return Verdict.REFUSE, f"{backup.ref} exists, with uid {there.uid}; it is not replaced"
+
+
+def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
+    there = snapshot.one(Ref(backup.ref.namespace, backup.ref.name, VMI))
+    if there is None:
+        return Verdict.PASS, "there is no VirtualMachineInstance of this name"
+    return (
+        Verdict.REFUSE,
+        f"{there.ref} exists, and the VM would adopt it; wait until it is gone, or if it hangs:"
+        f" kubectl harvester-stuck unstick vmi {there.ref.name} -n {there.ref.namespace}",
+    )
+
+
+def _guest_stopped(backup: Backup, snapshot: ClusterSnapshot) -> Said:
+    ours = [
+        pod
+        for pod in snapshot.all(POD, backup.ref.namespace)
+        if is_launcher_of(pod, backup.ref.name, backup.vmi)
+    ]
+    running = [pod for pod in ours if not is_stopped(pod)]
+    if running:
+        where = ", ".join(
+            f"{pod.ref.name} on node {pod.text('spec', 'nodeName') or '<none>'}" for pod in running
+        )
+        return Verdict.REFUSE, f"pod {where} may still run the guest on these disks"
+    return Verdict.PASS, "no pod is left that may run the guest"
+
+
+def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
+    refusals, unknown = [], []
+    for name in backup.needs:
+        try:
+            wrong = _why_not(name, backup, snapshot)
+        except UnreadableError as error:
+            unknown.append(str(error))
+            continue
+        if wrong:
+            refusals.append(wrong)
+    if refusals:
+        return Verdict.REFUSE, "; ".join([*refusals, *unknown])
+    if unknown:
+        return Verdict.UNKNOWN, "; ".join(unknown)
+    return Verdict.PASS, f"every disk is there: {', '.join(backup.needs) or 'it needs none'}"
+
+
+def _why_not(name: str, backup: Backup, snapshot: ClusterSnapshot) -> str | None:
+    """What keeps the disk from being the one that the VM had; None where nothing does."""
+    claim = snapshot.one(Ref(backup.ref.namespace, name, PVC))
+    saved = backup.claims.get(name)
+    if claim is None:
+        return f"PersistentVolumeClaim {name} is gone"
+    if claim.deletion_timestamp is not None:
+        return f"PersistentVolumeClaim {name} is being deleted"
+    if saved is not None and claim.uid != saved:
+        return (
+            f"PersistentVolumeClaim {name} is another disk of the same name: its uid is"
+            f" {claim.uid}, saved was {saved}"
+        )
+    if claim.text("status", "phase") == "Lost":
+        return f"PersistentVolumeClaim {name} is Lost: its volume is gone"
+    return None
+
+
+def _disks_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
+    ours = set(backup.needs)
+    if not ours:
+        return Verdict.PASS, "it needs no disk"
+    users = [
+        f"PersistentVolumeClaim {name} is used by {other.ref}"
+        for kind in (VM, VMI)
+        for other in snapshot.all(kind, backup.ref.namespace)
+        if other.ref.name != backup.ref.name
+        for name in claims_of(other)
+        if name in ours
+    ]
+    if users:
+        return Verdict.REFUSE, "; ".join(users)
+    return Verdict.PASS, "no other VM of the namespace uses its disks"
+
+
+_CHECKS: tuple[tuple[str, Callable[[Backup, ClusterSnapshot], Said]], ...] = (
+    ("name-free", _name_free),
+    ("instance-gone", _instance_gone),
+    ("guest-stopped", _guest_stopped),
+    ("disks-there", _disks_there),
+    ("disks-free", _disks_free),
+)
+
+
+def warnings(backup: Backup, server: str, secrets: Mapping[str, bool | str]) -> tuple[str, ...]:
+    """What the operator should know and that refuses nothing.
+
+    `secrets` says of each Secret whether it is there, or why that could not be read.
+    """
+    lines = []
+    if backup.server != server:
+        lines.append(
+            f"the backup was taken from {backup.server or '<unknown>'}, this is {server}: the uids"
+            " of the disks say whether they are the same"
+        )
+    lines += [
+        f"the uid of PersistentVolumeClaim {name} was not saved: nothing says that it is the same"
+        " disk"
+        for name in backup.needs
+        if name not in backup.claims
+    ]
+    for name, there in secrets.items():
+        if isinstance(there, str):
+            lines.append(f"could not look for Secret {name}: {there}")
+        elif not there:
+            lines.append(f"Secret {name} is gone: make it again before the VM is started")
+    return tuple(lines)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The VM that would be made, with everything that speaks for and against it."""
+
+    backup: Backup
+    body: Body
+    checks: tuple[GuardResult, ...]
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[GuardResult, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if check.verdict is not Verdict.PASS)
+
+
+@unique
+class End(str, Enum):
+    """What became of it; the values stand in JSON."""
+
+    CREATED = "created"
+    PLANNED = "planned"
+    REFUSED = "refused"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One `restore`, as it ended."""
+
+    proposal: Proposal
+    end: End
+    reason: str = ""
+    uid: str | None = None
+
+
+def secret_refs(backup: Backup) -> tuple[Ref, ...]:
+    """The Secrets to look for."""
+    return tuple(Ref(backup.ref.namespace, name, SECRET) for name in secrets_of(backup))

@@ -1,0 +1,4 @@
+"""What is kept on this machine: undo files and the journal.
+
+It never holds what the cluster holds now.
+"""

@@ -1,0 +1,131 @@
+"""Objects are saved here before the first of them is changed.
+
+A file is a `List` that kubectl reads, with the plan beside the items. VM specs can hold cloud-init
+secrets, so the directory is 0700 and the files are 0600.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from kubectl_harvester_stuck.errors import BackupError, RestoreError
+from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.release.model import Plan
+
+LIMIT = 64 << 20
+"""Bytes of the largest file that is taken for a backup."""
+
+
+def state_directory(environ: Mapping[str, str], home: Path) -> Path:
+    """Where this program keeps its files: the XDG state directory, or Windows' own."""
+    if sys.platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return base / "kubectl-harvester-stuck"
+
+
+@dataclass(frozen=True)
+class Backups:
+    """Files of one run in `directory`."""
+
+    directory: Path
+    context: str
+    server: str
+    version: str
+    now: datetime
+
+    def save(
+        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+    ) -> str:
+        """Write the objects and the plan, and return only when they are on the disk.
+
+        `not_saved` names what belongs to the target and could not be read. Raises BackupError.
+        """
+        name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{plan.ref.namespace}_{plan.ref.name}_{digest}.json"
+        path = self.directory / name
+        document = {
+            "apiVersion": "v1",
+            "kind": "List",
+            "metadata": {},
+            "items": [_complete(item) for item in objects],
+            "release": {
+                "schema": "harvester-stuck/backup/v1",
+                "takenAt": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
+                "version": self.version,
+                "context": self.context,
+                "server": self.server,
+                "digest": digest,
+                "target": {
+                    "apiVersion": plan.ref.kind.api_version,
+                    "kind": plan.ref.kind.kind,
+                    "namespace": plan.ref.namespace,
+                    "name": plan.ref.name,
+                    "uid": plan.uid,
+                },
+                "plan": [
+                    {"action": step.action.value, "object": str(step.ref), "body": step.body}
+                    for step in plan.steps
+                ],
+                "notSaved": list(not_saved),
+            },
+        }
+        try:
+            _write(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            raise BackupError(
+                f"cannot save {plan.ref} in {self.directory}: {error.strerror or error};"
+                " nothing was changed, try another --backup-dir"
+            ) from error
+        return str(path)
+
+
+def read(path: Path) -> str:
+    """The text of a backup. Raises RestoreError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise RestoreError(f"{path} is larger than {LIMIT >> 20} MiB: that is no backup")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise RestoreError(
+            f"cannot read {path}: {error.strerror or error}; unstick says where it saved"
+        ) from error
+    except ValueError:
+        raise RestoreError(f"{path} is not text; name a file that unstick saved") from None
+
+
+def _complete(item: Object) -> Mapping[str, object]:
+    """The object with the type that lists leave out of their items."""
+    kind = item.ref.kind
+    return {**item.body, "apiVersion": kind.api_version, "kind": kind.kind}
+
+
+def _write(path: Path, text: str) -> None:
+    """Create the file, never follow or overwrite anything, and sync it with its directory."""
+    # Each of them private: with `parents` only the last would be.
+    for above in reversed(path.parents):
+        above.mkdir(mode=0o700, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open a directory
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

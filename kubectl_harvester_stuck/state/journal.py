@@ -1,0 +1,265 @@
+"""The journal: one JSON line before and one after each change, in the user's state directory.
+
+The first line is on the disk before anything is sent, so a crash in between is visible: a change
+without its second line. No line holds a spec. Lines are only ever appended, each in one write, so
+that several runs can write at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kubectl_harvester_stuck.errors import JournalError
+from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.release.change import Change
+from kubectl_harvester_stuck.release.model import Action
+
+SCHEMA = "harvester-stuck/journal/v1"
+FILE = "journal.jsonl"
+
+TAIL = 1 << 20
+"""Bytes of the end in which the last run is looked for."""
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Writes the lines of one run. `now` is the time by the API server's clock."""
+
+    directory: Path
+    context: str
+    server: str
+    version: str
+    now: Callable[[], datetime]
+
+    def begin(self, change: Change) -> None:
+        """Write the line before the change; returns when it is on the disk.
+
+        Raises JournalError. Nothing may be sent then.
+        """
+        self._append({"schema": SCHEMA, "phase": "before", **self._of(change, change.time)})
+
+    def end(self, change: Change, outcome: str, answer: Mapping[str, Any] | None) -> None:
+        """Write the line after it, with what the server answered. Raises JournalError."""
+        last = {"outcome": outcome, "after": _after(change, answer)}
+        self._append({"schema": SCHEMA, "phase": "after", **self._of(change, self.now()), **last})
+
+    def _of(self, change: Change, time: datetime) -> dict[str, Any]:
+        plan, step = change.plan, change.step
+        asked = {"userUnknown": change.who.unknown} if change.who.user is None else {}
+        is_new = step.action is Action.CREATE
+        before: dict[str, Any] = {"resourceVersion": step.resource_version}
+        if step.action is Action.PATCH:
+            before["finalizers"] = [*step.removes, *step.keeps]
+        return {
+            "id": change.id,
+            "run": change.run,
+            "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "user": change.who.user,
+            **asked,
+            "context": self.context,
+            "server": self.server,
+            "version": self.version,
+            "digest": change.digest,
+            "target": {**_ref(plan.ref), "uid": plan.uid},
+            "action": step.action.value,
+            "object": {
+                **_ref(step.ref),
+                "uid": step.uid,
+                "resourceVersion": step.resource_version,
+            },
+            "before": None if is_new else before,
+            # What is created is a whole spec, which can hold secrets; the backup has it.
+            "patch": None if is_new else step.body,
+            "overrides": list(change.overrides),
+            "poweredOff": list(plan.powered_off),
+            "leaveBehind": list(change.leaves_behind),
+            "backup": change.backup,
+        }
+
+    def _append(self, record: Record) -> None:
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        path = self.directory / FILE
+        try:
+            with _opened(path) as handle:
+                _write(handle, line)
+        except OSError as error:
+            variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
+            raise JournalError(
+                f"cannot write the journal {path}: {error.strerror or error};"
+                f" set {variable} to a directory that can be written"
+            ) from error
+
+
+def _ref(ref: Ref) -> dict[str, str]:
+    return {
+        "apiVersion": ref.kind.api_version,
+        "kind": ref.kind.kind,
+        "namespace": ref.namespace,
+        "name": ref.name,
+    }
+
+
+def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
+    """The object as the server answered with it; None where it did not."""
+    meta = (answer or {}).get("metadata")
+    if not isinstance(meta, Mapping):
+        return None
+    if change.step.action is Action.CREATE:
+        return {"uid": meta.get("uid"), "resourceVersion": meta.get("resourceVersion")}
+    if meta.get("uid") != change.step.uid:
+        return None
+    after: dict[str, Any] = {"resourceVersion": meta.get("resourceVersion")}
+    if change.step.action is Action.PATCH:
+        after["finalizers"] = meta.get("finalizers") or []
+    return after
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
+    for above in reversed(path.parents):
+        above.mkdir(mode=0o700, exist_ok=True)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o600)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        if sys.platform != "win32":
+            if status.st_mode & 0o077:
+                os.fchmod(handle, 0o600)
+            # It may have been made by others, with the rights of the umask.
+            if path.parent.stat().st_mode & 0o077:
+                path.parent.chmod(0o700)
+            if not status.st_size:
+                _sync_directory(path.parent)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _write(handle: int, line: bytes) -> None:
+    """Append the line in one write, and sync it. Raises OSError when not all of it was taken."""
+    if os.lseek(handle, 0, os.SEEK_END):
+        os.lseek(handle, -1, os.SEEK_END)
+        if os.read(handle, 1) != b"\n":
+            # A crash tore the last line; this one has to stand on its own.
+            line = b"\n" + line
+    if os.write(handle, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(handle)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What stands in the journal, oldest first.
+
+    Each change is its first line, completed by its second one: `outcome`, `after`, `endedAt`.
+    Without a second line there is no `outcome`.
+    """
+
+    changes: tuple[Record, ...]
+    broken: int = 0
+    """Lines that could not be understood."""
+
+    @property
+    def cut_off(self) -> tuple[Record, ...]:
+        """The changes of the last run that have no second line."""
+        if not self.changes:
+            return ()
+        last = self.changes[-1].get("run")
+        return tuple(
+            change
+            for change in self.changes
+            if change.get("run") == last and "outcome" not in change
+        )
+
+
+def read(directory: Path, limit: int | None = None) -> Reading:
+    """What was changed, from the last `limit` bytes. A journal that is missing is empty.
+
+    Raises JournalError when it is there and cannot be read.
+    """
+    path = directory / FILE
+    try:
+        content = _content(path, limit)
+    except FileNotFoundError:
+        return Reading(())
+    except OSError as error:
+        raise JournalError(
+            f"cannot read the journal {path}: {error.strerror or error}; it has to be a file of"
+            " this user"
+        ) from error
+    return _parsed(content.split(b"\n"))
+
+
+def namespace_of(change: Record) -> str | None:
+    """Where the object of a change is."""
+    ref = change.get("object")
+    return str(ref.get("namespace")) if isinstance(ref, Mapping) else None
+
+
+def _content(path: Path, limit: int | None) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        # To open a pipe would mean to wait for its other end.
+        raise OSError(errno.EINVAL, "it is not a file")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - limit) if limit is not None else 0
+        file.seek(start)
+        content = file.read(size - start)
+    # The first line is only whole if the reading began with it.
+    return content.partition(b"\n")[2] if start else content
+
+
+def _parsed(lines: Sequence[bytes]) -> Reading:
+    changes: dict[str, dict[str, Any]] = {}
+    broken = 0
+    for line in filter(None, lines):
+        record = _record(line)
+        if record is None:
+            broken += 1
+        elif record["phase"] == "before":
+            changes.setdefault(record["id"], {}).update(_told(record))
+        else:
+            change = changes.setdefault(record["id"], _told(record))
+            ended = {"outcome": record.get("outcome"), "after": record.get("after")}
+            change.update({**ended, "endedAt": record.get("time")})
+    return Reading(tuple(changes.values()), broken)
+
+
+def _told(record: Record) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in ("schema", "phase")}
+
+
+def _record(line: bytes) -> Record | None:
+    """The line, if it is one of ours and whole."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        return None
+    fits = isinstance(record.get("id"), str) and record.get("phase") in ("before", "after")
+    return record if fits else None
