@@ -50,7 +50,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 Body = dict[str, Any]
@@ -389,9 +389,9 @@ def stored(body: Body, *, deleted: str | None = None, grace: int = 0) -> Body:
     return {**body, "metadata": meta}
 
 
-def parsed(body: Body) -> Object:
+def parsed(body: Body) -> KubeObject:
     """The object as decisions see it."""
-    return Object.parse(KINDS[body["kind"]], body)
+    return KubeObject.parse(KINDS[body["kind"]], body)
 
 
 def snapshot(
@@ -400,8 +400,8 @@ def snapshot(
     """Everything in `namespace` was read, apart from the kinds in `unreadable`."""
     objects = [parsed(body) for body in bodies]
     blind = unreadable or {}
-    listed: dict[tuple[Kind, str], tuple[Object, ...]] = {}
-    unread: dict[tuple[Kind, str] | Ref, str] = {}
+    listed: dict[tuple[Kind, str], tuple[KubeObject, ...]] = {}
+    unread: dict[tuple[Kind, str] | ObjectRef, str] = {}
     for kind in KINDS.values():
         scopes = {
             LEASE: (LEASE_NAMESPACE,),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 import trustme
 
-from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import UnreachableError
 
@@ -202,7 +202,7 @@ def transport(
     """A transport to `server`; `cluster` are the other fields of its kubeconfig entry."""
     entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
     return Transport(
-        Connection("c", "k", "u", server, "default", entry, user or {}),
+        ClientConfig("c", "k", "u", server, "default", entry, user or {}),
         timeout=timeout,
         user_agent="tests/1",
         on_warning=on_warning,

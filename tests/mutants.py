@@ -48,8 +48,16 @@ EXPLAINED = Path(__file__).with_suffix(".yaml")
 LIVING = ROOT / "build" / "mutants.json"
 """What survived the last time."""
 
-QUICK = ("test_nodes.py", "test_case.py", "test_guards.py", "test_finalizers.py", "test_plan.py",
-         "test_findings.py", "test_findings_told.py", "test_scenarios.py")  # fmt: skip
+QUICK = (
+    "test_node_health.py",
+    "test_target.py",
+    "test_guards.py",
+    "test_finalizers.py",
+    "test_plan.py",
+    "test_findings.py",
+    "test_findings_told.py",
+    "test_scenarios.py",
+)
 SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/test_stories.py",
         "test_properties.py")  # fmt: skip
 

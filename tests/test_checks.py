@@ -42,8 +42,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, Missing, Ref
-from kubectl_harvester_stuck.k8s.source import Selection
+from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef, Unreadable
+from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
 from tests import builders, readycluster
@@ -77,19 +77,19 @@ class Memory:
         if kind in self.unreadable or kind in self.refused_in.get(namespace or "", ()):
             raise ApiError(403, "Forbidden", f"{kind.plural} is forbidden")
 
-    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         self._refuse(selection.kind, selection.namespace)
         return [item for item in readycluster.selected(selection, self.bodies) if keep(item)]
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         self._refuse(ref.kind, ref.namespace)
-        found = readycluster.selected(Selection(ref.kind, ref.namespace or None), self.bodies)
+        found = readycluster.selected(ListQuery(ref.kind, ref.namespace or None), self.bodies)
         return next((item for item in found if item["metadata"]["name"] == ref.name), None)
 
-    def expect(self, refs: Iterable[Ref]) -> None:
+    def prefetch(self, refs: Iterable[ObjectRef]) -> None:
         pass
 
-    def log(self, pod: Ref) -> str:
+    def log(self, pod: ObjectRef) -> str:
         raise NotImplementedError
 
 
@@ -621,7 +621,7 @@ def test_the_exit_status() -> None:
     malformed = changed(ready(), NODE, put(None, "status", "allocatable"))
     assert status(malformed) is ExitStatus.INCOMPLETE
     # Namespaces that nobody knows of spoil no check, and the answer is not whole all the same.
-    gap = Missing("namespaces", None, "Unreadable", "not in the bundle")
+    gap = Unreadable("namespaces", None, "Unreadable", "not in the bundle")
     passed = tuple(Checked(check, OK, "fine") for check in CHECKS)
     assert checkup.status_of(checkup.Checkup(passed, (), NOW), exit_code=True) is ExitStatus.OK
     unsure = checkup.Checkup(passed, (gap,), NOW)

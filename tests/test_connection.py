@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.connection.kubeconfig import Connection, Flags, load
+from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig, ConfigOverrides, load
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 DATA = base64.b64encode(b"x").decode()
@@ -48,7 +48,7 @@ def write(
     return {"KUBECONFIG": str(home / "config"), "HOME": str(home)}
 
 
-def refusal(flags: Flags, environ: Mapping[str, str], **more: Path) -> str:
+def refusal(flags: ConfigOverrides, environ: Mapping[str, str], **more: Path) -> str:
     with pytest.raises(KubeconfigError) as caught:
         load(flags, environ, **more)
     assert "\n" not in str(caught.value)
@@ -57,66 +57,66 @@ def refusal(flags: Flags, environ: Mapping[str, str], **more: Path) -> str:
 
 def loaded(
     home: Path,
-    flags: Flags,
+    flags: ConfigOverrides,
     cluster: Mapping[str, Any] = CLUSTER,
     user: Mapping[str, Any] = USER,
-) -> Connection:
+) -> ClientConfig:
     return load(flags, write(home, cluster, user))
 
 
 def test_flags_have_the_names_of_kubectl() -> None:
-    assert [one.name.rstrip("_").replace("_", "-") for one in fields(Flags)] == [
+    assert [one.name.rstrip("_").replace("_", "-") for one in fields(ConfigOverrides)] == [
         *("kubeconfig", "context", "cluster", "user", "server", "token"),
         *("as", "as-groups", "as-uid"),
         *("certificate-authority", "client-certificate", "client-key"),
         *("insecure-skip-tls-verify", "tls-server-name", "namespace"),
     ]
-    assert "s3cret" not in repr(Flags(token="s3cret"))
+    assert "s3cret" not in repr(ConfigOverrides(token="s3cret"))
 
 
 @pytest.mark.parametrize(
     ("flags", "before", "after"),
     [
         (
-            Flags(server="https://two"),
+            ConfigOverrides(server="https://two"),
             {**CLUSTER, "tls-server-name": "n", "proxy-url": "http://p"},
             {"server": "https://two", "proxy-url": "http://p"},
         ),
         (
-            Flags(server="https://two", tls_server_name="m"),
+            ConfigOverrides(server="https://two", tls_server_name="m"),
             {**CLUSTER, "tls-server-name": "n"},
             {"server": "https://two", "tls-server-name": "m"},
         ),
         (
-            Flags(tls_server_name="m"),
+            ConfigOverrides(tls_server_name="m"),
             {**CLUSTER, "tls-server-name": "n"},
             {**CLUSTER, "tls-server-name": "m"},
         ),
         (
-            Flags(insecure_skip_tls_verify=True),
+            ConfigOverrides(insecure_skip_tls_verify=True),
             {**CLUSTER, "certificate-authority": "ca"},
             {**CLUSTER, "insecure-skip-tls-verify": True},
         ),
         (
-            Flags(insecure_skip_tls_verify=True),
+            ConfigOverrides(insecure_skip_tls_verify=True),
             {**CLUSTER, "certificate-authority-data": DATA},
             {**CLUSTER, "insecure-skip-tls-verify": True},
         ),
         (
-            Flags(certificate_authority="ca"),
+            ConfigOverrides(certificate_authority="ca"),
             {**CLUSTER, "certificate-authority-data": DATA},
             {**CLUSTER, "certificate-authority": "/ca", "insecure-skip-tls-verify": False},
         ),
         (
-            Flags(certificate_authority="ca"),
+            ConfigOverrides(certificate_authority="ca"),
             {**CLUSTER, "insecure-skip-tls-verify": True},
             {**CLUSTER, "certificate-authority": "/ca", "insecure-skip-tls-verify": False},
         ),
-        (Flags(server=""), CLUSTER, CLUSTER),
+        (ConfigOverrides(server=""), CLUSTER, CLUSTER),
     ],
 )
 def test_flags_change_the_cluster(
-    flags: Flags,
+    flags: ConfigOverrides,
     before: Mapping[str, Any],
     after: dict[str, Any],
     tmp_path: Path,
@@ -131,27 +131,27 @@ def test_flags_change_the_cluster(
 @pytest.mark.parametrize(
     ("flags", "before", "after"),
     [
-        (Flags(token="f"), {"token": "t", "as": "a"}, {"token": "f", "as": "a"}),
-        (Flags(token="f"), {"exec": EXEC}, {"token": "f", "exec": EXEC}),
+        (ConfigOverrides(token="f"), {"token": "t", "as": "a"}, {"token": "f", "as": "a"}),
+        (ConfigOverrides(token="f"), {"exec": EXEC}, {"token": "f", "exec": EXEC}),
         (
-            Flags(as_="b"),
+            ConfigOverrides(as_="b"),
             {**USER, "as": "a", "as-groups": ["g"]},
             {**USER, "as": "b", "as-groups": ["g"]},
         ),
         (
-            Flags(as_="b", as_groups=("x", "y"), as_uid="1"),
+            ConfigOverrides(as_="b", as_groups=("x", "y"), as_uid="1"),
             {**USER, "as-groups": ["g"]},
             {**USER, "as": "b", "as-groups": ["x", "y"], "as-uid": "1"},
         ),
         (
-            Flags(client_certificate="crt", client_key="key"),
+            ConfigOverrides(client_certificate="crt", client_key="key"),
             {"client-certificate-data": DATA, "client-key-data": DATA},
             {"client-certificate": "/crt", "client-key": "/key"},
         ),
     ],
 )
 def test_flags_change_the_user(
-    flags: Flags,
+    flags: ConfigOverrides,
     before: Mapping[str, Any],
     after: dict[str, Any],
     tmp_path: Path,
@@ -164,33 +164,35 @@ def test_flags_change_the_user(
 
 def test_flags_choose_cluster_user_and_namespace(tmp_path: Path) -> None:
     environ = write(tmp_path, CLUSTER, USER, {"cluster": "gone", "namespace": "vms"})
-    assert refusal(Flags(), environ) == 'cluster "gone" was not found for context "c"'
-    connection = load(Flags(cluster="k"), environ)
+    assert refusal(ConfigOverrides(), environ) == 'cluster "gone" was not found for context "c"'
+    connection = load(ConfigOverrides(cluster="k"), environ)
     assert (connection.cluster_name, connection.namespace) == ("k", "vms")
-    assert load(Flags(cluster="k", namespace="other"), environ).namespace == "other"
-    assert load(Flags(server="https://two"), environ).server == "https://two"
+    assert load(ConfigOverrides(cluster="k", namespace="other"), environ).namespace == "other"
+    assert load(ConfigOverrides(server="https://two"), environ).server == "https://two"
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (Flags(context="nope"), 'context "nope" does not exist'),
-        (Flags(cluster="nope"), 'cluster "nope" does not exist'),
-        (Flags(user="nope"), 'auth info "nope" does not exist'),
+        (ConfigOverrides(context="nope"), 'context "nope" does not exist'),
+        (ConfigOverrides(cluster="nope"), 'cluster "nope" does not exist'),
+        (ConfigOverrides(user="nope"), 'auth info "nope" does not exist'),
     ],
 )
-def test_unknown_names_are_refused_as_by_kubectl(flags: Flags, words: str, tmp_path: Path) -> None:
+def test_unknown_names_are_refused_as_by_kubectl(
+    flags: ConfigOverrides, words: str, tmp_path: Path
+) -> None:
     assert refusal(flags, write(tmp_path, CLUSTER, USER)).startswith(words)
 
 
 def test_a_context_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     environ = write(tmp_path, {"server": "http://one"}, USER, {"user": "gone"})
-    assert refusal(Flags(), environ) == 'user "gone" was not found for context "c"'
+    assert refusal(ConfigOverrides(), environ) == 'user "gone" was not found for context "c"'
     text = (tmp_path / "config").read_text()
     (tmp_path / "config").write_text(
         text.replace('"current-context": "c"', '"current-context": "d"')
     )
-    said = refusal(Flags(), environ)
+    said = refusal(ConfigOverrides(), environ)
     assert said.startswith("context was not found for specified context: d (the current-context)")
 
 
@@ -236,7 +238,7 @@ def test_a_context_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 def test_what_kubectl_refuses_is_refused(
     cluster: Mapping[str, Any], user: Mapping[str, Any], words: str, tmp_path: Path
 ) -> None:
-    said = refusal(Flags(), write(tmp_path, {**CLUSTER, **cluster}, {**USER, **user}))
+    said = refusal(ConfigOverrides(), write(tmp_path, {**CLUSTER, **cluster}, {**USER, **user}))
     assert words in said
     assert "pw@" not in said
 
@@ -253,7 +255,7 @@ def test_what_kubectl_refuses_is_refused(
     ],
 )
 def test_the_server_is_a_url(server: str, url: str, tmp_path: Path) -> None:
-    assert loaded(tmp_path, Flags(), cluster={"server": server}).server == url
+    assert loaded(tmp_path, ConfigOverrides(), cluster={"server": server}).server == url
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_the_server_is_a_url(server: str, url: str, tmp_path: Path) -> None:
 def test_a_password_in_the_server_is_refused_and_not_shown(
     server: str, shown: str, tmp_path: Path
 ) -> None:
-    said = refusal(Flags(server=server), write(tmp_path, CLUSTER, USER))
+    said = refusal(ConfigOverrides(server=server), write(tmp_path, CLUSTER, USER))
     assert said == (
         f"the server '{shown}' cannot be used: it contains credentials, which belong into the user"
         " entry"
@@ -278,29 +280,31 @@ def test_a_password_in_the_server_is_refused_and_not_shown(
 
 
 def test_a_plain_http_server_needs_no_credentials(tmp_path: Path) -> None:
-    assert loaded(tmp_path, Flags(), {"server": "http://x"}, {}).server == "http://x"
+    assert loaded(tmp_path, ConfigOverrides(), {"server": "http://x"}, {}).server == "http://x"
 
 
 def test_nothing_configured_says_what_to_do(tmp_path: Path) -> None:
-    said = refusal(Flags(), {}, home=tmp_path)
+    said = refusal(ConfigOverrides(), {}, home=tmp_path)
     assert said.startswith(f"{REFUSED} No cluster is configured (looked at {tmp_path}/.kube/config")
-    assert refusal(Flags(), {"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"}).startswith(
+    assert refusal(ConfigOverrides(), {"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"}).startswith(
         f"{REFUSED} No cluster is configured (looked at {tmp_path}/a, {tmp_path}/b)"
     )
     (tmp_path / "a").write_text("contexts: [{name: c}]")
-    assert refusal(Flags(kubeconfig=str(tmp_path / "a")), {}).startswith(
+    assert refusal(ConfigOverrides(kubeconfig=str(tmp_path / "a")), {}).startswith(
         f"{REFUSED} The kubeconfig has no current-context"
     )
 
 
 def test_without_a_file_flags_and_kubernetes_master_are_enough(tmp_path: Path) -> None:
     environ = {"KUBERNETES_MASTER": "http://master:1"}
-    assert load(Flags(), environ, tmp_path).server == "http://master:1"
-    assert load(Flags(server="http://flag:1"), environ, tmp_path).server == "http://flag:1"
-    connection = load(Flags(server="https://flag", token="t"), {}, tmp_path)
+    assert load(ConfigOverrides(), environ, tmp_path).server == "http://master:1"
+    assert (
+        load(ConfigOverrides(server="http://flag:1"), environ, tmp_path).server == "http://flag:1"
+    )
+    connection = load(ConfigOverrides(server="https://flag", token="t"), {}, tmp_path)
     assert (connection.context, connection.cluster_name, connection.user_name) == ("", "", "")
     assert connection.namespace == "default"
-    said = refusal(Flags(server="https://flag"), {}, home=tmp_path)
+    said = refusal(ConfigOverrides(server="https://flag"), {}, home=tmp_path)
     assert "there are no credentials" in said
 
 
@@ -314,14 +318,14 @@ def service_account(tmp_path: Path) -> Path:
 
 
 def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -> None:
-    connection = load(Flags(), POD, tmp_path, service_account=service_account)
+    connection = load(ConfigOverrides(), POD, tmp_path, service_account=service_account)
     assert connection.server == "https://10.0.0.1:443"
     assert connection.cluster["certificate-authority"] == str(service_account / "ca.crt")
     assert connection.user == {"tokenFile": str(service_account / "token")}
     assert connection.namespace == "namespace"
     assert len(connection.notices) == 1
     named = load(
-        Flags(as_="boss", token="t"),
+        ConfigOverrides(as_="boss", token="t"),
         {**POD, "POD_NAMESPACE": "vms", "KUBERNETES_SERVICE_HOST": "fd00::1"},
         tmp_path,
         service_account=service_account,
@@ -332,27 +336,27 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -
 
 def test_a_pod_without_all_of_it_is_no_pod(tmp_path: Path, service_account: Path) -> None:
     for environ in ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}):
-        said = refusal(Flags(), environ, home=tmp_path, service_account=service_account)
+        said = refusal(ConfigOverrides(), environ, home=tmp_path, service_account=service_account)
         assert said.startswith(REFUSED)
-    gone = Flags(kubeconfig=str(tmp_path / "gone"))
+    gone = ConfigOverrides(kubeconfig=str(tmp_path / "gone"))
     assert refusal(gone, POD, home=tmp_path, service_account=service_account) == (
         f"stat {tmp_path}/gone: no such file or directory"
     )
     (service_account / "token").unlink()
-    said = refusal(Flags(), POD, home=tmp_path, service_account=service_account)
+    said = refusal(ConfigOverrides(), POD, home=tmp_path, service_account=service_account)
     assert said.startswith(REFUSED)
 
 
 def test_a_kubeconfig_or_a_flag_goes_before_the_pod(tmp_path: Path, service_account: Path) -> None:
     environ = {**write(tmp_path, CLUSTER, USER), **POD}
-    connection = load(Flags(), environ, service_account=service_account)
+    connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert (connection.context, connection.server, connection.notices) == ("c", "https://one", ())
-    flags = Flags(server="http://flag")
+    flags = ConfigOverrides(server="http://flag")
     assert load(flags, POD, tmp_path, service_account=service_account).user == {}
     (tmp_path / "config").write_text("clusters: []\ncontexts: []\n")
-    connection = load(Flags(), environ, service_account=service_account)
+    connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert connection.cluster_name == "in-cluster"
 
 
 def test_a_connection_does_not_show_its_secrets(tmp_path: Path) -> None:
-    assert "s3cret" not in repr(loaded(tmp_path, Flags(), user={"token": "s3cret"}))
+    assert "s3cret" not in repr(loaded(tmp_path, ConfigOverrides(), user={"token": "s3cret"}))

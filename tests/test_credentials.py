@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
-from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 V1 = "client.authentication.k8s.io/v1"
 BASE64 = base64.b64encode(b"pem").decode()
 
 
-def connection(user: Mapping[str, Any], server: str = "https://one", **cluster: Any) -> Connection:
+def connection(
+    user: Mapping[str, Any], server: str = "https://one", **cluster: Any
+) -> ClientConfig:
     entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
-    return Connection("c", "k", "u", server, "default", entry, user)
+    return ClientConfig("c", "k", "u", server, "default", entry, user)
 
 
 class Plugin:

@@ -297,7 +297,7 @@ def test_the_same_command_finishes_what_was_interrupted(world: World, server: Si
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Presses it, and waits until the main thread has got a processor to notice it."""
     noticed = threading.Event()
-    note = Terminal.note
+    note = Terminal.println
 
     def told(terminal: Terminal, text: str) -> None:
         note(terminal, text)
@@ -308,7 +308,7 @@ def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         os.kill(os.getpid(), signal.SIGINT)
         assert noticed.wait(PATIENCE)
 
-    monkeypatch.setattr(Terminal, "note", told)
+    monkeypatch.setattr(Terminal, "println", told)
     return press
 
 
@@ -330,7 +330,7 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
 def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bool) -> None:
     code = (
         "import signal, sys\n"
-        "from kubectl_harvester_stuck.release.run import patient_interrupt\n"
+        "from kubectl_harvester_stuck.release.interrupts import defer_interrupt\n"
         "from kubectl_harvester_stuck.render.invocation import Invocation\n"
         "from kubectl_harvester_stuck.cli.terminal import Terminal\n"
         "class Pressing:\n"
@@ -345,8 +345,8 @@ def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bo
         "    def isatty(self): return False\n"
         "sys.stderr = Pressing()\n"
         "terminal = Terminal(Invocation('', ''))\n"
-        "with patient_interrupt(terminal.note) as interrupted:\n"
-        "    terminal.note('patch VirtualMachine shop/web: done')\n"
+        "with defer_interrupt(terminal.println) as interrupted:\n"
+        "    terminal.println('patch VirtualMachine shop/web: done')\n"
         "    print(interrupted(), sys.stderr.said)\n"
     )
     done = subprocess.run(

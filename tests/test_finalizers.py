@@ -12,10 +12,10 @@ from kubectl_harvester_stuck.harvester import finalizers
 from kubectl_harvester_stuck.harvester.finalizers import (
     CATALOGUE,
     Finalizer,
+    FinalizerAssessment,
     FinalizerState,
-    Judgment,
 )
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     JOB,
@@ -27,7 +27,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests import builders
 from tests.builders import Body, ago, bare, parsed, snapshot, stored
 
@@ -349,9 +349,9 @@ def _owned_by(kind: str, machine: Body) -> Body:
     return {**machine, "metadata": {**machine["metadata"], "ownerReferences": [reference]}}
 
 
-def case_of(bodies: list[Body], **blind: object) -> Case:
+def case_of(bodies: list[Body], **blind: object) -> Target:
     subject = parsed(bodies[0])
-    return Case(subject.ref, snapshot(*bodies, **blind))  # type: ignore[arg-type]
+    return Target(subject.ref, snapshot(*bodies, **blind))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_judge_needs_what_its_entry_says_and_nothing_else(name: str, kind: Kin
     reads = entry_of(name, kind).reads
     subject = vmi() if kind is VMI else vm(annotations={REMOVED: "d", **GUEST_CLUSTER})
 
-    def judged(*blind: Kind) -> Judgment:
+    def judged(*blind: Kind) -> FinalizerAssessment:
         case = case_of([subject], unreadable=dict.fromkeys(blind, "Forbidden"))
         return finalizers.judge(name, parsed(subject), case)
 
@@ -535,7 +535,7 @@ def test_only_what_the_contract_allows_is_removed(
 ) -> None:
     name = "example.com/x"
     subject = parsed(vm())
-    judgment = finalizers.Judgment(
+    judgment = finalizers.FinalizerAssessment(
         name, subject.ref, "owner", FinalizerState(state), "because", "nothing", catalogued
     )
     wanted = frozenset({name})
@@ -558,6 +558,6 @@ def test_a_judge_sees_the_future_in_which_earlier_steps_succeeded() -> None:
     case = case_of([machine, instance])
     now = finalizers.judge(builders.VM_FINALIZER, parsed(machine), case)
     later = finalizers.judge(
-        builders.VM_FINALIZER, parsed(machine), case.without(Ref("shop", "web", VMI))
+        builders.VM_FINALIZER, parsed(machine), case.without(ObjectRef("shop", "web", VMI))
     )
     assert (now.state, later.state) == (FinalizerState.PENDING, FinalizerState.DONE)

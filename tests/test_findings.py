@@ -10,10 +10,10 @@ import pytest
 
 from kubectl_harvester_stuck.diagnosis import diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, guest, id_of, owners
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Look, Words
-from kubectl_harvester_stuck.diagnosis.model import Advice, Diagnosis
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Look
+from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Verdict
 from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
@@ -31,9 +31,9 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
-from kubectl_harvester_stuck.release.guards import Answers
+from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Request
 from tests import builders
 from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
@@ -58,18 +58,20 @@ class Story:
     bodies: list[Body]
     unreadable: Mapping[Kind, str] = field(default_factory=dict)
     deny: str | None = None
-    ref: Ref = TARGET
+    ref: ObjectRef = TARGET
     request: Request = field(default_factory=Request)
     controllers: tuple[str, ...] = CONTROLLERS
-    words: tuple[Words, ...] = ()
+    words: tuple[LogExcerpt, ...] = ()
 
     def diagnosis(self) -> Diagnosis:
         workloads = [stored(builders.deployment(name)) for name in self.controllers]
-        case = Case(self.ref, snapshot(*self.bodies, *workloads, unreadable=self.unreadable))
+        case = Target(self.ref, snapshot(*self.bodies, *workloads, unreadable=self.unreadable))
         draft = plan.build(case, self.request)
         refs = [step.ref for step in draft.steps]
-        answers = Answers(dict.fromkeys(refs), dict.fromkeys(refs, self.deny))
-        return diagnose.diagnose(case, plan.build(case, self.request, answers=answers), self.words)
+        answers = PreflightResults(dict.fromkeys(refs), dict.fromkeys(refs, self.deny))
+        return diagnose.diagnose(
+            case, plan.build(case, self.request, preflight=answers), self.words
+        )
 
 
 def disk(name: str) -> dict[str, Any]:
@@ -154,51 +156,51 @@ def on_live_node(*, terminated: bool = False) -> list[Body]:
 
 
 # finding, what it comes to, story in which it is seen, story in which it is not
-SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
+SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     "not-stuck": (
-        Advice.REFUSE,
+        Verdict.REFUSE,
         lambda: Story([stored(builders.vm("shop", "web"))]),
         lambda: Story([deleted_vm()]),
     ),
     "node-silent": (
-        Advice.REFUSE,
+        Verdict.REFUSE,
         lambda: Story(powered_off_scene()),
         lambda: Story(powered_off_scene(heartbeat=ago(minutes=1))),
     ),
     "node-contradicts": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story(powered_off_scene(heartbeat=ago(minutes=1))),
         lambda: Story(powered_off_scene()),
     ),
     "guest-runs": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story(on_live_node()),
         lambda: Story(on_live_node(terminated=True)),
     ),
     "pod-not-cleaned-up": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story(on_live_node(terminated=True)),
         lambda: Story(on_live_node()),
     ),
     "settling": (
-        Advice.WAIT,
+        Verdict.WAIT,
         lambda: Story([deleted_vm(deleted=ago(minutes=1))]),
         lambda: Story([deleted_vm()]),
     ),
     "webhook-denies": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm()], deny='admission webhook "w" denied the request: quota'),
         lambda: Story([deleted_vm()]),
     ),
     "veto-keeps-vmi": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story(
             [deleted_vm(), deleted_vmi(finalizers=[VM_FINALIZER], phase="Failed"), *live_node()]
         ),
         lambda: Story([deleted_vm(), deleted_vmi(phase="Failed"), *live_node()]),
     ),
     "disk-of-another-vm": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story(
             [
                 deleted_vm(spec=disk("disk-0")),
@@ -214,44 +216,44 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
         ),
     ),
     "broken-template-annotation": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: "[{"})]),
         lambda: Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: "[]"})]),
     ),
     "mac-of-another-vm": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: with_mac("52:54:00:00:00:01"),
         lambda: with_mac("52:54:00:00:00:02"),
     ),
     "network-missing": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(spec=on_network("lab/vlan7"))], deny=DENIED),
         lambda: Story(
             [deleted_vm(spec=on_network("lab/vlan7")), stored(bare(NETWORK, "lab", "vlan7"))]
         ),
     ),
     "host-device-missing": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(spec=with_device("nvidia.com/T4"))], deny=DENIED),
         lambda: Story([deleted_vm(spec=with_device("nvidia.com/T4")), device("nvidia.com/T4")]),
     ),
     "quota-without-pod": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(), quota()], deny=DENIED),
         lambda: Story([deleted_vm(spec={"runStrategy": "Halted"}), quota()]),
     ),
     "webhook-unavailable": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(), stored(builders.deployment("virt-api", 0))]),
         lambda: Story([deleted_vm(), stored(builders.deployment("virt-api"))]),
     ),
     "aggregated-api-down": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story([deleted_vm(), api_service("False")]),
         lambda: Story([deleted_vm(), api_service("True")]),
     ),
     "snapshot-content-missing": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story(with_cleanup(snapshot_backup())),
         lambda: Story(
             with_cleanup(
@@ -262,46 +264,46 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
         ),
     ),
     "same-name-elsewhere": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story(with_cleanup(snapshot_backup(namespace="lab"))),
         lambda: Story(with_cleanup(snapshot_backup(namespace="lab", vm="db"))),
     ),
     "migration-in-flight": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web"))]),
         lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web", "Failed"))]),
     ),
     "backup-in-progress": (
-        Advice.WAIT,
+        Verdict.WAIT,
         lambda: Story([deleted_vm(), snapshot_backup(ready=False)]),
         lambda: Story([deleted_vm(), snapshot_backup()]),
     ),
     "finalizer-pending": (
-        Advice.REFUSE,
+        Verdict.REFUSE,
         lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
         lambda: Story([deleted_vm()]),
     ),
     "finalizer-ownerless": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story([deleted_vm(finalizers=[builders.LEGACY_FINALIZER])]),
         lambda: Story([deleted_vm()]),
     ),
     "vm-released-before-vmi": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story(
             [deleted_vmi(finalizers=[BACKFILL], phase="Failed"), *live_node()],
-            ref=Ref("shop", "web", VMI),
+            ref=ObjectRef("shop", "web", VMI),
         ),
         lambda: Story([deleted_vm(), deleted_vmi(finalizers=[BACKFILL], phase="Failed"),
                        *live_node()]),
     ),
     "owner-unavailable": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story([deleted_vm()], controllers=("harvester",)),
         lambda: Story([deleted_vm()]),
     ),
     "owner-lags": (
-        Advice.REPAIR,
+        Verdict.REPAIR,
         lambda: Story(
             [
                 deleted_vm(finalizers=[CLEANUP_FINALIZER], annotations={REMOVED_PVCS: "disk-0"}),
@@ -311,22 +313,22 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
         lambda: Story(with_cleanup()),
     ),
     "owner-says": (
-        Advice.REPAIR,
-        lambda: Story([deleted_vm()], words=(Words("virt-controller-1", (DENIED,)),)),
-        lambda: Story([deleted_vm()], words=(Words("virt-controller-1"),)),
+        Verdict.REPAIR,
+        lambda: Story([deleted_vm()], words=(LogExcerpt("virt-controller-1", (DENIED,)),)),
+        lambda: Story([deleted_vm()], words=(LogExcerpt("virt-controller-1"),)),
     ),
     "force-reset-off": (
-        Advice.REFUSE,
+        Verdict.REFUSE,
         lambda: Story([*powered_off_scene(), setting('{"enable":false}')]),
         lambda: Story([*powered_off_scene(), setting('{"enable":true}'), upgrade("Succeeded")]),
     ),
     "state-change-left": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story([deleted_vm(status={"stateChangeRequests": [{"action": "Stop"}]})]),
         lambda: Story([deleted_vm()]),
     ),
     "waits-for-dependents": (
-        Advice.REFUSE,
+        Verdict.REFUSE,
         lambda: Story(
             [
                 machine := deleted_vm(finalizers=["foregroundDeletion"]),
@@ -336,12 +338,12 @@ SEEN: dict[str, tuple[Advice, Callable[[], Story], Callable[[], Story]]] = {
         lambda: Story([deleted_vm(finalizers=["foregroundDeletion"])]),
     ),
     "never-scheduled": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story([deleted_vm(), deleted_vmi(node=None, phase="Scheduling")]),
         lambda: Story([deleted_vm(), deleted_vmi(phase="Failed"), *live_node()]),
     ),
     "ready-to-release": (
-        Advice.RELEASE,
+        Verdict.RELEASE,
         lambda: Story([deleted_vm()]),
         lambda: Story(powered_off_scene()),
     ),
@@ -414,7 +416,7 @@ def test_a_situation_that_cannot_be_looked_for_is_told(name: str) -> None:
         case_of = type(case_of)(
             case_of.taken_at, case_of.listed, {target.ref: target}, case_of.unreadable
         )
-        case = Case(story.ref, case_of)
+        case = Target(story.ref, case_of)
         found = diagnose.diagnose(case, plan.build(case, story.request))
     else:
         found = story.diagnosis()
@@ -431,7 +433,7 @@ def test_an_upgrade_that_is_not_finished_holds_the_policy_back(state: str | None
 def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
     failed = builders.vmi("shop", "web", "node-2", phase="Failed")
     diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
-    assert diagnosis.advice is Advice.REPAIR
+    assert diagnosis.advice is Verdict.REPAIR
     assert "H#4033" in diagnosis.because
     assert "virtctl restart web -n shop" in diagnosis.steps
 
@@ -446,18 +448,18 @@ def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
 
 def test_admission_may_deny_what_it_was_not_asked_about() -> None:
     """Unless another guard refuses, for then it was not asked on purpose."""
-    case = Case(TARGET, snapshot(deleted_vm()))
+    case = Target(TARGET, snapshot(deleted_vm()))
     refs = [step.ref for step in plan.build(case, Request()).steps]
 
-    def may_be_denied(of: Case, answers: Answers | None) -> bool:
-        return Examined(of, plan.build(of, Request(), answers=answers), ()).may_be_denied
+    def may_be_denied(of: Target, answers: PreflightResults | None) -> bool:
+        return FindingContext(of, plan.build(of, Request(), preflight=answers), ()).may_be_denied
 
     yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
-    assert may_be_denied(case, Answers(yes, no))
-    assert not may_be_denied(case, Answers(yes, yes))
+    assert may_be_denied(case, PreflightResults(yes, no))
+    assert not may_be_denied(case, PreflightResults(yes, yes))
     assert may_be_denied(case, None)
-    assert not may_be_denied(case, Answers(no, yes))
-    refused = Case(TARGET, snapshot(deleted_vm(finalizers=["example.com/x"])))
+    assert not may_be_denied(case, PreflightResults(no, yes))
+    refused = Target(TARGET, snapshot(deleted_vm(finalizers=["example.com/x"])))
     assert not may_be_denied(refused, None)
 
 
@@ -467,7 +469,7 @@ def test_finalizers_are_told_as_they_stand_now_and_planned_as_they_will_be() -> 
     ).diagnosis()
     assert {item.state.value for item in diagnosis.finalizers} == {"pending"}
     assert {item.state.value for item in diagnosis.plan.judgments} == {"done"}
-    assert diagnosis.advice is Advice.RELEASE
+    assert diagnosis.advice is Verdict.RELEASE
 
 
 def test_the_chain_marks_the_pod_that_holds_everything_up() -> None:

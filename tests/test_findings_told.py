@@ -17,8 +17,8 @@ import yaml
 
 from kubectl_harvester_stuck.diagnosis import diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, id_of
-from kubectl_harvester_stuck.diagnosis.findings.base import Words
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     HARVESTER_NAMESPACE,
@@ -31,7 +31,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.model import Request
 from tests import builders
@@ -213,7 +213,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         [deleted_vm(status={"stateChangeRequests": [{"action": "Stop"}, {"action": "Start"}]})]
     ),
     "state-change-left: there is no VM": lambda: Story(
-        [deleted_vmi(phase="Failed"), *live_node()], ref=Ref("shop", "web", VMI)
+        [deleted_vmi(phase="Failed"), *live_node()], ref=ObjectRef("shop", "web", VMI)
     ),
     "force-reset-off: no node is silent": lambda: Story(
         [*on_live_node(), setting('{"enable":false}'), upgrade(None)]
@@ -246,7 +246,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         [deleted_vm(), vmi(finalizers=[VM_FINALIZER], phase="Failed"), *live_node()]
     ),
     "veto-keeps-vmi: there is no VM": lambda: Story(
-        [ended(), *live_node()], ref=Ref("shop", "web", VMI)
+        [ended(), *live_node()], ref=ObjectRef("shop", "web", VMI)
     ),
     "veto-keeps-vmi: its guest runs": lambda: Story(
         [deleted_vm(), deleted_vmi(finalizers=[VM_FINALIZER]), *live_node()]
@@ -336,10 +336,11 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     ),
     "backup-in-progress: nothing is stuck": lambda: Story([vm(), snapshot_backup(ready=False)]),
     "vm-released-before-vmi: it is not being deleted": lambda: Story(
-        [vmi(finalizers=[BACKFILL], phase="Failed"), *live_node()], ref=Ref("shop", "web", VMI)
+        [vmi(finalizers=[BACKFILL], phase="Failed"), *live_node()],
+        ref=ObjectRef("shop", "web", VMI),
     ),
     "vm-released-before-vmi: nobody fails": lambda: Story(
-        [ended(), *live_node()], ref=Ref("shop", "web", VMI)
+        [ended(), *live_node()], ref=ObjectRef("shop", "web", VMI)
     ),
     "owner-unavailable: it does not run": lambda: Story(
         [deleted_vm(), stored(builders.deployment("virt-controller", 0))], controllers=()
@@ -352,7 +353,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         for number in (0, 1)
     },
     "owner-unavailable: a daemon set alone": lambda: Story(
-        [_with_device_finalizer(), *live_node()], ref=Ref("shop", "web", VMI)
+        [_with_device_finalizer(), *live_node()], ref=ObjectRef("shop", "web", VMI)
     ),
     "owner-lags: it was deleted only now": lambda: Story(
         [
@@ -374,7 +375,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "owner-lags: nobody knows it": lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
     **{
         f"owner-says: {line}": lambda line=line: Story(
-            [deleted_vm()], words=(Words("virt-controller-1", (line,)),)
+            [deleted_vm()], words=(LogExcerpt("virt-controller-1", (line,)),)
         )
         for line in (
             'Internal error: failed calling webhook "w": timeout',
@@ -386,7 +387,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "finalizer-ownerless: that of a VMI": lambda: Story(
         [deleted_vmi(finalizers=["wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs"],
                      phase="Failed"), *live_node()],
-        ref=Ref("shop", "web", VMI),
+        ref=ObjectRef("shop", "web", VMI),
     ),
     "finalizer-pending: some are done": lambda: Story(
         [deleted_vm(finalizers=[VM_FINALIZER, builders.LEGACY_FINALIZER, "example.com/x"])]
@@ -414,7 +415,7 @@ BLIND = {
         of_mac("oops")
     ),
     "owner-says: Forbidden": lambda: Story(
-        [deleted_vm()], words=(Words("virt-controller-1", why="Forbidden"),)
+        [deleted_vm()], words=(LogExcerpt("virt-controller-1", why="Forbidden"),)
     ),
 }
 """What could not be looked for, and why."""
@@ -472,7 +473,7 @@ def test_what_cannot_be_understood_is_told_with_the_object(name: str) -> None:
 def test_without_a_disk_of_its_own_no_other_vm_is_read() -> None:
     target = builders.parsed(deleted_vm())
     seen = snapshot(unreadable={VM: "Forbidden"})
-    case = Case(target.ref, replace(seen, found={target.ref: target}))
+    case = Target(target.ref, replace(seen, found={target.ref: target}))
     blind = diagnose.diagnose(case, plan.build(case, Request())).blind
     assert not [text for text in blind if text.startswith("disk-of-another-vm: ")]
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import guards, plan
-from kubectl_harvester_stuck.release.guards import GUARDS, Answers
-from kubectl_harvester_stuck.release.model import Plan, Request, Step, Verdict
+from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
+from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
 from tests import builders
 from tests.builders import NOW, Body, ago, parsed, snapshot, stored
 
-TARGET = Ref("shop", "web", VM)
+TARGET = ObjectRef("shop", "web", VM)
 OFF = Request(powered_off=frozenset({"node-2"}))
 
 
@@ -62,19 +62,19 @@ class Scene:
     bodies: list[Body]
     request: Request = field(default_factory=Request)
     unreadable: Mapping[Kind, str] = field(default_factory=dict)
-    ref: Ref = TARGET
+    ref: ObjectRef = TARGET
     deny: str | None = None
     forbid: str | None = None
     shown: Callable[[tuple[Step, ...]], tuple[Step, ...]] | None = None
 
     def plan(self) -> Plan:
-        case = Case(self.ref, snapshot(*self.bodies, unreadable=self.unreadable,
+        case = Target(self.ref, snapshot(*self.bodies, unreadable=self.unreadable,
                                        namespace=self.ref.namespace))  # fmt: skip
         draft = plan.build(case, self.request)
         refs = [step.ref for step in draft.steps]
-        answers = Answers(dict.fromkeys(refs, self.forbid), dict.fromkeys(refs, self.deny))
+        answers = PreflightResults(dict.fromkeys(refs, self.forbid), dict.fromkeys(refs, self.deny))
         shown = self.shown(draft.steps) if self.shown else None
-        return plan.build(case, self.request, answers=answers, shown=shown)
+        return plan.build(case, self.request, preflight=answers, shown=shown)
 
 
 def powered_off_scene(**more: Any) -> list[Body]:
@@ -122,8 +122,8 @@ def pod_of(node: str) -> list[Body]:
 
 
 # guard, expected answer, scene
-P, R, U = Verdict.PASS, Verdict.REFUSE, Verdict.UNKNOWN
-SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
+P, R, U = GuardState.PASS, GuardState.REFUSE, GuardState.UNKNOWN
+SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "a deleted VM": ("terminating", P, lambda: Scene(alone())),
     "a VM that lives": ("terminating", R, lambda: Scene([stored(builders.vm("shop", "web"))])),
     "a VM in deletion whose VMI lives": (
@@ -186,7 +186,9 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     "a step that was not shown": ("unchanged", R, lambda: Scene(alone(), shown=lambda _: ())),
     "a step that is no longer needed": (
         "unchanged", R,
-        lambda: Scene(alone(), shown=lambda s: (*s, replace(s[0], ref=Ref("shop", "x", POD)))),
+        lambda: Scene(
+            alone(), shown=lambda s: (*s, replace(s[0], ref=ObjectRef("shop", "x", POD)))
+        ),
     ),
     "deleted an hour ago": ("past-grace", P, lambda: Scene(alone())),
     "deleted a minute ago": (
@@ -465,7 +467,7 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
         lambda: Scene([deleted_vmi(finalizers=[builders.VM_FINALIZER, "example.com/x"],
                                    phase="Failed"), *live_node()],
                       Request(finalizers=frozenset({builders.VM_FINALIZER})),
-                      ref=Ref("shop", "web", VMI)),
+                      ref=ObjectRef("shop", "web", VMI)),
     ),
     "a VMI that cannot be read": (
         "instance-gone", U, lambda: Scene(alone(), unreadable={VMI: "Forbidden"}),
@@ -488,12 +490,12 @@ SCENES: dict[str, tuple[str, Verdict, Callable[[], Scene]]] = {
     "a user's namespace": ("not-system", P, lambda: Scene(alone())),
     "Harvester's namespace": (
         "not-system", R,
-        lambda: Scene(system_vm(), ref=Ref("harvester-system", "repo", VM)),
+        lambda: Scene(system_vm(), ref=ObjectRef("harvester-system", "repo", VM)),
     ),
     "Harvester's namespace, overridden": (
         "not-system", P,
         lambda: Scene(system_vm(), Request(overrides=frozenset({"not-system"})),
-                      ref=Ref("harvester-system", "repo", VM)),
+                      ref=ObjectRef("harvester-system", "repo", VM)),
     ),
     "few targets": ("within-max", P, lambda: Scene(alone(), Request(targets=20))),
     "too many targets": ("within-max", R, lambda: Scene(alone(), Request(targets=21))),
@@ -510,7 +512,7 @@ def _unlabelled(pod: Body) -> Body:
 
 
 @pytest.mark.parametrize(("guard", "verdict", "scene"), SCENES.values(), ids=SCENES.keys())
-def test_guard_answers(guard: str, verdict: Verdict, scene: Callable[[], Scene]) -> None:
+def test_guard_answers(guard: str, verdict: GuardState, scene: Callable[[], Scene]) -> None:
     result = {item.guard: item for item in scene().plan().guards}[guard]
     assert result.verdict is verdict, result.reason
     assert result.reason
@@ -616,55 +618,55 @@ def test_a_reason_names_its_evidence(scene: str) -> None:
 )  # fmt: skip
 def test_what_belongs_to_harvester_is_left_alone(namespace: str) -> None:
     machine = stored(builders.vm(namespace, "repo"), deleted=ago(hours=1))
-    made = Scene([machine], ref=Ref(namespace, "repo", VM)).plan()
+    made = Scene([machine], ref=ObjectRef(namespace, "repo", VM)).plan()
     assert [item.guard for item in made.refusals] == ["not-system"]
 
 
 def test_a_step_whose_object_is_gone_blocks() -> None:
-    case = Case(TARGET, snapshot(*pod_of("node-2"), *live_node()))
+    case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
     steps = plan.build(case, Request()).steps
-    draft = guards.Draft(case.without(steps[0].ref), Request(), steps, (), None, None)
+    draft = guards.GuardContext(case.without(steps[0].ref), Request(), steps, (), None, None)
     results = {item.guard: item for item in guards.run(draft)}
     assert results["terminating"].verdict is U
     assert results["terminating"].reason == f"could not read {steps[0].ref}: it is gone"
 
 
 def test_the_server_is_only_heard_where_it_was_asked() -> None:
-    case = Case(TARGET, snapshot(*alone()))
+    case = Target(TARGET, snapshot(*alone()))
     refs = dict.fromkeys(step.ref for step in plan.build(case, Request()).steps)
     every = {entry.name for entry in GUARDS}
 
-    def asked(answers: Answers | None) -> set[str]:
-        return {item.guard for item in plan.build(case, Request(), answers=answers).guards}
+    def asked(answers: PreflightResults | None) -> set[str]:
+        return {item.guard for item in plan.build(case, Request(), preflight=answers).guards}
 
     assert asked(None) == every - {"permitted", "webhooks-accept"}
-    assert asked(Answers(refs)) == every - {"webhooks-accept"}
-    assert asked(Answers(refs, refs)) == every
+    assert asked(PreflightResults(refs)) == every - {"webhooks-accept"}
+    assert asked(PreflightResults(refs, refs)) == every
 
 
 @pytest.mark.parametrize("check", [guards.permitted, guards.webhooks_accept])
 def test_a_guard_that_needs_an_answer_does_not_pass_without_one(check: guards.Check) -> None:
-    case = Case(TARGET, snapshot(*alone()))
-    draft = guards.Draft(case, Request(), plan.build(case, Request()).steps, (), None, None)
+    case = Target(TARGET, snapshot(*alone()))
+    draft = guards.GuardContext(case, Request(), plan.build(case, Request()).steps, (), None, None)
     with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was not"):
         check(draft)
 
 
 @pytest.mark.parametrize("guard", ["permitted", "webhooks-accept"])
 def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
-    case = Case(TARGET, snapshot(*pod_of("node-2"), *live_node()))
+    case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
     refs = [step.ref for step in plan.build(case, Request()).steps]
     assert [ref.kind for ref in refs] == [VMI, VM]
     for refused in refs:
         answers = {ref: "no" if ref == refused else None for ref in refs}
-        made = plan.build(case, Request(), answers=Answers(answers, answers))
+        made = plan.build(case, Request(), preflight=PreflightResults(answers, answers))
         assert {item.guard: item.verdict for item in made.guards}[guard] is R
 
 
 def test_an_unreadable_answer_of_the_server_blocks() -> None:
-    case = Case(TARGET, snapshot(*alone()))
+    case = Target(TARGET, snapshot(*alone()))
     results = {item.guard: item for item in
-               plan.build(case, Request(), answers=Answers({}, {})).guards}  # fmt: skip
+               plan.build(case, Request(), preflight=PreflightResults({}, {})).guards}  # fmt: skip
     assert results["permitted"].verdict is U
     assert results["webhooks-accept"].verdict is U
 

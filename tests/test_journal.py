@@ -20,7 +20,7 @@ from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
 from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import POD, VM
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step
 from kubectl_harvester_stuck.state import journal
@@ -33,7 +33,7 @@ SECRET = "cloud-init-secret"
 
 
 def change(number: int = 1, *, run: str = "r1", name: str = "web-1") -> Change:
-    ref = Ref("shop", name, VM)
+    ref = ObjectRef("shop", name, VM)
     meta = {"uid": "u", "resourceVersion": "7", "finalizers": ["b"]}
     step = Step(Action.PATCH, ref, "u", "7", {"metadata": meta}, removes=("a",), keeps=("b",))
     plan = Plan(ref, "u", "7", State.TERMINATING, NOW, None, (step,), (), ())
@@ -41,7 +41,7 @@ def change(number: int = 1, *, run: str = "r1", name: str = "web-1") -> Change:
 
 
 def deletion() -> Change:
-    ref = Ref("shop", "virt-launcher-web-1-x7k2p", POD)
+    ref = ObjectRef("shop", "virt-launcher-web-1-x7k2p", POD)
     step = Step(Action.DELETE_POD, ref, "p", "8", {"gracePeriodSeconds": 0})
     plan = replace(change().plan, steps=(step,))
     return replace(change(2), plan=plan, step=step)
@@ -359,7 +359,7 @@ def test_a_journal_that_was_meddled_with_is_shown_safely(book: journal.Journal) 
 
 
 def test_an_event_fits_what_the_api_server_takes() -> None:
-    ref = Ref("shop", "x" * 253, VM)
+    ref = ObjectRef("shop", "x" * 253, VM)
     step = replace(change().step, ref=ref, removes=tuple(f"{'é' * 60}/{n}" for n in range(20)))
     long = replace(change(), id="a" * 32, step=step)
     body = event(long, "h" * 300)

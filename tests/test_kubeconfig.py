@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.connection.kubeconfig import Flags, load
+from kubectl_harvester_stuck.connection.kubeconfig import ConfigOverrides, load
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 PEM = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -261,10 +261,10 @@ def test_is_merged_like_kubectl(
     expected = view(kubectl, case, environ, tmp_path)
     if expected is None:
         with pytest.raises(KubeconfigError) as caught:
-            load(Flags(**case.flags), environ)
+            load(ConfigOverrides(**case.flags), environ)
         assert "\n" not in str(caught.value)
         return
-    connection = load(Flags(**case.flags), environ)
+    connection = load(ConfigOverrides(**case.flags), environ)
     context = expected["contexts"][0]["context"]
     assert connection.context == expected["current-context"]
     assert connection.cluster_name == context["cluster"]
@@ -285,7 +285,7 @@ def test_kubectl_accepts_a_plain_file(kubectl: Path, tmp_path: Path) -> None:
 def refusal(tmp_path: Path, text: str | bytes) -> str:
     """The one line with which a file with `text` is refused."""
     with pytest.raises(KubeconfigError) as caught:
-        load(Flags(), write(Case({"a": text}), tmp_path))
+        load(ConfigOverrides(), write(Case({"a": text}), tmp_path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -313,11 +313,11 @@ def test_no_message_quotes_a_secret(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KubeconfigError, match=rf'"{tmp_path}": Is a directory'):
-        load(Flags(kubeconfig=str(tmp_path)), {})
+        load(ConfigOverrides(kubeconfig=str(tmp_path)), {})
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(KubeconfigError, match=rf'"{loop}": Too many levels'):
-        load(Flags(kubeconfig=str(loop)), {})
+        load(ConfigOverrides(kubeconfig=str(loop)), {})
 
     def denied(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))

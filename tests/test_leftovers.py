@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
@@ -23,7 +23,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_ATTACHMENT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from tests import builders
 from tests.builders import Body, bare, parsed, snapshot, stored
@@ -35,7 +35,8 @@ def lines(*bodies: Body, ticked: str = "", **blind: str) -> tuple[str, ...]:
     """What is told of a VM whose disk is `disk-0`, once it is gone."""
     machine = parsed(deleted_vm(spec=disk("disk-0"), annotations={REMOVED_PVCS: ticked}))
     unreadable = {PVC: blind["pvc"]} if blind else None
-    return leftovers.of(Case(Ref("shop", "web", VM), snapshot(*bodies, unreadable=unreadable)),
+    around = snapshot(*bodies, unreadable=unreadable)
+    return leftovers.of(Target(ObjectRef("shop", "web", VM), around),
                         machine)  # fmt: skip
 
 
@@ -100,12 +101,12 @@ def test_an_attachment_of_another_disk_is_not_told_and_hides_none() -> None:
 def longhorn(kind: Kind, name: str, *bodies: Body, **fields: Any) -> tuple[str, ...]:
     """What is told when Longhorn has an object of that kind."""
     body = bare(kind, LONGHORN_NAMESPACE, name, **fields)
-    case = Case(Ref("shop", "web", VM), snapshot(*bodies))
+    case = Target(ObjectRef("shop", "web", VM), snapshot(*bodies))
     listed = {
         **case.snapshot.listed,
-        (kind, LONGHORN_NAMESPACE): (Object.parse(kind, stored(body)),),
+        (kind, LONGHORN_NAMESPACE): (KubeObject.parse(kind, stored(body)),),
     }
-    with_it = Case(case.ref, ClusterSnapshot(case.snapshot.taken_at, listed))
+    with_it = Target(case.ref, ClusterSnapshot(case.snapshot.taken_at, listed))
     return leftovers.of(with_it, parsed(deleted_vm(spec=disk("disk-0"))))
 
 
@@ -161,7 +162,7 @@ def test_devices_and_load_balancers_are_told_only_where_they_are_this_vms() -> N
     balancer = stored(bare(LOAD_BALANCER, "shop", "lb", spec={"workloadType": "cluster"}))
     held = {"apiVersion": PCI_CLAIM.api_version, "kind": PCI_CLAIM.kind}
     claims = [stored({**held, "metadata": {"name": name}}) for name in ("node1-0", "node1-1")]
-    case = Case(Ref("shop", "web", VM), snapshot(balancer, *claims))
+    case = Target(ObjectRef("shop", "web", VM), snapshot(balancer, *claims))
     told = leftovers.of(case, parsed(deleted_vm(spec=spec, annotations=going)))
     assert len(told) == 2
     assert any("kubectl delete loadbalancer.loadbalancer.harvesterhci.io lb" in one for one in told)

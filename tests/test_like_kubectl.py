@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.connection.kubeconfig import Flags, load
+from kubectl_harvester_stuck.connection.kubeconfig import ConfigOverrides, load
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import StuckError
 from tests.loopback import Pki, ProxyHandler, Seen, Server, running
@@ -311,7 +311,7 @@ def asked_by_us(flags: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     fields = {name.replace("-", "_"): value for name, value in flags.items()}
     fields["as_groups"] = tuple(fields.pop("as_group", ()))
     fields["as_"] = fields.pop("as", None)
-    connection = load(Flags(**fields), environ)
+    connection = load(ConfigOverrides(**fields), environ)
     said: Callable[[str], None] = pytest.fail
     made = Transport(connection, timeout=5, user_agent="tests/1", on_warning=said)
     made.request("GET", "/version", query=[("timeout", "5s")])

@@ -35,8 +35,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Missing, Ref
-from kubectl_harvester_stuck.k8s.source import PartlyReadError, Selection
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError
 from kubectl_harvester_stuck.offline import archive, yaml_stream
 from kubectl_harvester_stuck.offline import files as offline
 from kubectl_harvester_stuck.offline.bundle_repair import mend
@@ -81,7 +81,7 @@ def names(found: list[Any]) -> list[str]:
 
 
 def listed(source: offline.Files, kind: Kind, namespace: str | None = None) -> list[str]:
-    return names(source.items(Selection(kind, namespace), lambda _: True))
+    return names(source.list_objects(ListQuery(kind, namespace), lambda _: True))
 
 
 def zipped(path: Path, objects: list[Body], **more: Any) -> Path:
@@ -106,7 +106,7 @@ def test_a_bundle_is_read_in_place_and_as_its_folder(tmp_path: Path) -> None:
 def test_no_file_in_a_collected_namespace_is_none(tmp_path: Path) -> None:
     source = files(zipped(tmp_path, [node(), vm()]))
     assert listed(source, VMI, "shop") == []
-    assert source.get(Ref("shop", "web", VMI)) is None
+    assert source.get(ObjectRef("shop", "web", VMI)) is None
     assert listed(source, SETTING) == []
 
 
@@ -114,7 +114,7 @@ def test_a_namespace_that_was_not_collected_is_unreadable(tmp_path: Path) -> Non
     source = files(zipped(tmp_path, [node(), vm(), vm("other", "elsewhere")]))
     for call in (
         lambda: listed(source, VM, "elsewhere"),
-        lambda: source.get(Ref("elsewhere", "other", VM)),
+        lambda: source.get(ObjectRef("elsewhere", "other", VM)),
         lambda: listed(source, LEASE, "kube-node-lease"),
     ):
         with pytest.raises(UnreadableError, match="namespace not in the bundle"):
@@ -129,11 +129,11 @@ def test_all_namespaces_are_whole_only_if_every_one_was_collected(tmp_path: Path
     both = zipped(tmp_path, [node(), vm(), *spaces], collected=["shop", "elsewhere"])
     assert listed(files(both), VM) == ["web"]
     one = zipped(tmp_path, [node(), vm(), *spaces])
-    with pytest.raises(PartlyReadError, match="namespace not in the bundle") as caught:
+    with pytest.raises(PartialListError, match="namespace not in the bundle") as caught:
         listed(files(one), VM)
     assert names(caught.value.items) == ["web"]
     none = zipped(tmp_path, [node(), vm()])
-    with pytest.raises(PartlyReadError, match="which namespaces there are"):
+    with pytest.raises(PartialListError, match="which namespaces there are"):
         listed(files(none), VM)
 
 
@@ -247,7 +247,9 @@ def test_objects_of_a_bundle_are_mended(tmp_path: Path) -> None:
     body = vm()
     body["metadata"]["annotations"] = written
     body["status"] = {"printableStatus": "", "snapshotInProgress": None, "z": 1}
-    (found,) = files(zipped(tmp_path, [node(), body])).items(Selection(VM, "shop"), lambda _: True)
+    (found,) = files(zipped(tmp_path, [node(), body])).list_objects(
+        ListQuery(VM, "shop"), lambda _: True
+    )
     assert found["metadata"]["annotations"] == written
     assert not found["status"]["printableStatus"]
     assert found["status"]["snapshotInProgress"] is None
@@ -256,7 +258,7 @@ def test_objects_of_a_bundle_are_mended(tmp_path: Path) -> None:
 def test_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     pod = stored(builders.bare(POD, "shop", "p") | {"spec": {"containers": [{"name": "c"}]}})
     logs = {"shop/p/c": "old\n" + "x" * 3_000_000 + "\nnew\n"}
-    text = files(zipped(tmp_path, [node(), pod], logs=logs)).log(Ref("shop", "p", POD))
+    text = files(zipped(tmp_path, [node(), pod], logs=logs)).log(ObjectRef("shop", "p", POD))
     assert len(text) == 2_000_000
     assert text.endswith("\nnew\n")
 
@@ -271,9 +273,9 @@ def test_the_log_of_a_pods_first_container_is_found(tmp_path: Path) -> None:
     pod = stored(builders.bare(POD, "shop", "owner-1") | {"spec": {"containers": containers}})
     logs = {"shop/owner-1/main": "x\nmain says\n", "shop/owner-1/side": "side says\n"}
     source = files(zipped(tmp_path, [node(), pod], logs=logs))
-    assert source.log(Ref("shop", "owner-1", POD)) == "x\nmain says\n"
+    assert source.log(ObjectRef("shop", "owner-1", POD)) == "x\nmain says\n"
     with pytest.raises(UnreadableError, match="do not hold it"):
-        source.log(Ref("shop", "nobody", POD))
+        source.log(ObjectRef("shop", "nobody", POD))
 
 
 # The damage
@@ -365,21 +367,21 @@ def test_a_list_that_kubectl_printed_is_a_list(tmp_path: Path, form: str) -> Non
     path.write_text(text, newline="")
     source = files(path)
     assert listed(source, VM, "shop") == ["a", "b"]
-    assert source.get(Ref("shop", "c", VM)) is None
+    assert source.get(ObjectRef("shop", "c", VM)) is None
     with pytest.raises(UnreadableError, match="holds none"):
         listed(source, POD, "shop")
     with pytest.raises(UnreadableError):
-        source.get(Ref("shop", "x", POD))
+        source.get(ObjectRef("shop", "x", POD))
 
 
 def test_an_object_that_stands_alone_says_nothing_of_others(tmp_path: Path) -> None:
     path = tmp_path / "vm.yaml"
     path.write_text(yamls(vm("a")))
     source = files(path)
-    assert source.get(Ref("shop", "a", VM)) is not None
+    assert source.get(ObjectRef("shop", "a", VM)) is not None
     with pytest.raises(UnreadableError):
-        source.get(Ref("shop", "b", VM))
-    with pytest.raises(PartlyReadError) as caught:
+        source.get(ObjectRef("shop", "b", VM))
+    with pytest.raises(PartialListError) as caught:
         listed(source, VM, "shop")
     assert names(caught.value.items) == ["a"]
 
@@ -392,7 +394,7 @@ def test_a_list_of_one_namespace_says_nothing_of_others(tmp_path: Path) -> None:
     path.write_text(yamls(a_list(vm("a"), vm("b", "other"))))
     assert listed(files(path), VM, "elsewhere") == []
     path.write_text(yamls(a_list(vm("a"), vm("b", "other"), **{"continue": "abc"})))
-    with pytest.raises(PartlyReadError):
+    with pytest.raises(PartialListError):
         listed(files(path), VM, "shop")
 
 
@@ -414,7 +416,7 @@ def test_several_files_are_one_cluster_and_the_later_wins(tmp_path: Path) -> Non
     second.write_text(yamls(changed))
     (first_seen,) = [
         item
-        for item in files(first, second).items(Selection(VM, "shop"), lambda _: True)
+        for item in files(first, second).list_objects(ListQuery(VM, "shop"), lambda _: True)
         if item["metadata"]["name"] == "a"
     ]
     assert first_seen["metadata"]["labels"] == {"new": "yes"}
@@ -425,7 +427,7 @@ def test_what_no_file_holds_a_list_of_is_unreadable(tmp_path: Path) -> None:
     first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
     first.write_text(yamls(vm("a")))
     second.write_text(yamls(vm("b")))
-    with pytest.raises(PartlyReadError, match="no file holds a list") as caught:
+    with pytest.raises(PartialListError, match="no file holds a list") as caught:
         listed(files(first, second), VM, "shop")
     assert names(caught.value.items) == ["a", "b"]
 
@@ -453,7 +455,7 @@ def test_a_backup_is_of_its_own_time_and_holds_no_lists(tmp_path: Path) -> None:
     path.write_text(json.dumps({**a_list(vm("a")), "release": {"takenAt": "2026-11-23T03:30:00Z"}}))
     source = files(path)
     assert (source.now, source.says_when) == (NOW, True)
-    with pytest.raises(PartlyReadError):
+    with pytest.raises(PartialListError):
         listed(source, VM, "shop")
 
 
@@ -622,9 +624,9 @@ def _ask(source: offline.Files, kind: Kind, namespace: str | None) -> bool:
     """Ask everything that a command asks; whether anything was answered."""
     taken = False
     for ask in (
-        lambda: source.items(Selection(kind, namespace, "a=b"), lambda _: True),
-        lambda: source.items(Selection(kind, namespace, deleting=True), lambda _: True),
-        lambda: source.get(Ref(namespace or "", "a", kind)),
+        lambda: source.list_objects(ListQuery(kind, namespace, "a=b"), lambda _: True),
+        lambda: source.list_objects(ListQuery(kind, namespace, deleting=True), lambda _: True),
+        lambda: source.get(ObjectRef(namespace or "", "a", kind)),
         lambda: source.where_is(kind, "a"),
     ):
         with contextlib.suppress(StuckError):
@@ -834,8 +836,8 @@ def test_a_line_break_of_unicode_ends_no_item(break_: str) -> None:
 
 
 def test_what_is_missing_is_told_once_and_exactly() -> None:
-    def gap(resource: str, *namespaces: str | None) -> list[Missing]:
-        return [Missing(resource, name, "Unreadable", "why") for name in namespaces]
+    def gap(resource: str, *namespaces: str | None) -> list[Unreadable]:
+        return [Unreadable(resource, name, "Unreadable", "why") for name in namespaces]
 
     text = layout.unreadable([*gap("pods", "a", "b"), *gap("vms", "a", "b"), *gap("vmis", "a")])
     assert text.splitlines() == [

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from kubectl_harvester_stuck.errors import NotFoundError
-from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s.kinds import PVC, VM, VMI
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
-from kubectl_harvester_stuck.release.guards import Answers
-from kubectl_harvester_stuck.release.model import Action, Plan, Request, Verdict
+from kubectl_harvester_stuck.release.guards import PreflightResults
+from kubectl_harvester_stuck.release.model import Action, GuardState, Plan, Request
 from tests import builders
 from tests.builders import (
     CLEANUP_FINALIZER,
@@ -37,11 +37,11 @@ from tests.test_guards import (
 )
 
 
-def plan_of(*bodies: Body, request: Request = OFF, ref: Ref = TARGET) -> Plan:
-    return plan.build(Case(ref, snapshot(*bodies)), request)
+def plan_of(*bodies: Body, request: Request = OFF, ref: ObjectRef = TARGET) -> Plan:
+    return plan.build(Target(ref, snapshot(*bodies)), request)
 
 
-def verdict_of(made: Plan, guard: str) -> Verdict:
+def verdict_of(made: Plan, guard: str) -> GuardState:
     return {item.guard: item.verdict for item in made.guards}[guard]
 
 
@@ -134,7 +134,7 @@ def test_work_that_is_not_done_is_left_behind_by_name_only(
 
 def test_a_finalizer_whose_evidence_cannot_be_read_names_no_way_around_it() -> None:
     bodies = [deleted_vm(finalizers=[LEGACY_FINALIZER])]
-    made = plan.build(Case(TARGET, snapshot(*bodies, unreadable={PVC: "Forbidden"})), Request())
+    made = plan.build(Target(TARGET, snapshot(*bodies, unreadable={PVC: "Forbidden"})), Request())
     reasons = {item.guard: item.reason for item in made.refusals}
     assert reasons["finalizers"].endswith("Forbidden")
 
@@ -172,7 +172,7 @@ def test_the_pod_of_a_hotplugged_volume_goes_when_it_is_dead(
 def test_a_vm_that_lives_is_never_patched(of_vm: bool) -> None:
     instance = deleted_vmi()
     bodies = [stored(builders.vm("shop", "web")), instance, deleted_pod(instance), *dead_node()]
-    made = plan_of(*bodies, ref=Ref("shop", "web", VM if of_vm else VMI))
+    made = plan_of(*bodies, ref=ObjectRef("shop", "web", VM if of_vm else VMI))
     assert made.state is (State.STOPPING if of_vm else State.TERMINATING)
     assert told(made) == [
         ("delete-pod", "Pod shop/virt-launcher-web"),
@@ -181,7 +181,7 @@ def test_a_vm_that_lives_is_never_patched(of_vm: bool) -> None:
 
 
 def test_a_vmi_alone_is_released_without_its_vm() -> None:
-    made = plan_of(*powered_off_scene(), ref=Ref("shop", "web", VMI))
+    made = plan_of(*powered_off_scene(), ref=ObjectRef("shop", "web", VMI))
     assert [name for _, name in told(made)] == [
         "Pod shop/virt-launcher-web",
         "VirtualMachineInstance shop/web",
@@ -224,9 +224,9 @@ def test_of_a_target_that_is_not_stuck_one_guard_speaks() -> None:
 
 def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:
     machine = stored(builders.vm("shop", "web"))
-    made = plan.build(Case(TARGET, snapshot(machine, unreadable={VMI: "Forbidden"})), Request())
+    made = plan.build(Target(TARGET, snapshot(machine, unreadable={VMI: "Forbidden"})), Request())
     assert [(item.guard, item.verdict) for item in made.guards] == [
-        ("terminating", Verdict.UNKNOWN)
+        ("terminating", GuardState.UNKNOWN)
     ]
     assert (made.ref, made.uid) == (TARGET, machine["metadata"]["uid"])
     assert made.resource_version == machine["metadata"]["resourceVersion"]
@@ -234,7 +234,7 @@ def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:
 
 
 def test_steps_that_cannot_be_made_are_refused_with_what_could_not_be_read() -> None:
-    case = Case(TARGET, snapshot(deleted_vm(), unreadable={VMI: "Forbidden"}))
+    case = Target(TARGET, snapshot(deleted_vm(), unreadable={VMI: "Forbidden"}))
     made = plan.build(case, Request())
     assert made.steps == ()
     reasons = {item.guard: item.reason for item in made.refusals}
@@ -266,14 +266,14 @@ OTHER = stored(builders.vm("shop", "db"), deleted=ago(hours=1))
 
 def test_the_digest_covers_whatever_would_be_sent_and_where_to() -> None:
     made = another()
-    other = plan_of(OTHER, request=Request(), ref=Ref("shop", "db", VM))
+    other = plan_of(OTHER, request=Request(), ref=ObjectRef("shop", "db", VM))
     digests = [
         plan.digest(SERVER, [made]),
         plan.digest("https://10.0.0.2:6443", [made]),
         plan.digest(SERVER, [another(uid="x")]),
         plan.digest(SERVER, [another(action=Action.DELETE_POD)]),
-        plan.digest(SERVER, [another(ref=Ref("shop", "x", VM))]),
-        plan.digest(SERVER, [another(ref=Ref("shop", "web", VMI))]),
+        plan.digest(SERVER, [another(ref=ObjectRef("shop", "x", VM))]),
+        plan.digest(SERVER, [another(ref=ObjectRef("shop", "web", VMI))]),
         plan.digest(SERVER, [another(body={"metadata": {}})]),
         plan.digest(SERVER, [replace(made, powered_off=("node-2",))]),
         plan.digest(SERVER, [made, other]),
@@ -286,8 +286,8 @@ def test_the_digest_covers_whatever_would_be_sent_and_where_to() -> None:
 
 def test_the_digest_is_that_of_what_is_sent_however_it_was_put_together() -> None:
     made = another()
-    other = plan_of(OTHER, request=Request(), ref=Ref("shop", "db", VM))
-    instance = replace(other, ref=Ref("shop", "db", VMI))
+    other = plan_of(OTHER, request=Request(), ref=ObjectRef("shop", "db", VM))
+    instance = replace(other, ref=ObjectRef("shop", "db", VMI))
     assert plan.digest(SERVER, [made, other]) == plan.digest(SERVER, [other, made])
     assert plan.digest(SERVER, [instance, other]) == plan.digest(SERVER, [other, instance])
     meta = made.steps[0].body["metadata"]
@@ -297,7 +297,7 @@ def test_the_digest_is_that_of_what_is_sent_however_it_was_put_together() -> Non
 
 def test_the_digest_leaves_out_what_is_refused() -> None:
     made = another()
-    refused = plan_of(stored(builders.vm("shop", "db")), ref=Ref("shop", "db", VM))
+    refused = plan_of(stored(builders.vm("shop", "db")), ref=ObjectRef("shop", "db", VM))
     assert refused.refusals
     assert plan.digest(SERVER, [made, refused]) == plan.digest(SERVER, [made])
 
@@ -310,8 +310,10 @@ def test_the_same_plan_has_the_same_digest_in_every_release() -> None:
 
 
 def test_the_answers_of_the_server_reach_the_guards() -> None:
-    case = Case(TARGET, snapshot(MACHINE))
+    case = Target(TARGET, snapshot(MACHINE))
     (step,) = plan.build(case, Request()).steps
-    made = plan.build(case, Request(), answers=Answers({step.ref: "no"}, {step.ref: None}))
-    assert verdict_of(made, "permitted") is Verdict.REFUSE
-    assert verdict_of(made, "webhooks-accept") is Verdict.PASS
+    made = plan.build(
+        case, Request(), preflight=PreflightResults({step.ref: "no"}, {step.ref: None})
+    )
+    assert verdict_of(made, "permitted") is GuardState.REFUSE
+    assert verdict_of(made, "webhooks-accept") is GuardState.PASS

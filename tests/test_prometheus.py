@@ -15,8 +15,8 @@ from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-from kubectl_harvester_stuck.k8s.objects import Missing, Ref
-from kubectl_harvester_stuck.listing.model import Listing, Target
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 from kubectl_harvester_stuck.render.invocation import Invocation
 from tests import builders
 from tests.builders import NOW
@@ -24,7 +24,7 @@ from tests.simulator import Simulator, faults
 from tests.world import World
 
 WHERE = Invocation("test", "https://server")
-GAP = Missing("pods", None, "Forbidden", "no right")
+GAP = Unreadable("pods", None, "Forbidden", "no right")
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -47,12 +47,14 @@ def sample(name: str, /, **labels: str) -> Sample:
 
 def target(
     namespace: str, name: str, *, kind: object = VM, state: State = State.TERMINATING, age: int = 0
-) -> Target:
-    ref = Ref(namespace, name, kind)  # type: ignore[arg-type]
-    return Target(ref, "uid", "1", state, NOW - timedelta(seconds=age), (), None)
+) -> StuckObject:
+    ref = ObjectRef(namespace, name, kind)  # type: ignore[arg-type]
+    return StuckObject(ref, "uid", "1", state, NOW - timedelta(seconds=age), (), None)
 
 
-def rendered(*targets: Target, missing: tuple[Missing, ...] = (), blind: bool = False) -> str:
+def rendered(
+    *targets: StuckObject, missing: tuple[Unreadable, ...] = (), blind: bool = False
+) -> str:
     return render.listing(Listing(targets, missing, NOW, blind), "prometheus", WHERE)
 
 

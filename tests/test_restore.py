@@ -17,8 +17,8 @@ from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import RestoreError, StuckError
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.kinds import PVC
-from kubectl_harvester_stuck.k8s.objects import Ref
-from kubectl_harvester_stuck.release.model import Verdict
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.release.model import GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.restore import backup as restore
 from kubectl_harvester_stuck.state import backups
@@ -44,7 +44,7 @@ def document(*items: Body, **release: Any) -> Document:
 
 def read(*items: Body, **release: Any) -> restore.Backup:
     text = json.dumps(document(*items, **release))
-    return restore.backup_of(restore.load(text, "FILE"), "FILE")
+    return restore.parse_backup(restore.load(text, "FILE"), "FILE")
 
 
 # The VM that is made
@@ -60,7 +60,7 @@ def test_everything_that_is_the_servers_own_is_left_out() -> None:
     }
     saved = vm(**own)
     before = copy.deepcopy(saved)
-    body = restore.body_of(read(saved))
+    body = restore.manifest_for(read(saved))
     assert body == {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachine",
@@ -77,7 +77,7 @@ def test_labels_and_annotations_are_kept_apart_from_the_mark_that_deletes_disks(
         "harvesterhci.io/mac-address": "{}",
     }
     found = read(vm(labels={"team": "a"}, annotations=notes))
-    meta = restore.body_of(found)["metadata"]
+    meta = restore.manifest_for(found)["metadata"]
     del notes["harvesterhci.io/removedPersistentVolumeClaims"]
     assert meta["annotations"] == notes
     assert meta["labels"] == {"team": "a"}
@@ -98,7 +98,7 @@ def test_labels_and_annotations_are_kept_apart_from_the_mark_that_deletes_disks(
 def test_however_it_ran_it_comes_back_powered_off(spec: Body, was: str) -> None:
     found = read({**vm(), "spec": spec})
     assert found.run_strategy == was
-    assert restore.body_of(found)["spec"] == {"runStrategy": "Halted"}
+    assert restore.manifest_for(found)["spec"] == {"runStrategy": "Halted"}
 
 
 def test_every_place_that_names_a_disk_is_looked_at() -> None:
@@ -139,16 +139,16 @@ def test_a_lost_disk_is_no_disk() -> None:
     claim = {**builders.stored(builders.pvc("shop", "disk-root")), "status": {"phase": "Lost"}}
     checks = restore.checks(read(vm()), builders.snapshot(claim))
     (found,) = [check for check in checks if check.guard == "disks-there"]
-    assert (found.verdict, "Lost" in found.reason) == (Verdict.REFUSE, True)
+    assert (found.verdict, "Lost" in found.reason) == (GuardState.REFUSE, True)
 
 
 def test_one_disk_that_cannot_be_read_hides_no_other_that_is_gone() -> None:
     found = read({**vm(), "spec": builders.with_disks("blind", "disk-gone")})
     snapshot = builders.snapshot(unreadable={PVC: "Forbidden"})
-    gone = {Ref("shop", "disk-gone", PVC): None}
+    gone = {ObjectRef("shop", "disk-gone", PVC): None}
     checks = restore.checks(found, replace(snapshot, found=gone))
     (said,) = [check for check in checks if check.guard == "disks-there"]
-    assert said.verdict is Verdict.REFUSE
+    assert said.verdict is GuardState.REFUSE
     assert "disk-gone is gone" in said.reason
     assert "Forbidden" in said.reason
 
@@ -158,7 +158,7 @@ def test_one_disk_that_cannot_be_read_hides_no_other_that_is_gone() -> None:
 
 def refusal(text: str) -> str:
     with pytest.raises(RestoreError) as caught:
-        restore.backup_of(restore.load(text, "FILE"), "FILE")
+        restore.parse_backup(restore.load(text, "FILE"), "FILE")
     words = str(caught.value)
     assert words.startswith("FILE ")
     assert "\n" not in words
@@ -230,17 +230,17 @@ def test_whatever_is_changed_in_a_backup_only_expected_errors_come(
     try:
         loaded = restore.load(json.dumps(damaged), "FILE")
         json.dumps(restore.without_secrets(loaded))
-        found = restore.backup_of(loaded, "FILE")
+        found = restore.parse_backup(loaded, "FILE")
     except StuckError:
         return
-    body = restore.body_of(found)
+    body = restore.manifest_for(found)
     assert body["spec"]["runStrategy"] == "Halted"
     assert not {"finalizers", "uid", "ownerReferences"} & set(body["metadata"])
     restore.secret_refs(found)
     checks = restore.checks(found, builders.snapshot())
     warnings = restore.warnings(found, "https://here", {})
     proposal = restore.Proposal(found, body, checks, restore.changes(found), warnings)
-    done = restore.Restoration(proposal, restore.End.PLANNED)
+    done = restore.Restoration(proposal, restore.RestoreOutcome.PLANNED)
     for output in ("table", "json", "yaml", "name"):
         render.restoration(done, output, Invocation("test", "https://here")).encode()
 
@@ -305,7 +305,7 @@ def test_names_and_structure_stay_in_a_redacted_copy() -> None:
     ],
 )
 def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> None:
-    assert redaction.are_in(body) is private
+    assert redaction.has_secrets(body) is private
 
 
 @pytest.mark.parametrize(
@@ -321,9 +321,9 @@ def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> No
 )
 def test_words_of_others_end_where_they_quote_cloud_init_data(quoted: str) -> None:
     name = re.split(r"\W", quoted)[0]
-    assert redaction.without(f"denied: {quoted}") == f"denied: {name}: {redaction.REDACTED}"
+    assert redaction.redact_text(f"denied: {quoted}") == f"denied: {name}: {redaction.REDACTED}"
 
 
 def test_words_of_others_that_quote_no_value_are_kept() -> None:
     text = "cloudInitNoCloud must have one of userData, userDataBase64 set: see userDataSecretRef"
-    assert redaction.without(text) == text
+    assert redaction.redact_text(text) == text

@@ -22,7 +22,7 @@ import yaml
 from examples import bundle
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, id_of
-from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.objects import parse_time
 from tests.recorded import Recorded
@@ -150,7 +150,7 @@ def test_the_release_ends_as_the_story_calls_for(told: Told) -> None:
 
 def test_release_is_the_verdict_exactly_where_a_release_without_flags_would_go(told: Told) -> None:
     refused = any(guard["result"] != "pass" for guard in told.diagnosis.item["guards"])
-    assert (told.diagnosis.item["verdict"] == Advice.RELEASE.value) is not refused
+    assert (told.diagnosis.item["verdict"] == Verdict.RELEASE.value) is not refused
 
 
 def test_everything_that_the_diagnosis_needs_can_be_read(told: Told) -> None:
@@ -206,7 +206,7 @@ def test_a_file_is_named_after_its_issue_and_says_what_it_tells(path: Path) -> N
     expect = scenario["expect"]
     assert set(expect) - {"nextStep"} == {"state", "verdict", "findings", "unstick"}
     assert set(expect["unstick"]) == {"flags", "status"}
-    assert Advice(expect["verdict"])
+    assert Verdict(expect["verdict"])
     assert expect["findings"]
     assert set(expect["findings"]) <= {id_of(look) for look in FINDINGS}
 

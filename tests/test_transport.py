@@ -305,7 +305,7 @@ def test_a_change_is_never_sent_again(http: Server, waits: list[float], method: 
     http.respond = come_back(429, "1", 1)
     assert transport(http.url).request(method, "/x", body={}).status == 429
     assert (len(http.seen), waits) == (1, [])
-    assert transport(http.url).request(method, "/x", body={}, harmless=True).status == 200
+    assert transport(http.url).request(method, "/x", body={}, retryable=True).status == 200
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from kubectl_harvester_stuck.diagnosis.controller_logs import MOST, about
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
-WEB = Ref("shop", "web", VM)
+WEB = ObjectRef("shop", "web", VM)
 KUBEVIRT = (
     '{"component":"virt-controller","level":"error","msg":"Updating the VirtualMachine status'
     ' failed.","name":"%s","namespace":"%s","reason":"admission webhook denied the request: no"}'

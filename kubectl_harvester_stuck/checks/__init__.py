@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.checks import availability, backups, monitoring, release_path, shutdown
-from kubectl_harvester_stuck.checks.base import Check, Result, Seen, View, names
+from kubectl_harvester_stuck.checks.base import Check, CheckContext, CheckResult, Result, names
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
 from kubectl_harvester_stuck.k8s.objects import Evidence
@@ -54,7 +54,7 @@ class Checked:
     todo: tuple[str, ...] = ()
 
 
-def run(view: View) -> tuple[Checked, ...]:
+def run(view: CheckContext) -> tuple[Checked, ...]:
     """Every check, in order; each answers at least once."""
     return tuple(
         Checked(check, seen.result, seen.summary, seen.evidence, seen.todo)
@@ -63,7 +63,7 @@ def run(view: View) -> tuple[Checked, ...]:
     )
 
 
-def _answers(check: Check, view: View) -> list[Seen]:
+def _answers(check: Check, view: CheckContext) -> list[CheckResult]:
     readable: list[str] = []
     gaps: dict[str, list[str]] = {}
     for namespace in view.namespaces:
@@ -73,7 +73,7 @@ def _answers(check: Check, view: View) -> list[Seen]:
             readable.append(namespace)
         except UnreadableError as error:
             gaps.setdefault(str(error) if not namespace else error.why, []).append(namespace)
-    found: list[Seen] = []
+    found: list[CheckResult] = []
     if readable or not gaps:
         there = view.within(readable)
         try:
@@ -82,23 +82,25 @@ def _answers(check: Check, view: View) -> list[Seen]:
             guests = [kind for kind in check.reads if kind in (VM, VMI)]
             if guests and not any(there.all(kind) for kind in guests):
                 # Nothing was wrong with nothing: a namespace may have been mistyped.
-                found = [Seen(Result.OK, f"there is no {guests[0].kind} to look at")]
+                found = [CheckResult(Result.OK, f"there is no {guests[0].kind} to look at")]
         except UnreadableError as error:
             found = [seen for seen in found if seen.result is not Result.OK]
             found.append(_blind(error))
     return found + [_not_looked(why, spaces) for why, spaces in gaps.items()]
 
 
-def _not_looked(why: str, spaces: list[str]) -> Seen:
+def _not_looked(why: str, spaces: list[str]) -> CheckResult:
     """The namespaces that could not be looked at, for one reason."""
     if spaces == [""]:
-        return Seen(Result.UNKNOWN, why)
-    return Seen(
+        return CheckResult(Result.UNKNOWN, why)
+    return CheckResult(
         Result.UNKNOWN,
         f"could not look into {names(spaces)}: {why}",
         tuple(Evidence(f"Namespace {name}", "could not be read", why) for name in spaces),
     )
 
 
-def _blind(error: UnreadableError) -> Seen:
-    return Seen(Result.UNKNOWN, str(error), (Evidence(error.what, "could not be read", error.why),))
+def _blind(error: UnreadableError) -> CheckResult:
+    return CheckResult(
+        Result.UNKNOWN, str(error), (Evidence(error.what, "could not be read", error.why),)
+    )

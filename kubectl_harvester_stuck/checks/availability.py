@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 from kubectl_harvester_stuck.checks.base import (
-    Seen,
-    View,
+    CheckContext,
+    CheckResult,
     condition,
     count,
     devices_of,
@@ -29,7 +29,7 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.settings import FORCE_RESET, fields_of, value_of
-from kubectl_harvester_stuck.harvester.target import claims_of
+from kubectl_harvester_stuck.harvester.target import pvc_names
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
@@ -43,7 +43,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     SETTING,
     UPGRADE,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 
 RESTARTED = ("Always", "RerunOnFailure")
 """The runStrategies by which KubeVirt starts a guest again that its node has lost."""
@@ -51,7 +51,7 @@ RESTARTED = ("Always", "RerunOnFailure")
 LEAST_REPLICAS = 2
 
 
-def nodes_ready(view: View) -> Iterator[Seen]:
+def nodes_ready(view: CheckContext) -> Iterator[CheckResult]:
     """Every node is Ready and takes VMs, and there is more than one."""
     nodes = _nodes(view)
     silent = [node for node in nodes if condition(node, "Ready").get("status") != "True"]
@@ -84,11 +84,11 @@ def nodes_ready(view: View) -> Iterator[Seen]:
         yield ok(f"{len(hosts)} nodes are Ready and schedulable")
 
 
-def room_for_any_node(view: View) -> Iterator[Seen]:
+def room_for_any_node(view: CheckContext) -> Iterator[CheckResult]:
     """The VMs of any one node fit on the others, by requests of cpu and memory."""
     nodes = _nodes(view)
     hosts = {node.ref.name: _allocatable(node) for node in _hosts(nodes)}
-    guests: dict[str, list[tuple[Object, _Room]]] = {}
+    guests: dict[str, list[tuple[KubeObject, _Room]]] = {}
     for pod in view.snapshot.all(POD):
         where = pod.text("spec", "nodeName")
         if not where or pod.text("status", "phase") in ("Succeeded", "Failed"):
@@ -122,11 +122,11 @@ def room_for_any_node(view: View) -> Iterator[Seen]:
         yield ok(f"the VMs of any one node fit on the others; {tightest[1] if tightest else ''}")
 
 
-def restart_elsewhere(view: View) -> Iterator[Seen]:
+def restart_elsewhere(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM starts again on another node: runStrategy, devices, selectors, volumes."""
     nodes = _nodes(view)
     machines = [vm for vm in view.vms if _runs(vm, view)]
-    bound: list[tuple[Object, tuple[str, str, str]]] = []
+    bound: list[tuple[KubeObject, tuple[str, str, str]]] = []
     for vm in machines:
         bound += [(vm, reason) for reason in _ties(vm, view, nodes)]
     if bound:
@@ -142,7 +142,7 @@ def restart_elsewhere(view: View) -> Iterator[Seen]:
         yield ok(f"nothing ties any of {count(len(machines), 'running VM')} to its node")
 
 
-def live_migratable(view: View) -> Iterator[Seen]:
+def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM can be moved while it runs, by its LiveMigratable condition."""
     found = [
         (vmi, condition(vmi, "LiveMigratable"))
@@ -168,7 +168,7 @@ def live_migratable(view: View) -> Iterator[Seen]:
         yield ok(f"all of {count(len(found), 'running VM')} can be migrated")
 
 
-def force_reset_policy(view: View) -> Iterator[Seen]:
+def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
     """vm-force-reset-policy is enabled, and no unfinished Upgrade holds it back (H#4049)."""
     edit = f"kubectl edit {SETTING.full_name} {FORCE_RESET}"
     setting = view.setting(FORCE_RESET)
@@ -204,10 +204,10 @@ def force_reset_policy(view: View) -> Iterator[Seen]:
         yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
 
 
-def volume_replicas(view: View) -> Iterator[Seen]:
+def volume_replicas(view: CheckContext) -> Iterator[CheckResult]:
     """Each Longhorn volume of a VM has two healthy replicas, on two nodes."""
-    claims = {(vm.ref.namespace, claim): vm for vm in view.vms for claim in claims_of(vm)}
-    replicas: dict[str, list[Object]] = {}
+    claims = {(vm.ref.namespace, claim): vm for vm in view.vms for claim in pvc_names(vm)}
+    replicas: dict[str, list[KubeObject]] = {}
     for replica in view.snapshot.all(LONGHORN_REPLICA, LONGHORN_NAMESPACE):
         if _is_healthy(replica):
             replicas.setdefault(replica.text("spec", "volumeName"), []).append(replica)
@@ -259,14 +259,14 @@ def _because(why: Mapping[str, Any]) -> str:
     return str(why.get("reason") or "no reason given")
 
 
-def _nodes(view: View) -> tuple[Object, ...]:
+def _nodes(view: CheckContext) -> tuple[KubeObject, ...]:
     nodes = view.snapshot.all(NODE)
     if not nodes:
         raise UnreadableError("nodes", "there is none in what was read")
     return nodes
 
 
-def _hosts(nodes: tuple[Object, ...]) -> list[Object]:
+def _hosts(nodes: tuple[KubeObject, ...]) -> list[KubeObject]:
     """The nodes that would take a VM now."""
     return [
         node
@@ -275,12 +275,12 @@ def _hosts(nodes: tuple[Object, ...]) -> list[Object]:
     ]
 
 
-def _is_witness(node: Object) -> bool:
+def _is_witness(node: KubeObject) -> bool:
     """Whether the node only keeps etcd's quorum: it never takes VMs, and is not meant to."""
     return node.labels.get("node-role.harvesterhci.io/witness") == "true"
 
 
-def _why_closed(node: Object) -> tuple[str, ...]:
+def _why_closed(node: KubeObject) -> tuple[str, ...]:
     """Field and value that keep VMs off a node; empty where nothing does."""
     if node.mapping("spec").get("unschedulable") is True:
         return ("spec.unschedulable", "true")
@@ -320,7 +320,7 @@ def _total(rooms: Iterable[_Room]) -> _Room:
     )
 
 
-def _left_over(moved: list[tuple[Object, _Room]], free: Mapping[str, _Room]) -> list[str]:
+def _left_over(moved: list[tuple[KubeObject, _Room]], free: Mapping[str, _Room]) -> list[str]:
     """The guests that find no node, the largest placed first where most memory is free."""
     rooms = dict(free)
     left = []
@@ -336,21 +336,21 @@ def _left_over(moved: list[tuple[Object, _Room]], free: Mapping[str, _Room]) -> 
     return left
 
 
-def _amount(subject: Object, written: Mapping[str, Any], name: str) -> Decimal:
+def _amount(subject: KubeObject, written: Mapping[str, Any], name: str) -> Decimal:
     try:
         return quantities.parse(written.get(name) or 0)
     except ValueError as error:
         raise UnreadableError(str(subject.ref), str(error)) from None
 
 
-def _allocatable(node: Object) -> _Room:
+def _allocatable(node: KubeObject) -> _Room:
     written = node.mapping("status", "allocatable")
     if "cpu" not in written or "memory" not in written:
         raise UnreadableError(str(node.ref), "it does not say what is allocatable")
     return _Room(_amount(node, written, "cpu"), _amount(node, written, "memory"))
 
 
-def _requests(pod: Object) -> _Room:
+def _requests(pod: KubeObject) -> _Room:
     """What the scheduler counts for a pod."""
     total = {"cpu": Decimal(0), "memory": Decimal(0)}
     starting = dict(total)
@@ -371,18 +371,20 @@ def _requests(pod: Object) -> _Room:
     return _Room(cpu, memory)
 
 
-def _runs(vm: Object, view: View) -> bool:
+def _runs(vm: KubeObject, view: CheckContext) -> bool:
     return (vm.ref.namespace, vm.ref.name) in view.instances or _strategy(vm) in RESTARTED
 
 
-def _strategy(vm: Object) -> str:
+def _strategy(vm: KubeObject) -> str:
     """`runStrategy`, or what the older `running` stands for."""
     running = vm.mapping("spec").get("running")
     old = "" if running is None else "Always" if running is True else "Halted"
     return vm.text("spec", "runStrategy") or old
 
 
-def _ties(vm: Object, view: View, nodes: tuple[Object, ...]) -> Iterator[tuple[str, str, str]]:
+def _ties(
+    vm: KubeObject, view: CheckContext, nodes: tuple[KubeObject, ...]
+) -> Iterator[tuple[str, str, str]]:
     """Why a VM would not start on another node: in short, with field and value."""
     if _strategy(vm) not in RESTARTED:
         yield (f"runStrategy {_strategy(vm) or 'none'}", "spec.runStrategy", _strategy(vm))
@@ -397,7 +399,7 @@ def _ties(vm: Object, view: View, nodes: tuple[Object, ...]) -> Iterator[tuple[s
             yield ("host disk", "spec.template.spec.volumes", str(volume.get("name")))
     claims = {(item.ref.namespace, item.ref.name): item for item in view.all(PVC)}
     local = {item.ref.name: item for item in view.snapshot.all(PV)}
-    for name in claims_of(vm):
+    for name in pvc_names(vm):
         claim = claims.get((vm.ref.namespace, name))
         if claim is None:
             yield ("disk missing", "spec.template.spec.volumes", name)
@@ -408,7 +410,7 @@ def _ties(vm: Object, view: View, nodes: tuple[Object, ...]) -> Iterator[tuple[s
                 yield ("local volume", "spec.template.spec.volumes", f"{name} ({volume_.ref.name})")
 
 
-def _is_chosen(node: Object, vm: Object) -> bool:
+def _is_chosen(node: KubeObject, vm: KubeObject) -> bool:
     where = ("spec", "template", "spec")
     selector = vm.mapping(*where, "nodeSelector")
     if any(node.labels.get(key) != value for key, value in selector.items()):
@@ -417,7 +419,7 @@ def _is_chosen(node: Object, vm: Object) -> bool:
     return _fits(node, vm.mapping(*where, *required), vm)
 
 
-def _fits(node: Object, terms: Mapping[str, Any], owner: Object) -> bool:
+def _fits(node: KubeObject, terms: Mapping[str, Any], owner: KubeObject) -> bool:
     """Whether a node fits one of the terms of a node affinity."""
     listed = mappings(owner, terms.get("nodeSelectorTerms"), "nodeSelectorTerms")
     if not listed:
@@ -432,7 +434,9 @@ def _fits(node: Object, terms: Mapping[str, Any], owner: Object) -> bool:
     )
 
 
-def _matches(rule: Mapping[str, Any], name: str | None, node: Object, owner: Object) -> bool:
+def _matches(
+    rule: Mapping[str, Any], name: str | None, node: KubeObject, owner: KubeObject
+) -> bool:
     has = name if name is not None else node.labels.get(str(rule.get("key")))
     values = texts(owner, rule.get("values"), "the values of a node affinity")
     operator = rule.get("operator")
@@ -451,7 +455,7 @@ def _matches(rule: Mapping[str, Any], name: str | None, node: Object, owner: Obj
     raise UnreadableError(str(owner.ref), f"its node affinity has the operator {operator!r}")
 
 
-def _is_healthy(replica: Object) -> bool:
+def _is_healthy(replica: KubeObject) -> bool:
     """A replica that has all the data, and whose process has not gone with its node."""
     return (
         replica.deletion_timestamp is None

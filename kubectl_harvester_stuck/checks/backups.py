@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck.checks.base import (
-    Seen,
-    View,
+    CheckContext,
+    CheckResult,
     condition,
     count,
     fail,
@@ -27,14 +27,14 @@ from kubectl_harvester_stuck.k8s.kinds import (
     SETTING,
     VM_BACKUP,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object, parse_time
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, parse_time
 from kubectl_harvester_stuck.release.guards import SYSTEM_NAMESPACES, SYSTEM_PREFIXES
 
 STALLED = timedelta(days=1)
 """A backup that is not ready after this long has failed, whatever it says."""
 
 
-def backup_target(view: View) -> Iterator[Seen]:
+def backup_target(view: CheckContext) -> Iterator[CheckResult]:
     """A backup target is configured, and Longhorn reaches it."""
     edit = f"kubectl edit {SETTING.full_name} {BACKUP_TARGET}"
     setting = view.setting(BACKUP_TARGET)
@@ -82,7 +82,7 @@ def backup_target(view: View) -> Iterator[Seen]:
         )
 
 
-def recent_backup(view: View) -> Iterator[Seen]:
+def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
     """Each VM has a good VirtualMachineBackup that is not older than --backup-age."""
     now = view.snapshot.taken_at
     last: dict[tuple[str, str], datetime] = {}
@@ -116,10 +116,10 @@ def recent_backup(view: View) -> Iterator[Seen]:
         yield ok(f"each of {count(len(machines), 'VM')} has a good backup of the last {age}")
 
 
-def backup_schedule(view: View) -> Iterator[Seen]:
+def backup_schedule(view: CheckContext) -> Iterator[CheckResult]:
     """Each VM has a schedule that makes backups, and that is not suspended."""
     active: set[tuple[str, str]] = set()
-    suspended: dict[tuple[str, str], Object] = {}
+    suspended: dict[tuple[str, str], KubeObject] = {}
     for schedule in view.all(SCHEDULE):
         wanted = schedule.mapping("spec", "vmbackup")
         source = mapping(schedule, wanted.get("source"), "spec.vmbackup.source")
@@ -155,7 +155,7 @@ def backup_schedule(view: View) -> Iterator[Seen]:
         yield ok(f"each of {count(len(machines), 'VM')} has an active schedule")
 
 
-def failed_backups(view: View) -> Iterator[Seen]:
+def failed_backups(view: CheckContext) -> Iterator[CheckResult]:
     """No VirtualMachineBackup has failed, and none is stuck half-way."""
     failed = []
     for backup in view.all(VM_BACKUP):
@@ -181,7 +181,7 @@ def failed_backups(view: View) -> Iterator[Seen]:
         yield ok(f"none of {count(len(view.all(VM_BACKUP)), 'backup')} has failed")
 
 
-def _users(view: View) -> list[Object]:
+def _users(view: CheckContext) -> list[KubeObject]:
     """The VMs that are not Harvester's own, such as the one that serves an upgrade."""
     return [
         vm
@@ -191,15 +191,15 @@ def _users(view: View) -> list[Object]:
     ]
 
 
-def _is_remote(backup: Object) -> bool:
+def _is_remote(backup: KubeObject) -> bool:
     return backup.text("spec", "type") in ("", "backup")
 
 
-def _source(backup: Object) -> tuple[str, str]:
+def _source(backup: KubeObject) -> tuple[str, str]:
     return (backup.ref.namespace, backup.text("spec", "source", "name"))
 
 
-def _made(backup: Object) -> datetime:
+def _made(backup: KubeObject) -> datetime:
     written = backup.text("status", "creationTime") or backup.text("metadata", "creationTimestamp")
     try:
         return parse_time(written)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import SETTING, VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 MOST_NAMES = 3
@@ -29,7 +29,7 @@ class Result(str, Enum):
 
 
 @dataclass(frozen=True)
-class Seen:
+class CheckResult:
     """What a check's function yields; id and theme are added from its name and its module."""
 
     result: Result
@@ -39,7 +39,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class View:
+class CheckContext:
     """One cluster at one time, and what the operator asked for."""
 
     snapshot: ClusterSnapshot
@@ -47,17 +47,17 @@ class View:
     """Where the VMs are looked at; "" stands for everywhere."""
     backup_age: timedelta = timedelta(days=7)
 
-    def all(self, kind: Kind) -> tuple[Object, ...]:
+    def all(self, kind: Kind) -> tuple[KubeObject, ...]:
         """Every object of `kind` in the namespaces of the VMs. Raises UnreadableError."""
         return tuple(item for name in self.namespaces for item in self.snapshot.all(kind, name))
 
     @property
-    def vms(self) -> tuple[Object, ...]:
+    def vms(self) -> tuple[KubeObject, ...]:
         """The VMs that nobody has deleted. Raises UnreadableError."""
         return tuple(vm for vm in self.all(VM) if vm.deletion_timestamp is None)
 
     @property
-    def instances(self) -> Mapping[tuple[str, str], Object]:
+    def instances(self) -> Mapping[tuple[str, str], KubeObject]:
         """The VMIs that run a guest or are about to, by namespace and name."""
         return {
             (vmi.ref.namespace, vmi.ref.name): vmi
@@ -66,16 +66,16 @@ class View:
             and vmi.text("status", "phase") not in ("Succeeded", "Failed")
         }
 
-    def within(self, namespaces: Iterable[str]) -> View:
+    def within(self, namespaces: Iterable[str]) -> CheckContext:
         """The same view of these namespaces alone."""
         return replace(self, namespaces=tuple(namespaces))
 
-    def setting(self, name: str) -> Object | None:
+    def setting(self, name: str) -> KubeObject | None:
         """A setting of Harvester. Raises UnreadableError."""
-        return self.snapshot.one(Ref("", name, SETTING))
+        return self.snapshot.one(ObjectRef("", name, SETTING))
 
 
-Look = Callable[[View], Iterator[Seen]]
+Look = Callable[[CheckContext], Iterator[CheckResult]]
 
 
 @dataclass(frozen=True)
@@ -105,22 +105,22 @@ class Check:
         return " ".join((self.look.__doc__ or "").split())
 
 
-def ok(summary: str, *evidence: Evidence) -> Seen:
+def ok(summary: str, *evidence: Evidence) -> CheckResult:
     """The check passes, with its positive reason."""
-    return Seen(Result.OK, summary, evidence)
+    return CheckResult(Result.OK, summary, evidence)
 
 
-def warn(summary: str, evidence: Iterable[Evidence], *todo: str) -> Seen:
+def warn(summary: str, evidence: Iterable[Evidence], *todo: str) -> CheckResult:
     """Something will go worse than it could."""
-    return Seen(Result.WARN, summary, tuple(evidence), todo)
+    return CheckResult(Result.WARN, summary, tuple(evidence), todo)
 
 
-def fail(summary: str, evidence: Iterable[Evidence], *todo: str) -> Seen:
+def fail(summary: str, evidence: Iterable[Evidence], *todo: str) -> CheckResult:
     """The cluster is not ready in this."""
-    return Seen(Result.FAIL, summary, tuple(evidence), todo)
+    return CheckResult(Result.FAIL, summary, tuple(evidence), todo)
 
 
-def saw(subject: Object, field: str, value: object) -> Evidence:
+def saw(subject: KubeObject, field: str, value: object) -> Evidence:
     """What was seen in a field of an object."""
     return Evidence(str(subject.ref), field, "none" if value in (None, "") else str(value))
 
@@ -130,7 +130,7 @@ def count(number: int, what: str, many: str = "") -> str:
     return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
-def names(items: Iterable[Object | str]) -> str:
+def names(items: Iterable[KubeObject | str]) -> str:
     """The first few by name, and how many more there are."""
     found = list(
         dict.fromkeys(
@@ -142,7 +142,7 @@ def names(items: Iterable[Object | str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def condition(subject: Object, kind: str) -> Mapping[str, Any]:
+def condition(subject: KubeObject, kind: str) -> Mapping[str, Any]:
     """The condition of that type, empty where there is none. Raises UnreadableError."""
     for item in subject.mappings("status", "conditions"):
         if item.get("type") == kind:
@@ -150,7 +150,7 @@ def condition(subject: Object, kind: str) -> Mapping[str, Any]:
     return {}
 
 
-def number(subject: Object, *path: str) -> int:
+def number(subject: KubeObject, *path: str) -> int:
     """The whole number at `path`; missing is 0. Raises UnreadableError."""
     value = subject.mapping(*path[:-1]).get(path[-1])
     if value is None:
@@ -162,7 +162,7 @@ def number(subject: Object, *path: str) -> int:
     return int(value)
 
 
-def mapping(subject: Object, value: object, where: str) -> Mapping[str, Any]:
+def mapping(subject: KubeObject, value: object, where: str) -> Mapping[str, Any]:
     """What lies deeper than `Object.mapping` reaches. Raises UnreadableError."""
     if value is None:
         return {}
@@ -171,7 +171,7 @@ def mapping(subject: Object, value: object, where: str) -> Mapping[str, Any]:
     return value
 
 
-def mappings(subject: Object, value: object, where: str) -> tuple[Mapping[str, Any], ...]:
+def mappings(subject: KubeObject, value: object, where: str) -> tuple[Mapping[str, Any], ...]:
     """The same for a list of them. Raises UnreadableError."""
     if value is None:
         return ()
@@ -180,7 +180,7 @@ def mappings(subject: Object, value: object, where: str) -> tuple[Mapping[str, A
     return tuple(mapping(subject, item, where) for item in value)
 
 
-def texts(subject: Object, value: object, where: str) -> tuple[str, ...]:
+def texts(subject: KubeObject, value: object, where: str) -> tuple[str, ...]:
     """A list of strings. Raises UnreadableError."""
     if value is None:
         return ()
@@ -189,7 +189,7 @@ def texts(subject: Object, value: object, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def devices_of(vm: Object) -> tuple[str, ...]:
+def devices_of(vm: KubeObject) -> tuple[str, ...]:
     """Resource names of the host devices and GPUs of a VM."""
     where = ("spec", "template", "spec", "domain", "devices")
     return tuple(

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck import checks
 from kubectl_harvester_stuck.checks import Checked, reads
-from kubectl_harvester_stuck.checks.base import Result, View
+from kubectl_harvester_stuck.checks.base import CheckContext, Result
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
-from kubectl_harvester_stuck.k8s.objects import Missing
+from kubectl_harvester_stuck.k8s.objects import Unreadable
 from kubectl_harvester_stuck.k8s.source import Source
 
 
@@ -19,14 +19,14 @@ class Checkup:
     """Everything that one `check` came to."""
 
     results: tuple[Checked, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[Unreadable, ...]
     taken_at: datetime
 
 
 def check(source: Source, namespaces: Sequence[str | None], *, backup_age: timedelta) -> Checkup:
     """Every check; the VMs are looked at in `namespaces` (None: in all)."""
     snapshot = reads.read(source, namespaces)
-    view = View(snapshot, tuple(name or "" for name in namespaces), backup_age)
+    view = CheckContext(snapshot, tuple(name or "" for name in namespaces), backup_age)
     return Checkup(
         checks.run(view),
         snapshot.gaps,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kubectl_harvester_stuck.checks.base import (
-    Seen,
-    View,
+    CheckContext,
+    CheckResult,
     condition,
     count,
     fail,
@@ -18,16 +18,16 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.checks.rules import WATCHED
 from kubectl_harvester_stuck.k8s.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 
-MONITORING = Ref(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
+MONITORING = ObjectRef(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
 
 DEPLOYED = "AddonDeploySuccessful"
 
 PRINT_RULES = "kubectl harvester-stuck check --print-rules | kubectl apply -f -"
 
 
-def monitoring_addon(view: View) -> Iterator[Seen]:
+def monitoring_addon(view: CheckContext) -> Iterator[CheckResult]:
     """The add-on rancher-monitoring is enabled and deployed."""
     addon = view.snapshot.one(MONITORING)
     enable = (
@@ -58,7 +58,7 @@ def monitoring_addon(view: View) -> Iterator[Seen]:
         yield ok("rancher-monitoring is enabled and deployed")
 
 
-def alert_rules(view: View) -> Iterator[Seen]:
+def alert_rules(view: CheckContext) -> Iterator[CheckResult]:
     """PrometheusRules watch nodes, VMs, and the controllers that release them."""
     alerts = [
         (item, str(rule.get("expr") or ""))
@@ -81,6 +81,6 @@ def alert_rules(view: View) -> Iterator[Seen]:
         yield ok(f"alerts watch {', '.join(WATCHED)} ({count(len(alerts), 'alert')} read)")
 
 
-def _rules(item: Object) -> Iterator[Mapping[str, Any]]:
+def _rules(item: KubeObject) -> Iterator[Mapping[str, Any]]:
     for group in item.mappings("spec", "groups"):
         yield from mappings(item, group.get("rules"), "the rules of a group")

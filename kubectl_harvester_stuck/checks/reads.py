@@ -36,7 +36,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Selection, Source
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, ListQuery, Source
 
 SETTINGS = (settings.FORCE_RESET, settings.BACKUP_TARGET, settings.SERVER_VERSION)
 
@@ -55,24 +55,24 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
         reader.read(pool, refs, _lists(namespaces), wanted=lambda _: everything)
         with suppress(UnreadableError):  # the check that needs them will meet the same gap
             spaces = release_path.webhook_namespaces(reader.snapshot())
-            reader.read(pool, (), [Selection(ENDPOINT_SLICE, namespace) for namespace in spaces])
+            reader.read(pool, (), [ListQuery(ENDPOINT_SLICE, namespace) for namespace in spaces])
     return reader.snapshot()
 
 
-def _lists(namespaces: Sequence[str | None]) -> list[Selection]:
+def _lists(namespaces: Sequence[str | None]) -> list[ListQuery]:
     """What the checks read of the cluster, and of the namespaces of the VMs."""
     return [
         *(
-            Selection(kind, namespace)
+            ListQuery(kind, namespace)
             for namespace in namespaces
             for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE)
         ),
-        *(Selection(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
-        *(Selection(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
+        *(ListQuery(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
+        *(ListQuery(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
         *(
-            Selection(kind, LONGHORN_NAMESPACE)
+            ListQuery(kind, LONGHORN_NAMESPACE)
             for kind in (LONGHORN_VOLUME, LONGHORN_REPLICA, LONGHORN_BACKUP_TARGET)
         ),
-        Selection(ADDON, MONITORING_NAMESPACE),
-        Selection(PROMETHEUS_RULE),
+        ListQuery(ADDON, MONITORING_NAMESPACE),
+        ListQuery(PROMETHEUS_RULE),
     ]

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kubectl_harvester_stuck.checks.base import (
-    Seen,
-    View,
+    CheckContext,
+    CheckResult,
     condition,
     count,
     fail,
@@ -40,7 +40,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
@@ -55,7 +55,7 @@ OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
 """The first Harvester without a controller for the finalizer (H#3529)."""
 
 
-def workloads_available(view: View) -> Iterator[Seen]:
+def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers of KubeVirt and Harvester are there, with all their replicas."""
     gone, fewer = [], []
     for kind, wanted, have, want in (
@@ -87,7 +87,7 @@ def workloads_available(view: View) -> Iterator[Seen]:
         yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
 
 
-def workloads_spread(view: View) -> Iterator[Seen]:
+def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers run on more than one node, so that one of each outlives any of them."""
     pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
     if len(view.snapshot.all(NODE)) < 2:
@@ -120,10 +120,10 @@ def workloads_spread(view: View) -> Iterator[Seen]:
         yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
 
 
-def webhook_endpoints(view: View) -> Iterator[Seen]:
+def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
     """Each webhook that is asked about VMs has a ready endpoint (K#13098)."""
     asked = list(_webhooks(view.snapshot))
-    silent: list[tuple[Object, Mapping[str, Any], tuple[str, str]]] = []
+    silent: list[tuple[KubeObject, Mapping[str, Any], tuple[str, str]]] = []
     for configuration, webhook in asked:
         service = _service(webhook)
         if service is None:
@@ -164,7 +164,7 @@ def webhook_endpoints(view: View) -> Iterator[Seen]:
         yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
 
 
-def aggregated_apis(view: View) -> Iterator[Seen]:
+def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
     """Each aggregated API is available."""
     services = view.snapshot.all(API_SERVICE)
     if not services:
@@ -193,7 +193,7 @@ def aggregated_apis(view: View) -> Iterator[Seen]:
         yield ok(f"all of {count(len(services), 'API')} are available")
 
 
-def known_finalizers(view: View) -> Iterator[Seen]:
+def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """The catalogue explains every finalizer on a VM or a VMI that lives."""
     living = _living(view)
     strange = [
@@ -212,7 +212,7 @@ def known_finalizers(view: View) -> Iterator[Seen]:
         yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
 
 
-def orphaned_finalizers(view: View) -> Iterator[Seen]:
+def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """No living VM or VMI has a finalizer that an upgrade, or a removed add-on, left behind."""
     living = _living(view)
     version = _version(view)
@@ -249,7 +249,7 @@ def webhook_namespaces(snapshot: ClusterSnapshot) -> tuple[str, ...]:
     return tuple(sorted({service[0] for service in services if service}))
 
 
-def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[Object, Mapping[str, Any]]]:
+def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[KubeObject, Mapping[str, Any]]]:
     """Every webhook that is asked about changes of VMs and VMIs."""
     for kind in (VALIDATING, MUTATING):
         for configuration in snapshot.all(kind):
@@ -259,7 +259,7 @@ def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[Object, Mapping[str, 
                     yield configuration, webhook
 
 
-def _is_about_vms(rule: Mapping[str, Any], owner: Object) -> bool:
+def _is_about_vms(rule: Mapping[str, Any], owner: KubeObject) -> bool:
     groups, resources, operations = (
         set(texts(owner, rule.get(field), f"webhooks.rules.{field}"))
         for field in ("apiGroups", "resources", "operations")
@@ -285,7 +285,7 @@ def _is_ready(endpoint: Mapping[str, Any]) -> bool:
     return said is not False
 
 
-def _is_of(pod: Object, deployment: str) -> bool:
+def _is_of(pod: KubeObject, deployment: str) -> bool:
     """Whether the Deployment made the pod, by the name of its ReplicaSet."""
     return pod.deletion_timestamp is None and any(
         owner.kind == "ReplicaSet" and owner.name.rpartition("-")[0] == deployment
@@ -293,13 +293,13 @@ def _is_of(pod: Object, deployment: str) -> bool:
     )
 
 
-def _living(view: View) -> tuple[Object, ...]:
+def _living(view: CheckContext) -> tuple[KubeObject, ...]:
     return tuple(
         item for kind in (VM, VMI) for item in view.all(kind) if item.deletion_timestamp is None
     )
 
 
-def _version(view: View) -> tuple[int, ...] | None:
+def _version(view: CheckContext) -> tuple[int, ...] | None:
     """Harvester's version; None for one that is no number, such as a development build."""
     setting = view.setting(SERVER_VERSION)
     found = re.match(r"v(\d+)\.(\d+)\.(\d+)", value_of(setting) if setting else "")

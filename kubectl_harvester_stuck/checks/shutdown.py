@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kubectl_harvester_stuck.checks.base import (
-    Seen,
-    View,
+    CheckContext,
+    CheckResult,
     condition,
     count,
     names,
@@ -15,13 +15,13 @@ from kubectl_harvester_stuck.checks.base import (
     saw,
     warn,
 )
-from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.k8s.objects import KubeObject
 
 LONG_GRACE = 10 * 60
 """A guest that gets more seconds holds up the drain of its node and every release of its VM."""
 
 
-def guest_agent(view: View) -> Iterator[Seen]:
+def guest_agent(view: CheckContext) -> Iterator[CheckResult]:
     """Each running guest has a guest agent that is connected."""
     running = [vmi for vmi in view.instances.values() if vmi.text("status", "phase") == "Running"]
     without = [vmi for vmi in running if condition(vmi, "AgentConnected").get("status") != "True"]
@@ -37,7 +37,7 @@ def guest_agent(view: View) -> Iterator[Seen]:
         yield ok(f"all of {count(len(running), 'running guest')} have a connected guest agent")
 
 
-def grace_period(view: View) -> Iterator[Seen]:
+def grace_period(view: CheckContext) -> Iterator[CheckResult]:
     """No VM has a termination grace period of zero, or of more than ten minutes."""
     path = ("spec", "template", "spec", "terminationGracePeriodSeconds")
     written = [
@@ -66,10 +66,10 @@ def grace_period(view: View) -> Iterator[Seen]:
         yield ok(f"no grace period of {count(len(view.vms), 'VM')} is zero or very long")
 
 
-def eviction_strategy(view: View) -> Iterator[Seen]:
+def eviction_strategy(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM is migrated when its node is drained, and can be."""
-    stops: list[tuple[Object, str]] = []
-    blocks: list[Object] = []
+    stops: list[tuple[KubeObject, str]] = []
+    blocks: list[KubeObject] = []
     for vmi in view.instances.values():
         strategy = vmi.text("spec", "evictionStrategy")
         if strategy in ("", "None", "External"):

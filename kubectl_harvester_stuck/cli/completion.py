@@ -133,7 +133,7 @@ def kubeconfig_names(section: str) -> Complete:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
         from kubectl_harvester_stuck.connection import kubeconfig
 
-        flags = kubeconfig.Flags.of(ctx.obj or {})
+        flags = kubeconfig.ConfigOverrides.of(ctx.obj or {})
         found = _in_time(lambda: getattr(kubeconfig.entries(flags, os.environ), section))
         return _starting(incomplete, ((str(name), "") for name in found))
 
@@ -211,11 +211,11 @@ def _names(ctx: click.Context, kind: Kind) -> Iterable[tuple[str, str]]:
     """The names of all objects of a kind that is in no namespace."""
 
     def ask(cluster: Cluster, namespace: str) -> Iterable[tuple[str, str]]:
-        from kubectl_harvester_stuck.k8s.objects import Object
-        from kubectl_harvester_stuck.k8s.source import Selection
+        from kubectl_harvester_stuck.k8s.objects import KubeObject
+        from kubectl_harvester_stuck.k8s.source import ListQuery
 
-        items = cluster.items(Selection(kind, metadata_only=True), lambda _: True)
-        return [(Object.parse(kind, item).ref.name, "") for item in items]
+        items = cluster.list_objects(ListQuery(kind, metadata_only=True), lambda _: True)
+        return [(KubeObject.parse(kind, item).ref.name, "") for item in items]
 
     return _asked(ctx, ask)
 
@@ -228,7 +228,7 @@ def _asked(ctx: click.Context, ask: Callable[[Cluster, str], Iterable[_T]]) -> I
         from kubectl_harvester_stuck.connection import kubeconfig
         from kubectl_harvester_stuck.connection.transport import Transport
 
-        found = kubeconfig.load(kubeconfig.Flags.of(ctx.obj or {}), os.environ)
+        found = kubeconfig.load(kubeconfig.ConfigOverrides.of(ctx.obj or {}), os.environ)
         transport = Transport(found, timeout=SECONDS, on_warning=lambda _: None)
         return ask(Cluster(transport), found.namespace)
 

@@ -24,7 +24,7 @@ from kubectl_harvester_stuck.cli.commands.restore import restore
 from kubectl_harvester_stuck.cli.commands.unstick import unstick
 from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
-from kubectl_harvester_stuck.cli.output import answer, say_error
+from kubectl_harvester_stuck.cli.output import answer, print_error
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = error.exit_code
     except StuckError as error:
         _fail(given, error)
-        say_error(error)
+        print_error(error)
         status = error.status
     except (KeyboardInterrupt, click.Abort):
         status = 130

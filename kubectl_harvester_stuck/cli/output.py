@@ -11,11 +11,11 @@ import click
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
 
 
-def show(ctx: click.Context, output: str, text: str) -> None:
+def print_result(ctx: click.Context, output: str, text: str) -> None:
     """The answer, coloured where it is for people who want that."""
 
     from kubectl_harvester_stuck.render import color
@@ -42,7 +42,7 @@ def answer(text: str, *, stop: bool = False) -> None:
             sys.exit(ExitStatus.OK)
 
 
-def say_error(error: StuckError) -> None:
+def print_error(error: StuckError) -> None:
     from kubectl_harvester_stuck.render.layout import safe
 
     text = safe(str(error))
@@ -50,7 +50,7 @@ def say_error(error: StuckError) -> None:
     click.echo(text if text.startswith(own_words) else f"error: {text}", err=True)
 
 
-def say_nothing(place: str, missing: tuple[Missing, ...]) -> None:
+def say_nothing(place: str, missing: tuple[Unreadable, ...]) -> None:
     """Say that nothing is stuck there, if all of it could be read."""
     from kubectl_harvester_stuck.render import layout
 

@@ -20,7 +20,7 @@ from kubectl_harvester_stuck.cli.options import connection_options
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.k8s.source import Source
     from kubectl_harvester_stuck.offline.files import Files
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -30,7 +30,7 @@ SECRET_FLAGS = frozenset({"token"})
 
 
 @dataclass(frozen=True)
-class Scope:
+class Session:
     """What a command that only reads looks at: a cluster, or files."""
 
     source: Source
@@ -43,18 +43,18 @@ class Scope:
     cluster: Cluster | None = None
     """The source again, where it can be asked more than to read; None for files."""
     files: Files | None = None
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
 
     @property
     def what(self) -> str:
         return "the cluster" if self.files is None else "the files"
 
-    def refs(self, kind: Kind, names: Sequence[str]) -> list[Ref]:
+    def refs(self, kind: Kind, names: Sequence[str]) -> list[ObjectRef]:
         """The objects that were named; files may hold them in any namespace."""
         from kubectl_harvester_stuck.errors import NotFoundError
-        from kubectl_harvester_stuck.k8s.objects import Ref
+        from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
-        found: list[Ref] = []
+        found: list[ObjectRef] = []
         for name in dict.fromkeys(names):
             spaces: Sequence[str] = (self.namespace,) if self.namespace else ()
             if self.files is not None and self.namespace is None:
@@ -65,11 +65,11 @@ class Scope:
                 )
             if not spaces:
                 raise NotFoundError(f"{kind.kind} {name} was not found{self.place}")
-            found.append(Ref(spaces[0], name, kind))
+            found.append(ObjectRef(spaces[0], name, kind))
         return found
 
 
-def tell_missing(scope: Scope, missing: tuple[Missing, ...]) -> None:
+def tell_missing(scope: Session, missing: tuple[Unreadable, ...]) -> None:
     """Name what could not be read, and what would help."""
     from kubectl_harvester_stuck.render import layout
 
@@ -79,18 +79,18 @@ def tell_missing(scope: Scope, missing: tuple[Missing, ...]) -> None:
         click.echo(hint, err=True)
 
 
-def open_scope(
+def open_session(
     given: dict[str, Any],
     filenames: tuple[str, ...],
     *,
     all_namespaces: bool = False,
     selector: str | None = None,
-) -> Scope:
+) -> Session:
     """What is to be read: the files that were named, otherwise the cluster of the kubeconfig."""
     if filenames:
         return _of_files(given, filenames, all_namespaces=all_namespaces, selector=selector)
     cluster, namespace, where = connect(given)
-    return Scope(
+    return Session(
         source=cluster,
         where=where,
         namespaces=(None if all_namespaces else namespace,),
@@ -106,10 +106,10 @@ def _of_files(
     *,
     all_namespaces: bool,
     selector: str | None,
-) -> Scope:
+) -> Session:
     """Files stand for a cluster: no kubeconfig is read, and nothing is asked of anybody."""
     from kubectl_harvester_stuck.k8s import selectors
-    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.offline import files as offline
     from kubectl_harvester_stuck.render import layout
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -128,14 +128,14 @@ def _of_files(
     click.echo(f"{title}: as of {files.now:%Y-%m-%dT%H:%M:%SZ}{when}", err=True)
     namespace = None if all_namespaces else given.get("namespace")
     gaps = () if namespace else files.unknown_namespaces()
-    return Scope(
+    return Session(
         source=files,
         where=Invocation("", "", files=files.names),
         namespaces=(namespace,) if namespace else files.namespaces() or (None,),
         place=f" in {f'{namespace} namespace of ' if namespace else ''}{title}",
         namespace=namespace,
         files=files,
-        missing=tuple(Missing("namespaces", None, "Unreadable", gap) for gap in gaps),
+        missing=tuple(Unreadable("namespaces", None, "Unreadable", gap) for gap in gaps),
     )
 
 
@@ -151,7 +151,7 @@ def connect(
 
     timeout: timedelta | None = given.get("request_timeout")
     verbosity = given.get("verbosity", 0)
-    found = kubeconfig.load(kubeconfig.Flags.of(given), os.environ)
+    found = kubeconfig.load(kubeconfig.ConfigOverrides.of(given), os.environ)
     for notice in found.notices:
         click.echo(notice, err=True)
     transport = Transport(

@@ -41,7 +41,7 @@ class Terminal:
         # Ctrl-C is told by whoever holds it.
         self._lock = threading.RLock()
 
-    def tell(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """Say what is being waited for, once it takes longer than two seconds."""
         now = time.monotonic()
         if now - self._started < QUIET:
@@ -55,7 +55,7 @@ class Terminal:
                 _write(f"{layout.safe(text)}\n")
                 self._last = now
 
-    def note(self, text: str) -> None:
+    def println(self, text: str) -> None:
         """Say what has just been done, on a line of its own."""
         with self._lock:
             self._erase()
@@ -118,7 +118,7 @@ class Terminal:
             raise RefusedError(f"not confirmed, nothing was changed{hint}")
 
 
-class Board:
+class LiveTable:
     """A text on the terminal of stdout that is drawn again where it stands."""
 
     def __init__(self, write: Callable[[str], None]) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
-from kubectl_harvester_stuck.k8s.objects import Ref
-from kubectl_harvester_stuck.k8s.redaction import without
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.k8s.source import Selection
+    from kubectl_harvester_stuck.k8s.source import ListQuery
 
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
@@ -69,7 +69,7 @@ class HttpTransport(Protocol):
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
-        harmless: bool = False,
+        retryable: bool = False,
     ) -> HttpResponse: ...
 
     def lines(
@@ -89,14 +89,16 @@ class Cluster:
         """The time by the API server's clock, which also wrote the timestamps of its objects."""
         return self._server_time or datetime.now(timezone.utc)
 
-    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The items that `keep` wants, page by page, so that memory does not grow with the rest.
 
         Raises ApiError (404: the kind is not installed) and UnreachableError.
         """
-        return self.items_at(selection, keep)[0]
+        return self.list_with_version(selection, keep)[0]
 
-    def items_at(self, selection: Selection, keep: Callable[[Any], bool]) -> tuple[list[Any], str]:
+    def list_with_version(
+        self, selection: ListQuery, keep: Callable[[Any], bool]
+    ) -> tuple[list[Any], str]:
         """The items, and the resourceVersion that they all stand at. Raises as `items` does."""
         for _ in range(RESTARTS):
             try:
@@ -116,7 +118,7 @@ class Cluster:
         )
 
     def watch(
-        self, selection: Selection, version: str, *, seconds: int, opened: Callable[[], None]
+        self, selection: ListQuery, version: str, *, seconds: int, opened: Callable[[], None]
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """What happens to the selected objects after `version`, as (type, object).
 
@@ -143,10 +145,10 @@ class Cluster:
             kind, body = _event(line, path)
             if kind == "ERROR":
                 message = str(body.get("message") or f"the watch of {path} failed")
-                raise ApiError(_code(body), str(body.get("reason") or ""), without(message))
+                raise ApiError(_code(body), str(body.get("reason") or ""), redact_text(message))
             yield kind, body
 
-    def _pages(self, selection: Selection) -> Iterator[tuple[list[Any], str]]:
+    def _pages(self, selection: ListQuery) -> Iterator[tuple[list[Any], str]]:
         query = [("limit", str(PAGE)), *_selected(selection)]
         path = selection.kind.path(selection.namespace)
         accept = _METADATA_LIST if selection.metadata_only else "application/json"
@@ -169,7 +171,7 @@ class Cluster:
             seen.add(token)
         raise UnreachableError(f"the pages of GET {path} do not end")
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None when the server says that there is none. Raises ApiError.
 
         A 404 of a gateway, or of a kind that is not served, does not speak of this object and is
@@ -183,11 +185,11 @@ class Cluster:
                 return None
             raise
 
-    def expect(self, refs: Iterable[Ref]) -> None:
+    def prefetch(self, refs: Iterable[ObjectRef]) -> None:
         """Nothing: the API server answers for each object alone."""
 
     def patch(
-        self, ref: Ref, body: Mapping[str, Any], *, dry_run: bool = False
+        self, ref: ObjectRef, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> Mapping[str, Any]:
         """Send a JSON merge patch; with `dry_run` everything happens but the change.
 
@@ -201,11 +203,11 @@ class Cluster:
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
             content_type="application/merge-patch+json",
-            harmless=dry_run,
+            retryable=dry_run,
         )
 
     def delete_pod(
-        self, ref: Ref, options: Mapping[str, Any], *, dry_run: bool = False
+        self, ref: ObjectRef, options: Mapping[str, Any], *, dry_run: bool = False
     ) -> Mapping[str, Any]:
         """Delete a pod with these DeleteOptions; with `dry_run` everything happens but the change.
 
@@ -217,7 +219,7 @@ class Cluster:
         # The API server ignores the query of a DELETE that has a body, dryRun included.
         body = {**options, "dryRun": ["All"]} if dry_run else options
         return self._ask(
-            "DELETE", ref.kind.path(ref.namespace, ref.name), body=body, harmless=dry_run
+            "DELETE", ref.kind.path(ref.namespace, ref.name), body=body, retryable=dry_run
         )
 
     def create(
@@ -235,10 +237,10 @@ class Cluster:
             kind.path(namespace),
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
-            harmless=dry_run,
+            retryable=dry_run,
         )
 
-    def log(self, pod: Ref) -> str:
+    def log(self, pod: ObjectRef) -> str:
         """The end of the log of a pod's first container, bounded in lines, bytes and time.
 
         Raises ApiError and UnreachableError.
@@ -250,7 +252,7 @@ class Cluster:
             raise api_error(response, f"GET {path}")
         return response.body[:LOG_BYTES].decode("utf-8", "replace")
 
-    def why_not_allowed(self, verb: str, ref: Ref) -> str | None:
+    def access_denial(self, verb: str, ref: ObjectRef) -> str | None:
         """None when this user may, otherwise the missing right. Raises ApiError."""
         attributes = {
             "verb": verb,
@@ -268,7 +270,7 @@ class Cluster:
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": attributes},
             },
-            harmless=True,
+            retryable=True,
         )
         status = answer.get("status")
         if isinstance(status, Mapping) and status.get("allowed") is True:
@@ -282,7 +284,7 @@ class Cluster:
             raise UnreachableError("the answer to GET /version names no version")
         return found
 
-    def user(self) -> str:
+    def whoami(self) -> str:
         """The name of this user as the API server sees it. Raises ApiError, UnreachableError."""
         answer = self._ask(
             "POST",
@@ -297,7 +299,7 @@ class Cluster:
             raise UnreachableError("the answer to a SelfSubjectReview names no user")
         return name
 
-    def report(self, event: Mapping[str, Any]) -> None:
+    def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event in its namespace. Raises ApiError and UnreachableError."""
         path = REPORT.path(event["metadata"]["namespace"])
         self._ask("POST", path, body=event, timeout=ASIDE_SECONDS)
@@ -312,7 +314,7 @@ class Cluster:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
-        harmless: bool = False,
+        retryable: bool = False,
     ) -> Mapping[str, Any]:
         response = self._transport.request(
             method,
@@ -322,7 +324,7 @@ class Cluster:
             content_type=content_type,
             accept=accept,
             timeout=timeout,
-            harmless=harmless,
+            retryable=retryable,
         )
         self._server_time = response.date or self._server_time
         if response.status >= 400:
@@ -333,7 +335,7 @@ class Cluster:
         return answer
 
 
-def _selected(selection: Selection) -> list[tuple[str, str]]:
+def _selected(selection: ListQuery) -> list[tuple[str, str]]:
     query = []
     if selection.labels:
         query.append(("labelSelector", selection.labels))
@@ -376,6 +378,6 @@ def api_error(response: HttpResponse, what: str) -> ApiError:
         response.status,
         str(status.get("reason") or ""),
         # A webhook, or the validation, may repeat the object that it does not want.
-        without(str(status.get("message") or what)),
+        redact_text(str(status.get("message") or what)),
         about=str(details.get("name") or "") if isinstance(details, Mapping) else "",
     )

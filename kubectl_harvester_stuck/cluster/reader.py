@@ -14,7 +14,7 @@ from typing import Any
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, settings
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     CONTROLLER_REVISION,
@@ -52,14 +52,19 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, PartlyReadError, Selection, Source
+from kubectl_harvester_stuck.k8s.source import (
+    PARALLEL_REQUESTS,
+    ListQuery,
+    PartialListError,
+    Source,
+)
 
 VIRT_HANDLERS = "kubevirt.io=virt-handler"
 
 
-def in_depth(source: Source, targets: Iterable[Ref]) -> ClusterSnapshot:
+def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
     """Everything that a diagnosis of these targets, or a look at their leftovers, depends on.
 
     The number of requests depends on the kinds and namespaces alone. Raises UnreachableError when
@@ -75,7 +80,7 @@ def in_depth(source: Source, targets: Iterable[Ref]) -> ClusterSnapshot:
     return reader.snapshot()
 
 
-def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
+def around(cluster: Cluster, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
     """Everything that a plan for these targets depends on.
 
     The number of requests depends on the kinds, namespaces and nodes involved, apart from the
@@ -85,22 +90,22 @@ def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
     reader = Reader(cluster)
     namespaces = sorted({ref.namespace for ref in wanted})
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        both = {Ref(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
+        both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
         selections = [
-            Selection(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
+            ListQuery(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
         ]
         if HARVESTER_NAMESPACE not in namespaces:
-            selections.append(Selection(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
+            selections.append(ListQuery(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
-        nodes = {name for ref in wanted for name in _nodes(Case(ref, snapshot))}
+        nodes = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}
         subjects = tuple(item for item in snapshot.found.values() if item is not None)
         reader.read(
             pool,
-            {Ref("", name, NODE) for name in nodes}
-            | {Ref(LEASE_NAMESPACE, name, LEASE) for name in nodes},
+            {ObjectRef("", name, NODE) for name in nodes}
+            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in nodes},
             [
-                Selection(kind, namespace, metadata_only=kind.metadata_only)
+                ListQuery(kind, namespace, metadata_only=kind.metadata_only)
                 for namespace in namespaces
                 for kind in sorted(finalizers.kinds_needed(subjects), key=lambda kind: kind.plural)
             ],
@@ -108,7 +113,7 @@ def around(cluster: Cluster, targets: Iterable[Ref]) -> ClusterSnapshot:
     return reader.snapshot()
 
 
-def before_restore(cluster: Cluster, ref: Ref, claims: Iterable[str]) -> ClusterSnapshot:
+def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> ClusterSnapshot:
     """Everything that making the VM `ref` again depends on.
 
     Raises UnreachableError when the API server is.
@@ -117,49 +122,49 @@ def before_restore(cluster: Cluster, ref: Ref, claims: Iterable[str]) -> Cluster
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         reader.read(
             pool,
-            {Ref(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
-            | {Ref(ref.namespace, name, PVC) for name in claims},
-            [Selection(kind, ref.namespace) for kind in (POD, VM, VMI)],
+            {ObjectRef(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
+            | {ObjectRef(ref.namespace, name, PVC) for name in claims},
+            [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
         )
     return reader.snapshot()
 
 
-def _depth(namespaces: list[str]) -> list[Selection]:
+def _depth(namespaces: list[str]) -> list[ListQuery]:
     """What a diagnosis reads: the same lists, however many targets there are."""
     return [
-        *(Selection(POD, namespace) for namespace in sorted({*namespaces, HARVESTER_NAMESPACE})),
+        *(ListQuery(POD, namespace) for namespace in sorted({*namespaces, HARVESTER_NAMESPACE})),
         *(
-            Selection(kind, namespace)
+            ListQuery(kind, namespace)
             for namespace in namespaces
             for kind in (VM, VMI, MIGRATION, PVC, VM_BACKUP, VM_RESTORE, JOB, LOAD_BALANCER, EVENT)
         ),
         *(
-            Selection(kind, namespace, metadata_only=True)
+            ListQuery(kind, namespace, metadata_only=True)
             for namespace in namespaces
             for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT, NETWORK_CONFIG)
         ),
-        *(Selection(RESOURCE_QUOTA, namespace) for namespace in namespaces),
-        Selection(NODE),
-        Selection(LEASE, LEASE_NAMESPACE),
-        Selection(VM_BACKUP),
-        Selection(NETWORK, metadata_only=True),
-        Selection(PCI_DEVICE),
-        Selection(PCI_CLAIM),
-        Selection(USB_CLAIM),
-        Selection(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
-        Selection(USB_DEVICE),
-        Selection(API_SERVICE),
-        Selection(PV),
-        Selection(VOLUME_ATTACHMENT),
-        Selection(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
-        Selection(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
-        Selection(DEPLOYMENT, HARVESTER_NAMESPACE),
-        Selection(DAEMON_SET, HARVESTER_NAMESPACE),
-        Selection(UPGRADE, HARVESTER_NAMESPACE),
+        *(ListQuery(RESOURCE_QUOTA, namespace) for namespace in namespaces),
+        ListQuery(NODE),
+        ListQuery(LEASE, LEASE_NAMESPACE),
+        ListQuery(VM_BACKUP),
+        ListQuery(NETWORK, metadata_only=True),
+        ListQuery(PCI_DEVICE),
+        ListQuery(PCI_CLAIM),
+        ListQuery(USB_CLAIM),
+        ListQuery(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
+        ListQuery(USB_DEVICE),
+        ListQuery(API_SERVICE),
+        ListQuery(PV),
+        ListQuery(VOLUME_ATTACHMENT),
+        ListQuery(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
+        ListQuery(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
+        ListQuery(DEPLOYMENT, HARVESTER_NAMESPACE),
+        ListQuery(DAEMON_SET, HARVESTER_NAMESPACE),
+        ListQuery(UPGRADE, HARVESTER_NAMESPACE),
     ]
 
 
-def _nodes(case: Case) -> tuple[str, ...]:
+def _nodes(case: Target) -> tuple[str, ...]:
     try:
         return case.nodes
     except UnreadableError:
@@ -182,7 +187,7 @@ def _is_of_kubevirt(pod: Any) -> bool:
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
 
-def _wanted(selection: Selection) -> Callable[[Any], bool]:
+def _wanted(selection: ListQuery) -> Callable[[Any], bool]:
     is_users = selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE
     return _is_of_kubevirt if is_users else everything
 
@@ -192,25 +197,27 @@ class Reader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._listed: dict[Scope, tuple[Object, ...]] = {}
-        self._found: dict[Ref, Object | None] = {}
-        self._unreadable: dict[Scope | Ref, str] = {}
+        self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
+        self._found: dict[ObjectRef, KubeObject | None] = {}
+        self._unreadable: dict[Scope | ObjectRef, str] = {}
 
     def read(
         self,
         pool: ThreadPoolExecutor,
-        refs: Iterable[Ref],
-        selections: Iterable[Selection],
+        refs: Iterable[ObjectRef],
+        selections: Iterable[ListQuery],
         *,
-        wanted: Callable[[Selection], Callable[[Any], bool]] = _wanted,
+        wanted: Callable[[ListQuery], Callable[[Any], bool]] = _wanted,
     ) -> None:
         """Get the objects and list the selections, all at once."""
         gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
-        lists = {item: pool.submit(self._source.items, item, wanted(item)) for item in selections}
+        lists = {
+            item: pool.submit(self._source.list_objects, item, wanted(item)) for item in selections
+        }
         for ref, one in gets.items():
             try:
                 body = one.result()
-                self._found[ref] = None if body is None else Object.parse_as(ref, body)
+                self._found[ref] = None if body is None else KubeObject.parse_as(ref, body)
             except StuckError as error:
                 self._fail(ref, error)
         for item, many in lists.items():
@@ -218,7 +225,7 @@ class Reader:
             bodies: list[Any] = []
             try:
                 bodies = many.result()
-                self._listed[scope] = tuple(Object.parse(item.kind, one) for one in bodies)
+                self._listed[scope] = tuple(KubeObject.parse(item.kind, one) for one in bodies)
             except ApiError as error:
                 if error.is_unserved and item.kind.optional:
                     self._listed[scope] = ()
@@ -226,22 +233,24 @@ class Reader:
                     self._fail(scope, error)
             except StuckError as error:
                 # One object that cannot be read makes the list unknown, but hides no other.
-                self._keep(item.kind, error.items if isinstance(error, PartlyReadError) else bodies)
+                self._keep(
+                    item.kind, error.items if isinstance(error, PartialListError) else bodies
+                )
                 self._fail(scope, error)
 
     def _keep(self, kind: Kind, items: Iterable[Any]) -> None:
         """Objects that are known, although not all of their kind are."""
         for item in items:
             with suppress(UnreadableError):
-                part = Object.parse(kind, item)
+                part = KubeObject.parse(kind, item)
                 self._found[part.ref] = part
 
-    def _fail(self, what: Scope | Ref, error: StuckError) -> None:
+    def _fail(self, what: Scope | ObjectRef, error: StuckError) -> None:
         if isinstance(error, UnreachableError):
             raise error
         why = str(error)
-        if isinstance(error, PartlyReadError) or (
-            isinstance(error, UnreadableError) and isinstance(what, Ref)
+        if isinstance(error, PartialListError) or (
+            isinstance(error, UnreadableError) and isinstance(what, ObjectRef)
         ):
             why = error.why
         elif isinstance(error, UnreadableError):

@@ -10,7 +10,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.errors import ApiError, UnreadableError
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
 from kubectl_harvester_stuck.k8s.kinds import SETTING
-from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.client import Cluster
@@ -32,7 +32,7 @@ class There:
     server: str
     harvester: str | None
     """None where there is no such Setting, and where it could not be read: see `missing`."""
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
 
 
 def here() -> Here:
@@ -47,10 +47,10 @@ def there(cluster: Cluster) -> There:
     stands in its Setting `server-version`.
     """
     server = cluster.version()
-    ref = Ref("", SERVER_VERSION, SETTING)
+    ref = ObjectRef("", SERVER_VERSION, SETTING)
     try:
         body = cluster.get(ref)
-        return There(server, value_of(Object.parse_as(ref, body)) or None if body else None)
+        return There(server, value_of(KubeObject.parse_as(ref, body)) or None if body else None)
     except ApiError as error:
         if error.is_unserved:
             return There(server, None)
@@ -59,5 +59,5 @@ def there(cluster: Cluster) -> There:
         return There(server, None, (_missing("Unreadable", error.why),))
 
 
-def _missing(reason: str, message: str) -> Missing:
-    return Missing(f"{SETTING.full_name}/{SERVER_VERSION}", "", reason, message)
+def _missing(reason: str, message: str) -> Unreadable:
+    return Unreadable(f"{SETTING.full_name}/{SERVER_VERSION}", "", reason, message)

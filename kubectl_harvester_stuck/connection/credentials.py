@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.kubeconfig_file import decode
 from kubectl_harvester_stuck.errors import KubeconfigError
 
@@ -58,7 +58,7 @@ class Credential:
 class Credentials:
     """The credentials of one connection; safe to use from several threads."""
 
-    def __init__(self, connection: Connection, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, connection: ClientConfig, environ: Mapping[str, str] | None = None) -> None:
         self._connection = connection
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
@@ -171,14 +171,14 @@ def pem(entry: Mapping[str, Any], key: str) -> Path | bytes | None:
     return Path(entry[key]) if key in entry else None
 
 
-def _ask_plugin(connection: Connection, environ: Mapping[str, str]) -> Credential:
+def _ask_plugin(connection: ClientConfig, environ: Mapping[str, str]) -> Credential:
     try:
         return _run_plugin(connection, environ)
     except ValueError as error:
         raise KubeconfigError(f"getting credentials: {error}") from error
 
 
-def _run_plugin(connection: Connection, environ: Mapping[str, str]) -> Credential:
+def _run_plugin(connection: ClientConfig, environ: Mapping[str, str]) -> Credential:
     """The plugin's answer; ValueError with the reason if there is none that can be used."""
     plugin = connection.user["exec"]
     version = plugin["apiVersion"]
@@ -229,7 +229,7 @@ def _is_interactive(mode: str) -> bool:
     return mode != "Never" and terminal
 
 
-def _cluster_info(connection: Connection) -> dict[str, Any]:
+def _cluster_info(connection: ClientConfig) -> dict[str, Any]:
     """The cluster as a plugin wants it: self-contained, with the configuration made for it."""
     cluster = connection.cluster
     kept = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")

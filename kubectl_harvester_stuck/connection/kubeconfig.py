@@ -31,7 +31,7 @@ _INTERACTIVE_MODES = ("Never", "IfAvailable", "Always")
 
 
 @dataclass(frozen=True)
-class Flags:
+class ConfigOverrides:
     """The flags that choose and change the connection, named as kubectl names them.
 
     None, False and () mean that the flag was not given; so does an empty text.
@@ -54,13 +54,13 @@ class Flags:
     namespace: str | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Flags:
+    def of(cls, given: Mapping[str, Any]) -> ConfigOverrides:
         """Those of the given flags that belong here."""
         return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
 
 
 @dataclass(frozen=True)
-class Connection:
+class ClientConfig:
     """One cluster and one user, after merging and flags.
 
     `context` is empty when there is none. `server` is a URL with a scheme and without a trailing
@@ -79,7 +79,7 @@ class Connection:
 
 
 @dataclass
-class Entries:
+class MergedConfig:
     """The entries of all files; the first file that has a name or a current context wins."""
 
     current_context: str = ""
@@ -98,12 +98,12 @@ class Entries:
 
 
 def load(
-    flags: Flags,
+    flags: ConfigOverrides,
     environ: Mapping[str, str],
     home: Path | None = None,
     *,
     service_account: Path = SERVICE_ACCOUNT,
-) -> Connection:
+) -> ClientConfig:
     """The connection that kubectl would use with the same flags and environment.
 
     `home` is the home directory, by default that of `environ`. Raises KubeconfigError.
@@ -116,13 +116,13 @@ def load(
     return _from_files(flags, environ, merged, files)
 
 
-def entries(flags: Flags, environ: Mapping[str, str]) -> Entries:
+def entries(flags: ConfigOverrides, environ: Mapping[str, str]) -> MergedConfig:
     """Everything that can be chosen by name. Raises KubeconfigError."""
     return _merge(flags, _files(flags, environ, None))
 
 
-def _merge(flags: Flags, files: list[Path]) -> Entries:
-    merged = Entries()
+def _merge(flags: ConfigOverrides, files: list[Path]) -> MergedConfig:
+    merged = MergedConfig()
     for file in files:
         # A missing --kubeconfig is an error; any other file may be missing.
         content = read_file(file, must_exist=bool(flags.kubeconfig))
@@ -131,7 +131,7 @@ def _merge(flags: Flags, files: list[Path]) -> Entries:
     return merged
 
 
-def _files(flags: Flags, environ: Mapping[str, str], home: Path | None) -> list[Path]:
+def _files(flags: ConfigOverrides, environ: Mapping[str, str], home: Path | None) -> list[Path]:
     """The files to read, in order, each once."""
     if flags.kubeconfig:
         return [Path(flags.kubeconfig)]
@@ -144,8 +144,8 @@ def _files(flags: Flags, environ: Mapping[str, str], home: Path | None) -> list[
 
 
 def _from_files(
-    flags: Flags, environ: Mapping[str, str], merged: Entries, files: list[Path]
-) -> Connection:
+    flags: ConfigOverrides, environ: Mapping[str, str], merged: MergedConfig, files: list[Path]
+) -> ClientConfig:
     name = flags.context or merged.current_context
     if flags.context and name not in merged.contexts:
         raise KubeconfigError(f'context "{name}" does not exist: see `kubectl config get-contexts`')
@@ -182,7 +182,7 @@ def _from_files(
     )
 
 
-def _no_server(merged: Entries, files: list[Path]) -> str:
+def _no_server(merged: MergedConfig, files: list[Path]) -> str:
     if merged.contexts and not merged.current_context:
         advice = "The kubeconfig has no current-context: choose one with --context or `kubectl"
         return f"{REFUSED.format('localhost:8080')} {advice} config use-context`."
@@ -191,7 +191,7 @@ def _no_server(merged: Entries, files: list[Path]) -> str:
     return f"{REFUSED.format('localhost:8080')} {advice}"
 
 
-def _with_cluster_flags(cluster: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+def _with_cluster_flags(cluster: Mapping[str, Any], flags: ConfigOverrides) -> dict[str, Any]:
     changed = dict(cluster)
     if flags.insecure_skip_tls_verify or flags.certificate_authority:
         for key in ("certificate-authority", "certificate-authority-data"):
@@ -208,7 +208,7 @@ def _with_cluster_flags(cluster: Mapping[str, Any], flags: Flags) -> dict[str, A
     return changed
 
 
-def _with_user_flags(user: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+def _with_user_flags(user: Mapping[str, Any], flags: ConfigOverrides) -> dict[str, Any]:
     changed = dict(user)
     if flags.client_certificate:
         changed.pop("client-certificate-data", None)
@@ -228,7 +228,9 @@ def _in_cluster_is_possible(environ: Mapping[str, str], service_account: Path) -
     return all(environ.get(name) for name in address) and (service_account / "token").is_file()
 
 
-def _in_cluster(flags: Flags, environ: Mapping[str, str], service_account: Path) -> Connection:
+def _in_cluster(
+    flags: ConfigOverrides, environ: Mapping[str, str], service_account: Path
+) -> ClientConfig:
     host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
     if ":" in host:
         host = f"[{host}]"
@@ -261,7 +263,7 @@ def _connection(
     cluster: Mapping[str, Any],
     user: Mapping[str, Any],
     notices: tuple[str, ...] = (),
-) -> Connection:
+) -> ClientConfig:
     """The checked connection; raises KubeconfigError that names every problem."""
     server = _server_url(cluster["server"])
     problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
@@ -269,7 +271,7 @@ def _connection(
         problems += [*_tls_problems(cluster, user), *_identity_problems(user_name, user)]
     if problems:
         raise KubeconfigError(f"invalid configuration: {'; '.join(problems)}")
-    return Connection(context, cluster_name, user_name, server, namespace, cluster, user, notices)
+    return ClientConfig(context, cluster_name, user_name, server, namespace, cluster, user, notices)
 
 
 def _server_url(server: str) -> str:

@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import urllib3
 
 from kubectl_harvester_stuck.connection.credentials import Credential
-from kubectl_harvester_stuck.connection.kubeconfig import Connection
+from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.proxy import proxy_for
 from kubectl_harvester_stuck.connection.tls import tls_context
 from kubectl_harvester_stuck.errors import KubeconfigError
@@ -69,7 +69,7 @@ def import_client() -> tuple[Any, Any]:
     return configuration.Configuration, rest.RESTClientObject
 
 
-def open_pool(connection: Connection, credential: Credential) -> urllib3.PoolManager:
+def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolManager:
     """A connection pool with the TLS settings and the proxy of `connection`.
 
     Nothing is connected yet. Raises KubeconfigError if certificates or proxy cannot be used.

@@ -23,9 +23,9 @@ from urllib.parse import urlencode, urlsplit
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
-from kubectl_harvester_stuck.connection.kubeconfig import REFUSED, Connection
+from kubectl_harvester_stuck.connection.kubeconfig import REFUSED, ClientConfig
 from kubectl_harvester_stuck.errors import UnreachableError
-from kubectl_harvester_stuck.k8s.redaction import without
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
     import urllib3
@@ -87,7 +87,7 @@ class Transport:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ClientConfig,
         *,
         timeout: float | None,
         user_agent: str = USER_AGENT,
@@ -115,13 +115,13 @@ class Transport:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float | None = None,
-        harmless: bool = False,
+        retryable: bool = False,
     ) -> Response:
         """The answer to one request, whatever its status; `body` is sent as JSON.
 
         `timeout`, in seconds, is for this request alone where it is shorter than the usual one.
-        `harmless` says of another method than GET that it changes nothing, however often it is
-        sent. A GET, and what is harmless, is sent again when the server says when to (Retry-After
+        `retryable` says of another method than GET that it changes nothing, however often it is
+        sent. A GET, and what is retryable, is sent again when the server says when to (Retry-After
         with 429 or 5xx, as client-go does): a few times, each a little later than it says, and
         only within the time limit.
 
@@ -140,7 +140,7 @@ class Transport:
             headers.append(("Content-Type", content_type))
             content = json.dumps(body, allow_nan=False).encode()
         request = self._prepared(method, path, query, accept, headers, content, timeout)
-        left = _RETRIES if harmless or method == "GET" else 0
+        left = _RETRIES if retryable or method == "GET" else 0
         limit = self._limit(request)
         deadline = None if limit is None else time.monotonic() + limit
         while True:
@@ -322,7 +322,7 @@ class Transport:
     def _warn(self, response: Response) -> None:
         for header in response.headers.getlist("Warning"):
             for text in _WARNING.findall(header):
-                unquoted = without(re.sub(r"\\(.)", r"\1", text))
+                unquoted = redact_text(re.sub(r"\\(.)", r"\1", text))
                 shown = "".join(one if one.isprintable() else " " for one in unquoted)
                 with self._lock:
                     is_new = shown not in self._warned

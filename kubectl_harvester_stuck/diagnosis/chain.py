@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from kubectl_harvester_stuck.diagnosis.model import Link
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.node_health import read_node
-from kubectl_harvester_stuck.harvester.target import Case, belongs_to, claims_of, is_stopped
+from kubectl_harvester_stuck.harvester.target import Target, belongs_to, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_ATTACHMENT,
@@ -22,11 +22,11 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_BACKUP,
     VOLUME_ATTACHMENT,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.guards import describe
 
 
-def of(case: Case) -> Link:
+def of(case: Target) -> Link:
     """The chain of a target, with the link that holds everything up marked."""
     target = case.target
     if target is None:
@@ -54,7 +54,7 @@ def _or_gap(what: str, look: Callable[[], Sequence[Link]]) -> Sequence[Link]:
         return [Link(what, f"could not be read: {error.why}", blocking=True)]
 
 
-def _state(item: Object, case: Case) -> str:
+def _state(item: KubeObject, case: Target) -> str:
     words = []
     if item.deletion_timestamp is not None:
         age = human(case.snapshot.taken_at - item.deletion_timestamp)
@@ -67,7 +67,7 @@ def _state(item: Object, case: Case) -> str:
     return ", ".join(words) or "there"
 
 
-def _instance(case: Case) -> list[Link]:
+def _instance(case: Target) -> list[Link]:
     vmi = case.vmi
     if vmi is None:
         return [Link("VirtualMachineInstance", "gone"), *_pods(case)]
@@ -76,7 +76,7 @@ def _instance(case: Case) -> list[Link]:
     return [Link(str(vmi.ref), _state(vmi, case), holds, tuple(pods))]
 
 
-def _pods(case: Case) -> list[Link]:
+def _pods(case: Target) -> list[Link]:
     vmi = case.vmi
     links = []
     for pod in case.pods:
@@ -100,10 +100,10 @@ def _pods(case: Case) -> list[Link]:
     return links
 
 
-def _disks(case: Case, vm: Object) -> list[Link]:
+def _disks(case: Target, vm: KubeObject) -> list[Link]:
     claims = {item.ref.name: item for item in case.snapshot.all(PVC, vm.ref.namespace)}
     links = []
-    for name in claims_of(vm):
+    for name in pvc_names(vm):
         claim = claims.get(name)
         if claim is None:
             links.append(Link(f"PersistentVolumeClaim {vm.ref.namespace}/{name}", "gone"))
@@ -114,7 +114,7 @@ def _disks(case: Case, vm: Object) -> list[Link]:
     return links
 
 
-def _volume(case: Case, name: str) -> Sequence[Link]:
+def _volume(case: Target, name: str) -> Sequence[Link]:
     def look() -> list[Link]:
         volume = next((item for item in case.snapshot.all(PV) if item.ref.name == name), None)
         parts = (*_attachments(case, name), *_longhorn(case, name))
@@ -124,7 +124,7 @@ def _volume(case: Case, name: str) -> Sequence[Link]:
     return _or_gap("PersistentVolume", look)
 
 
-def _attachments(case: Case, volume: str) -> Sequence[Link]:
+def _attachments(case: Target, volume: str) -> Sequence[Link]:
     def look() -> list[Link]:
         return [
             Link(
@@ -138,9 +138,9 @@ def _attachments(case: Case, volume: str) -> Sequence[Link]:
     return _or_gap("VolumeAttachment (storage.k8s.io)", look)
 
 
-def _longhorn(case: Case, volume: str) -> Sequence[Link]:
+def _longhorn(case: Target, volume: str) -> Sequence[Link]:
     def attachments() -> list[Link]:
-        tickets = case.snapshot.one(Ref(LONGHORN_NAMESPACE, volume, LONGHORN_ATTACHMENT))
+        tickets = case.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_ATTACHMENT))
         if tickets is None:
             return []
         nodes = [
@@ -152,7 +152,7 @@ def _longhorn(case: Case, volume: str) -> Sequence[Link]:
         return [Link(f"VolumeAttachment (longhorn.io) {volume}", f"to {where}")]
 
     def volumes() -> list[Link]:
-        found = case.snapshot.one(Ref(LONGHORN_NAMESPACE, volume, LONGHORN_VOLUME))
+        found = case.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_VOLUME))
         if found is None:
             return []
         state = found.text("status", "state") or "no state"
@@ -165,11 +165,11 @@ def _longhorn(case: Case, volume: str) -> Sequence[Link]:
     ]
 
 
-def _migrations(case: Case) -> list[Link]:
+def _migrations(case: Target) -> list[Link]:
     return [Link(str(item.ref), _state(item, case), blocking=True) for item in case.migrations]
 
 
-def _backups(case: Case) -> list[Link]:
+def _backups(case: Target) -> list[Link]:
     return [
         Link(str(item.ref), _state(item, case))
         for item in case.snapshot.all(VM_BACKUP, case.ref.namespace)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from kubectl_harvester_stuck.k8s.objects import Ref
-from kubectl_harvester_stuck.k8s.redaction import without
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 MOST = 3
 """How many different lines of one log are quoted."""
@@ -14,7 +14,7 @@ MOST = 3
 _TROUBLE = re.compile(r"error|denied|fail|unable|cannot|can't|timed? ?out", re.I)
 
 
-def about(ref: Ref, log: str) -> tuple[str, ...]:
+def about(ref: ObjectRef, log: str) -> tuple[str, ...]:
     """The newest different lines of trouble with `ref`, oldest first, as one sentence each.
 
     Harvester's controllers write `ns/name` into text, KubeVirt's write JSON objects with `name`
@@ -26,13 +26,13 @@ def about(ref: Ref, log: str) -> tuple[str, ...]:
             continue
         words = _words(ref, line)
         if words is not None:
-            found[without(words)] = None
+            found[redact_text(words)] = None
         if len(found) == MOST:
             break
     return tuple(reversed(found))
 
 
-def _words(ref: Ref, line: str) -> str | None:
+def _words(ref: ObjectRef, line: str) -> str | None:
     try:
         record = json.loads(line)
     except ValueError:
@@ -50,5 +50,5 @@ def _words(ref: Ref, line: str) -> str | None:
     return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else line.strip()
 
 
-def _names(ref: Ref, text: str) -> bool:
+def _names(ref: ObjectRef, text: str) -> bool:
     return re.search(rf"(?<![\w.-]){re.escape(ref.key)}(?![\w.-])", text) is not None

@@ -6,31 +6,31 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kubectl_harvester_stuck.diagnosis import chain, findings
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Words
-from kubectl_harvester_stuck.diagnosis.model import Advice, Diagnosis, Finding
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt
+from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Finding, Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
-from kubectl_harvester_stuck.harvester.finalizers import FinalizerState, Judgment
-from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
+from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
-from kubectl_harvester_stuck.k8s.objects import Object, parse_time
-from kubectl_harvester_stuck.k8s.redaction import without
+from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 from kubectl_harvester_stuck.release.model import Plan
 
 EVENTS = 8
 """How many events of a target are shown."""
 
 # What to do first: mend a cause, then wait, then release; refuse where nothing else is left.
-_ORDER = (Advice.REPAIR, Advice.WAIT, Advice.RELEASE, Advice.REFUSE)
+_ORDER = (Verdict.REPAIR, Verdict.WAIT, Verdict.RELEASE, Verdict.REFUSE)
 
 
-def diagnose(case: Case, plan: Plan, words: tuple[Words, ...] = ()) -> Diagnosis:
+def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Diagnosis:
     """The diagnosis of a target for which `unstick` would have `plan`.
 
     `words` are what the logs of its finalizers' owners say of it.
     """
-    found, blind = findings.run(Examined(case, plan, words))
+    found, blind = findings.run(FindingContext(case, plan, words))
     advice, because = _advice(found, plan)
     events: tuple[str, ...] = ()
     try:
@@ -50,7 +50,7 @@ def diagnose(case: Case, plan: Plan, words: tuple[Words, ...] = ()) -> Diagnosis
     )
 
 
-def _as_they_stand(case: Case, plan: Plan) -> tuple[Judgment, ...]:
+def _as_they_stand(case: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
     """The finalizers now. A guest that may still run keeps those that wait for its end."""
     why = next((item.reason for item in plan.refusals if item.guard == "guest-stopped"), None)
     return tuple(
@@ -63,7 +63,7 @@ def _as_they_stand(case: Case, plan: Plan) -> tuple[Judgment, ...]:
     )
 
 
-def owners_pods(case: Case) -> tuple[Object, ...]:
+def owners_pods(case: Target) -> tuple[KubeObject, ...]:
     """The pods of the workloads that own a finalizer of the target. Raises UnreadableError."""
     workloads = {
         entry.workload
@@ -77,7 +77,7 @@ def owners_pods(case: Case) -> tuple[Object, ...]:
     )
 
 
-def _runs(pod: Object, workload: str) -> bool:
+def _runs(pod: KubeObject, workload: str) -> bool:
     kind, _, name = workload.partition("/")
     if kind == "ds":
         return any(owner.kind == "DaemonSet" and owner.name == name for owner in pod.owners)
@@ -87,7 +87,7 @@ def _runs(pod: Object, workload: str) -> bool:
     )
 
 
-def _leftovers(case: Case, plan: Plan) -> tuple[str, ...]:
+def _leftovers(case: Target, plan: Plan) -> tuple[str, ...]:
     """What the release of a deleted VM would leave; its pods and its VMI go with it."""
     target = case.target
     if target is None or case.ref.kind is not VM or plan.state is not State.TERMINATING:
@@ -98,7 +98,7 @@ def _leftovers(case: Case, plan: Plan) -> tuple[str, ...]:
     return leftovers.of(going, target)
 
 
-def _finalizers(case: Case) -> tuple[Judgment, ...]:
+def _finalizers(case: Target) -> tuple[FinalizerAssessment, ...]:
     """The finalizers of the target, and of its VMI where the target is the VM."""
     subjects = [case.target]
     with suppress(UnreadableError):
@@ -111,18 +111,18 @@ def _finalizers(case: Case) -> tuple[Judgment, ...]:
     )
 
 
-def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Advice, str]:
+def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Verdict, str]:
     """What the findings come to. Without any, only a guard can still be the reason."""
     for advice in _ORDER:
         speaking = [item for item in found if item.advice is advice]
         if speaking:
             return advice, speaking[0].summary
     if plan.refusals:
-        return Advice.REFUSE, plan.refusals[0].reason
-    return Advice.RELEASE, "every guard passes"
+        return Verdict.REFUSE, plan.refusals[0].reason
+    return Verdict.RELEASE, "every guard passes"
 
 
-def _events(case: Case) -> tuple[str, ...]:
+def _events(case: Target) -> tuple[str, ...]:
     """The newest events of the VM, the VMI and its pods, newest last."""
     subjects = {item.uid for item in (case.vm, case.vmi, *case.pods) if item is not None}
     ours = [
@@ -134,7 +134,7 @@ def _events(case: Case) -> tuple[str, ...]:
     return tuple(_line(case, when, event) for when, event in ours[-EVENTS:])
 
 
-def _when(event: Object) -> str:
+def _when(event: KubeObject) -> str:
     return (
         event.text("lastTimestamp")
         or event.text("eventTime")
@@ -142,11 +142,11 @@ def _when(event: Object) -> str:
     )
 
 
-def _line(case: Case, when: str, event: Object) -> str:
+def _line(case: Target, when: str, event: KubeObject) -> str:
     try:
         age = human(case.snapshot.taken_at - parse_time(when))
     except ValueError:
         age = "?"
     about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"
-    said = without(event.text("message"))
+    said = redact_text(event.text("message"))
     return f"{age} {event.text('type')} {event.text('reason')} {about}: {said}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from kubectl_harvester_stuck.harvester.finalizers import Judgment
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.k8s.objects import Evidence
 from kubectl_harvester_stuck.release.model import Plan
 
 
 @unique
-class Advice(str, Enum):
+class Verdict(str, Enum):
     """What a diagnosis comes to; the values stand in JSON."""
 
     WAIT = "wait"
@@ -31,7 +31,7 @@ class Finding:
     id: str
     summary: str
     evidence: tuple[Evidence, ...]
-    advice: Advice | None = None
+    advice: Verdict | None = None
     steps: tuple[str, ...] = ()
 
 
@@ -50,10 +50,10 @@ class Diagnosis:
     """Why one target hangs, with evidence, and what to do next."""
 
     plan: Plan
-    advice: Advice
+    advice: Verdict
     because: str
     findings: tuple[Finding, ...]
-    finalizers: tuple[Judgment, ...]
+    finalizers: tuple[FinalizerAssessment, ...]
     """Every finalizer as it stands now, while `plan` judges them as they will be in their turn."""
     chain: Link
     events: tuple[str, ...]

@@ -11,11 +11,11 @@ from datetime import datetime
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.diagnosis import controller_logs as told
 from kubectl_harvester_stuck.diagnosis.diagnose import diagnose, owners_pods
-from kubectl_harvester_stuck.diagnosis.findings.base import Words
+from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case
-from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release import preflight
@@ -25,23 +25,23 @@ UNASKED = "the guards permitted and webhooks-accept: only a live API server answ
 
 
 @dataclass(frozen=True)
-class Examination:
+class DiagnosisReport:
     """Everything that one `diagnose` came to."""
 
     diagnoses: tuple[Diagnosis, ...]
     failures: tuple[Failure, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[Unreadable, ...]
     taken_at: datetime
 
 
-def examine(
+def diagnose_all(
     source: Source,
-    targets: Sequence[Ref],
+    targets: Sequence[ObjectRef],
     request: Request,
     *,
-    rights: preflight.Rights | None,
+    rights: preflight.Permissions | None,
     logs: bool,
-) -> Examination:
+) -> DiagnosisReport:
     """`diagnose`: why each target hangs. Sends reads, access reviews and dry runs only.
 
     `rights` are those at a live API server, None where there are only files: the guards that only
@@ -49,15 +49,15 @@ def examine(
     of the finalizers are listened to as well.
     """
     snapshot = reader.in_depth(source, targets)
-    cases = [Case(ref, snapshot) for ref in targets]
+    cases = [Target(ref, snapshot) for ref in targets]
     heard = _listen(source, cases) if logs else {}
 
-    def look(case: Case) -> Diagnosis | Failure:
+    def look(case: Target) -> Diagnosis | Failure:
         ref = case.ref
         words = tuple(
-            Words(pod.name, told.about(ref, said))
+            LogExcerpt(pod.name, told.about(ref, said))
             if isinstance(said, str)
-            else Words(pod.name, why=str(said))
+            else LogExcerpt(pod.name, why=str(said))
             for pod, said in heard.items()
         )
         try:
@@ -70,7 +70,7 @@ def examine(
 
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         ends = list(pool.map(look, cases))
-    return Examination(
+    return DiagnosisReport(
         tuple(end for end in ends if isinstance(end, Diagnosis)),
         tuple(end for end in ends if isinstance(end, Failure)),
         snapshot.gaps,
@@ -78,14 +78,14 @@ def examine(
     )
 
 
-def _listen(source: Source, cases: Sequence[Case]) -> Mapping[Ref, str | StuckError]:
+def _listen(source: Source, cases: Sequence[Target]) -> Mapping[ObjectRef, str | StuckError]:
     """The logs of the owners of all these finalizers, or why they could not be read."""
-    pods: dict[Ref, None] = {}
+    pods: dict[ObjectRef, None] = {}
     for case in cases:
         with suppress(UnreadableError):  # the finding that needs them will say so
             pods.update(dict.fromkeys(pod.ref for pod in owners_pods(case)))
 
-    def listen(pod: Ref) -> str | StuckError:
+    def listen(pod: ObjectRef) -> str | StuckError:
         try:
             return source.log(pod)
         except StuckError as error:

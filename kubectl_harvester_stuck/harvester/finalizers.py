@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -29,7 +29,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 
 
 @unique
@@ -44,11 +44,11 @@ class FinalizerState(str, Enum):
 
 
 @dataclass(frozen=True)
-class Judgment:
+class FinalizerAssessment:
     """One finalizer of one object, as it will be when its turn in the plan comes."""
 
     name: str
-    ref: Ref
+    ref: ObjectRef
     owner: str
     state: FinalizerState
     reason: str
@@ -64,7 +64,7 @@ DONE, OWNERLESS, PENDING, NEVER = (
 )
 
 Answer = tuple[FinalizerState, str]
-Judge = Callable[[Object, Case], Answer]
+Judge = Callable[[KubeObject, Target], Answer]
 
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
 """Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
@@ -96,12 +96,12 @@ class Finalizer:
     reads: tuple[Kind, ...] = ()
 
 
-def judge(name: str, subject: Object, case: Case) -> Judgment:
+def judge(name: str, subject: KubeObject, case: Target) -> FinalizerAssessment:
     """The state of one finalizer of `subject`, with its reason; never raises."""
     entry = find(name, subject.ref.kind)
     if entry is None:
         prefix = "a wrangler controller that is " if name.startswith("wrangler.cattle.io/") else ""
-        return Judgment(
+        return FinalizerAssessment(
             name=name,
             ref=subject.ref,
             owner="not known",
@@ -114,7 +114,7 @@ def judge(name: str, subject: Object, case: Case) -> Judgment:
         state, reason = entry.judge(subject, case)
     except UnreadableError as error:
         state, reason = FinalizerState.UNKNOWN, str(error)
-    return Judgment(
+    return FinalizerAssessment(
         name, subject.ref, entry.owner, state, reason, entry.leaves_behind, catalogued=True
     )
 
@@ -124,19 +124,19 @@ def find(name: str, kind: Kind) -> Finalizer | None:
     return _BY_NAME.get((name, kind))
 
 
-def waits_for_the_guest(judgment: Judgment) -> bool:
+def waits_for_the_guest(judgment: FinalizerAssessment) -> bool:
     """Whether the finalizer may only go once the guest has ended."""
     entry = find(judgment.name, judgment.ref.kind)
     return entry is not None and entry.judge is _instance_over
 
 
-def kinds_needed(subjects: tuple[Object, ...]) -> frozenset[Kind]:
+def kinds_needed(subjects: tuple[KubeObject, ...]) -> frozenset[Kind]:
     """Every kind that has to be read to judge the finalizers of these objects."""
     entries = (find(name, item.ref.kind) for item in subjects for name in item.finalizers)
     return frozenset(kind for entry in entries if entry for kind in entry.reads)
 
 
-def _instance_over(_: Object, case: Case) -> Answer:
+def _instance_over(_: KubeObject, case: Target) -> Answer:
     """The guest has ended: no VMI, or no pod of it and a final phase or a silent host.
 
     Whether the host may be taken for silent is the guard `guest-stopped`'s to say, which every
@@ -151,14 +151,14 @@ def _instance_over(_: Object, case: Case) -> Answer:
     return DONE, f"no pod of the guest is left (phase {phase})"
 
 
-def _instance_gone(_: Object, case: Case) -> Answer:
+def _instance_gone(_: KubeObject, case: Target) -> Answer:
     vmi = case.vmi
     if vmi is None:
         return DONE, "the VMI is gone"
     return PENDING, f"the VMI still exists ({vmi.text('status', 'phase') or 'no phase'})"
 
 
-def _removed_disks_left(vm: Object, case: Case) -> tuple[str, ...]:
+def _removed_disks_left(vm: KubeObject, case: Target) -> tuple[str, ...]:
     """PVCs that the user ticked for deletion and that nobody has deleted yet."""
     ticked = {name.strip() for name in vm.annotations.get(REMOVED_PVCS, "").split(",")} - {""}
     if not ticked:
@@ -171,7 +171,7 @@ def _removed_disks_left(vm: Object, case: Case) -> tuple[str, ...]:
     )
 
 
-def _disks_and_snapshots(vm: Object, case: Case) -> Answer:
+def _disks_and_snapshots(vm: KubeObject, case: Target) -> Answer:
     work = [f"PersistentVolumeClaim {name}" for name in _removed_disks_left(vm, case)]
     work += [
         f"VirtualMachineBackup {backup.ref.name}"
@@ -186,7 +186,7 @@ def _disks_and_snapshots(vm: Object, case: Case) -> Answer:
     return DONE, "no disk that was ticked for deletion and no snapshot of this VM is left"
 
 
-def _owner_references(vm: Object, case: Case) -> Answer:
+def _owner_references(vm: KubeObject, case: Target) -> Answer:
     work = [f"PersistentVolumeClaim {name}" for name in _removed_disks_left(vm, case)]
     for claim in case.snapshot.all(PVC, vm.ref.namespace):
         written = claim.annotations.get(OWNED_BY)
@@ -197,14 +197,14 @@ def _owner_references(vm: Object, case: Case) -> Answer:
     return OWNERLESS, "Harvester 1.4 and later have no such controller, and no work is left"
 
 
-def _owned_by(written: str, claim: Object) -> list[str]:
+def _owned_by(written: str, claim: KubeObject) -> list[str]:
     try:
         return [str(ref) for entry in json.loads(written) for ref in entry.get("refs") or ()]
     except (ValueError, TypeError, AttributeError):
         raise UnreadableError(str(claim.ref), f"its {OWNED_BY} annotation is malformed") from None
 
 
-def _dependents(subject: Object, case: Case) -> Answer:
+def _dependents(subject: KubeObject, case: Target) -> Answer:
     pods = case.pods if subject.ref.kind is VMI else ()
     vmi = case.vmi
     listed = (
@@ -219,18 +219,18 @@ def _dependents(subject: Object, case: Case) -> Answer:
     return DONE, "no VMI, pod, disk or revision that this object owns is left"
 
 
-def _orphan(subject: Object, _: Case) -> Answer:
+def _orphan(subject: KubeObject, _: Target) -> Answer:
     return NEVER, f"deleted with --cascade=orphan: {subject.ref.name}'s dependents are to be kept"
 
 
-def _clone_jobs(vm: Object, case: Case) -> Answer:
+def _clone_jobs(vm: KubeObject, case: Target) -> Answer:
     jobs = [job.ref.name for job in case.snapshot.all(JOB, vm.ref.namespace) if job.is_owned_by(vm)]
     if jobs:
         return PENDING, f"clone Jobs still exist: {', '.join(jobs)}"
     return DONE, "no clone Job of this VM is left"
 
 
-def _load_balancers(vm: Object, case: Case) -> Answer:
+def _load_balancers(vm: KubeObject, case: Target) -> Answer:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return DONE, "its guest cluster is not being removed"
     left = [
@@ -243,7 +243,7 @@ def _load_balancers(vm: Object, case: Case) -> Answer:
     return DONE, "no LoadBalancer of a guest cluster is left in the namespace"
 
 
-def _backfill(_: Object, case: Case) -> Answer:
+def _backfill(_: KubeObject, case: Target) -> Answer:
     vm = case.vm
     if vm is None:
         return DONE, "the VM that the addresses would be written to is gone"
@@ -258,7 +258,7 @@ def _backfill(_: Object, case: Case) -> Answer:
     return DONE, "every interface of the VM has its MAC address"
 
 
-def _devices(vmi: Object, case: Case) -> Answer:
+def _devices(vmi: KubeObject, case: Target) -> Answer:
     devices = ("spec", "domain", "devices")
     if not vmi.mappings(*devices, "hostDevices") and not vmi.mappings(*devices, "gpus"):
         return DONE, "the VMI has no host devices"
@@ -270,14 +270,14 @@ def _devices(vmi: Object, case: Case) -> Answer:
     return PENDING, "the device allocation is not in the VM's spec yet"
 
 
-def _snapshot_lock(vm: Object, _: Case) -> Answer:
+def _snapshot_lock(vm: KubeObject, _: Target) -> Answer:
     running = vm.text("status", "snapshotInProgress")
     if running:
         return PENDING, f"VirtualMachineSnapshot {running} is in progress"
     return DONE, "no VirtualMachineSnapshot is in progress"
 
 
-def _pool(vm: Object, _: Case) -> Answer:
+def _pool(vm: KubeObject, _: Target) -> Answer:
     pools = [owner.name for owner in vm.owners if owner.kind == "VirtualMachinePool"]
     if pools:
         return PENDING, f"VirtualMachinePool {pools[0]} owns this VM"
@@ -473,7 +473,9 @@ CATALOGUE: tuple[Finalizer, ...] = (
 _BY_NAME = {(entry.name, kind): entry for entry in CATALOGUE for kind in entry.kinds}
 
 
-def removable(judgment: Judgment, asked: frozenset[str], left_behind: frozenset[str]) -> bool:
+def removable(
+    judgment: FinalizerAssessment, asked: frozenset[str], left_behind: frozenset[str]
+) -> bool:
     """Whether `unstick` may remove it: contract §3, the table of states.
 
     `asked` are the names given with `--finalizer`, `left_behind` those with `--leave-behind`.
@@ -487,7 +489,7 @@ def removable(judgment: Judgment, asked: frozenset[str], left_behind: frozenset[
     return False
 
 
-def why_kept(judgment: Judgment) -> str:
+def why_kept(judgment: FinalizerAssessment) -> str:
     """One line: what stands against removing it, and what the operator can do."""
     text = f"{judgment.name}: {judgment.reason}"
     if judgment.state is PENDING:
@@ -497,6 +499,6 @@ def why_kept(judgment: Judgment) -> str:
     return text
 
 
-def left_behind(judgment: Judgment) -> str:
+def left_behind(judgment: FinalizerAssessment) -> str:
     """One line for the operator: what removing this finalizer by hand left to be done."""
     return f"{judgment.ref}: {judgment.name}: {judgment.reason} ({judgment.leaves_behind})"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.node_health import read_node
-from kubectl_harvester_stuck.harvester.target import Case, claims_of
+from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import (
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
@@ -28,12 +28,12 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_ATTACHMENT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.k8s.objects import KubeObject
 
-Look = Callable[[Case, Object], Iterator[str]]
+Look = Callable[[Target, KubeObject], Iterator[str]]
 
 
-def of(case: Case, vm: Object) -> tuple[str, ...]:
+def of(case: Target, vm: KubeObject) -> tuple[str, ...]:
     """What is there of `vm` besides itself, one line each; what could not be read is said.
 
     `vm` is the VM as it was before its release, `case` the cluster as it is now.
@@ -47,19 +47,19 @@ def of(case: Case, vm: Object) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _ticked(vm: Object) -> frozenset[str]:
+def _ticked(vm: KubeObject) -> frozenset[str]:
     names = vm.annotations.get(REMOVED_PVCS, "").split(",")
     return frozenset(name.strip() for name in names) - {""}
 
 
-def _claims(case: Case, vm: Object) -> Iterator[Object]:
-    wanted = {*claims_of(vm), *_ticked(vm)}
+def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
+    wanted = {*pvc_names(vm), *_ticked(vm)}
     for claim in case.snapshot.all(PVC, vm.ref.namespace):
         if claim.ref.name in wanted and claim.deletion_timestamp is None:
             yield claim
 
 
-def _disks(case: Case, vm: Object) -> Iterator[str]:
+def _disks(case: Target, vm: KubeObject) -> Iterator[str]:
     ticked = _ticked(vm)
     for claim in _claims(case, vm):
         if claim.ref.name in ticked:
@@ -71,14 +71,14 @@ def _disks(case: Case, vm: Object) -> Iterator[str]:
             yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
 
 
-def _attachments(case: Case, vm: Object) -> Iterator[str]:
+def _attachments(case: Target, vm: KubeObject) -> Iterator[str]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(VOLUME_ATTACHMENT):
         if item.text("spec", "source", "persistentVolumeName") not in volumes:
             continue
         node = item.text("spec", "nodeName")
         line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
-        if read_node(case, node).answers:
+        if read_node(case, node).kubelet_answers:
             yield f"{line}, which answers: its attacher takes it off"
         else:
             yield (
@@ -87,7 +87,7 @@ def _attachments(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _longhorn(case: Case, vm: Object) -> Iterator[str]:
+def _longhorn(case: Target, vm: KubeObject) -> Iterator[str]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
         tickets = item.mapping("spec", "attachmentTickets")
@@ -99,11 +99,11 @@ def _longhorn(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _delete(kind: Kind, item: Object) -> str:
+def _delete(kind: Kind, item: KubeObject) -> str:
     return f"kubectl delete {kind.full_name} {item.ref.name} -n {item.ref.namespace}"
 
 
-def _backups(case: Case, vm: Object) -> Iterator[str]:
+def _backups(case: Target, vm: KubeObject) -> Iterator[str]:
     for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
         of_this = item.text("spec", "source", "name") == vm.ref.name
         if of_this and item.text("spec", "type") != "backup":
@@ -113,13 +113,13 @@ def _backups(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _restores(case: Case, vm: Object) -> Iterator[str]:
+def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
     for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
         if item.text("spec", "target", "name") == vm.ref.name:
             yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"
 
 
-def _addresses(case: Case, vm: Object) -> Iterator[str]:
+def _addresses(case: Target, vm: KubeObject) -> Iterator[str]:
     for item in case.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
         if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
             yield (
@@ -128,7 +128,7 @@ def _addresses(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _pods(case: Case, vm: Object) -> Iterator[str]:
+def _pods(case: Target, vm: KubeObject) -> Iterator[str]:
     for pod in case.pods:
         yield (
             f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
@@ -138,15 +138,15 @@ def _pods(case: Case, vm: Object) -> Iterator[str]:
         yield f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
 
 
-def _migrations(case: Case, vm: Object) -> Iterator[str]:
+def _migrations(case: Target, vm: KubeObject) -> Iterator[str]:
     for item in case.snapshot.all(MIGRATION, vm.ref.namespace):
         if item.text("spec", "vmiName") == vm.ref.name:
             phase = item.text("status", "phase") or "no phase"
             yield f"{item.ref} speaks of this VM ({phase}): {_delete(MIGRATION, item)}"
 
 
-def _volumes(case: Case, vm: Object) -> Iterator[str]:
-    wanted = {*claims_of(vm), *_ticked(vm)}
+def _volumes(case: Target, vm: KubeObject) -> Iterator[str]:
+    wanted = {*pvc_names(vm), *_ticked(vm)}
     claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
     for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
@@ -159,7 +159,7 @@ def _volumes(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _orphans(case: Case, vm: Object) -> Iterator[str]:
+def _orphans(case: Target, vm: KubeObject) -> Iterator[str]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
         written = str(item.mapping("spec", "parameters").get("DataName") or "")
@@ -172,7 +172,7 @@ def _orphans(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _load_balancers(case: Case, vm: Object) -> Iterator[str]:
+def _load_balancers(case: Target, vm: KubeObject) -> Iterator[str]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
     for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
@@ -183,7 +183,7 @@ def _load_balancers(case: Case, vm: Object) -> Iterator[str]:
             )
 
 
-def _devices(case: Case, vm: Object) -> Iterator[str]:
+def _devices(case: Target, vm: KubeObject) -> Iterator[str]:
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
     used = {str(item.get("name")) for item in vm.mappings(*path)}
     for kind in (PCI_CLAIM, USB_CLAIM) if used else ():

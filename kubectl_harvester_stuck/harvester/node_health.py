@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case
-from kubectl_harvester_stuck.k8s.objects import Object, parse_time
+from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 
 FRESH = timedelta(minutes=5)
 """A sign of life younger than this contradicts a power cut (KubeVirt: watch/node/node.go)."""
@@ -23,7 +23,7 @@ HEARTBEAT = "kubevirt.io/heartbeat"
 
 
 @unique
-class Says(str, Enum):
+class SignalState(str, Enum):
     """What one signal says of the node."""
 
     ALIVE = "alive"
@@ -36,7 +36,7 @@ class Signal:
     """One of the four signs: Ready, heartbeat, lease, virt-handler."""
 
     name: str
-    says: Says
+    says: SignalState
     text: str
 
 
@@ -45,21 +45,21 @@ class NodeReading:
     """Everything that was seen of one node."""
 
     name: str
-    answers: bool
+    kubelet_answers: bool
     """Ready=True: the kubelet reports, so what it says of pods can be believed."""
     signals: tuple[Signal, ...]
 
-    def saying(self, says: Says) -> tuple[Signal, ...]:
+    def saying(self, says: SignalState) -> tuple[Signal, ...]:
         """The signals that say so."""
         return tuple(signal for signal in self.signals if signal.says is says)
 
 
-def read_node(case: Case, name: str) -> NodeReading:
+def read_node(case: Target, name: str) -> NodeReading:
     """Read the four signs of one node; what cannot be read is said, never guessed."""
     ready = _signal("Ready", lambda: _ready(case.node(name)))
     return NodeReading(
         name=name,
-        answers=ready == Signal("Ready", Says.ALIVE, "True"),
+        kubelet_answers=ready == Signal("Ready", SignalState.ALIVE, "True"),
         signals=(
             ready,
             _signal("heartbeat", lambda: _heartbeat(case.node(name), case.snapshot.taken_at)),
@@ -69,57 +69,57 @@ def read_node(case: Case, name: str) -> NodeReading:
     )
 
 
-def _signal(name: str, look: Callable[[], tuple[Says, str]]) -> Signal:
+def _signal(name: str, look: Callable[[], tuple[SignalState, str]]) -> Signal:
     try:
         says, text = look()
     except UnreadableError as error:
-        return Signal(name, Says.UNREADABLE, error.why)
+        return Signal(name, SignalState.UNREADABLE, error.why)
     return Signal(name, says, text)
 
 
-def _ready(node: Object | None) -> tuple[Says, str]:
+def _ready(node: KubeObject | None) -> tuple[SignalState, str]:
     if node is None:
-        return Says.SILENT, "no such node"
+        return SignalState.SILENT, "no such node"
     for condition in node.mappings("status", "conditions"):
         if condition.get("type") == "Ready":
             status = condition.get("status")
             if status == "True":
-                return Says.ALIVE, "True"
+                return SignalState.ALIVE, "True"
             # False is the kubelet itself speaking; Unknown is the control plane missing it.
             if status == "False":
-                return Says.ALIVE, "False, so its kubelet still reports"
+                return SignalState.ALIVE, "False, so its kubelet still reports"
             if status == "Unknown":
-                return Says.SILENT, "Unknown"
-    return Says.UNREADABLE, "it has no Ready condition"
+                return SignalState.SILENT, "Unknown"
+    return SignalState.UNREADABLE, "it has no Ready condition"
 
 
-def _heartbeat(node: Object | None, now: datetime) -> tuple[Says, str]:
+def _heartbeat(node: KubeObject | None, now: datetime) -> tuple[SignalState, str]:
     if node is None:
-        return Says.SILENT, "no such node"
+        return SignalState.SILENT, "no such node"
     written = node.annotations.get(HEARTBEAT)
     if not written:
-        return Says.SILENT, "none"
+        return SignalState.SILENT, "none"
     return _freshness(written.strip('"'), now)
 
 
-def _lease(lease: Object | None, now: datetime) -> tuple[Says, str]:
+def _lease(lease: KubeObject | None, now: datetime) -> tuple[SignalState, str]:
     written = lease.text("spec", "renewTime") if lease is not None else None
-    return _freshness(written, now) if written else (Says.SILENT, "none")
+    return _freshness(written, now) if written else (SignalState.SILENT, "none")
 
 
-def _freshness(written: str, now: datetime) -> tuple[Says, str]:
+def _freshness(written: str, now: datetime) -> tuple[SignalState, str]:
     try:
         age = now - parse_time(written)
     except ValueError:
-        return Says.UNREADABLE, f"{written!r} is not a time"
+        return SignalState.UNREADABLE, f"{written!r} is not a time"
     if age < FRESH:
-        return Says.ALIVE, f"{max(int(age.total_seconds()), 0)}s ago"
-    return Says.SILENT, f"{age // timedelta(minutes=1)}m ago"
+        return SignalState.ALIVE, f"{max(int(age.total_seconds()), 0)}s ago"
+    return SignalState.SILENT, f"{age // timedelta(minutes=1)}m ago"
 
 
-def _virt_handler(pods: tuple[Object, ...]) -> tuple[Says, str]:
+def _virt_handler(pods: tuple[KubeObject, ...]) -> tuple[SignalState, str]:
     for pod in pods:
         for condition in pod.mappings("status", "conditions"):
             if condition.get("type") == "Ready" and condition.get("status") == "True":
-                return Says.ALIVE, f"{pod.ref.name} is Ready"
-    return Says.SILENT, "not Ready" if pods else "none"
+                return SignalState.ALIVE, f"{pod.ref.name} is Ready"
+    return SignalState.SILENT, "not Ready" if pods else "none"

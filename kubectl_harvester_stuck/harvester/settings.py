@@ -8,24 +8,24 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import SETTING
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 
 FORCE_RESET = "vm-force-reset-policy"
 BACKUP_TARGET = "backup-target"
 SERVER_VERSION = "server-version"
 
 
-def ref(name: str) -> Ref:
+def ref(name: str) -> ObjectRef:
     """The Setting of that name."""
-    return Ref("", name, SETTING)
+    return ObjectRef("", name, SETTING)
 
 
-def value_of(setting: Object) -> str:
+def value_of(setting: KubeObject) -> str:
     """What a setting says: its value, or else its default."""
     return setting.text("value") or setting.text("default")
 
 
-def fields_of(setting: Object) -> Mapping[str, Any]:
+def fields_of(setting: KubeObject) -> Mapping[str, Any]:
     """What a setting of JSON says; empty where it says nothing. Raises UnreadableError."""
     try:
         found = json.loads(value_of(setting) or "{}")

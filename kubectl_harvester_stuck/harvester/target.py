@@ -22,7 +22,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 
@@ -42,29 +42,29 @@ FINAL_PHASES = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
-class Case:
+class Target:
     """The target and the cluster it stands in."""
 
-    ref: Ref
+    ref: ObjectRef
     snapshot: ClusterSnapshot
 
     @property
-    def vm(self) -> Object | None:
+    def vm(self) -> KubeObject | None:
         """The VirtualMachine of the target's name."""
-        return self.snapshot.one(Ref(self.ref.namespace, self.ref.name, VM))
+        return self.snapshot.one(ObjectRef(self.ref.namespace, self.ref.name, VM))
 
     @property
-    def vmi(self) -> Object | None:
+    def vmi(self) -> KubeObject | None:
         """The VirtualMachineInstance of the target's name."""
-        return self.snapshot.one(Ref(self.ref.namespace, self.ref.name, VMI))
+        return self.snapshot.one(ObjectRef(self.ref.namespace, self.ref.name, VMI))
 
     @property
-    def target(self) -> Object | None:
+    def target(self) -> KubeObject | None:
         """The object that the operator named."""
         return self.vm if self.ref.kind is VM else self.vmi
 
     @property
-    def pods(self) -> tuple[Object, ...]:
+    def pods(self) -> tuple[KubeObject, ...]:
         """virt-launcher pods that the VMI owns, or that carry the target's name or its uid."""
         vmi = self.vmi
         return tuple(
@@ -74,7 +74,7 @@ class Case:
         )
 
     @property
-    def attachment_pods(self) -> tuple[Object, ...]:
+    def attachment_pods(self) -> tuple[KubeObject, ...]:
         """Pods that hold hotplugged volumes for this guest: owned by one of its pods."""
         vmi, owners = self.vmi, self.pods
         return tuple(
@@ -85,7 +85,7 @@ class Case:
         )
 
     @property
-    def stuck_pods(self) -> tuple[Object, ...]:
+    def stuck_pods(self) -> tuple[KubeObject, ...]:
         """Pods of the guest's present incarnation that are past their grace period in deletion."""
         vmi, now = self.vmi, self.snapshot.taken_at
         current = vmi.text("status", "nodeName") if vmi else ""
@@ -100,7 +100,7 @@ class Case:
         )
 
     @property
-    def migrations(self) -> tuple[Object, ...]:
+    def migrations(self) -> tuple[KubeObject, ...]:
         """VirtualMachineInstanceMigrations of this VMI that have not finished."""
         return tuple(
             item
@@ -138,7 +138,7 @@ class Case:
         return State.NOT_READY if self.stuck_pods else None
 
     @property
-    def hanging(self) -> Object | None:
+    def stuck_object(self) -> KubeObject | None:
         """The object whose deletion hangs; None when the target is not stuck."""
         state = self.state
         if state is State.NOT_READY:
@@ -146,7 +146,7 @@ class Case:
         return None if state is None else self.vmi if state is State.STOPPING else self.target
 
     @property
-    def host(self) -> str | None:
+    def node_name(self) -> str | None:
         """The node that the VMI names, or else its pod; None where it is not known."""
         with suppress(UnreadableError):
             vmi = self.vmi
@@ -155,19 +155,19 @@ class Case:
             return next((pod.text("spec", "nodeName") for pod in self.pods), None) or None
         return None
 
-    def without(self, *gone: Ref) -> Case:
+    def without(self, *gone: ObjectRef) -> Target:
         """This case as it will be once those objects are gone."""
         return replace(self, snapshot=self.snapshot.without(*gone))
 
-    def node(self, name: str) -> Object | None:
+    def node(self, name: str) -> KubeObject | None:
         """The Node."""
-        return self.snapshot.one(Ref("", name, NODE))
+        return self.snapshot.one(ObjectRef("", name, NODE))
 
-    def lease(self, node: str) -> Object | None:
+    def lease(self, node: str) -> KubeObject | None:
         """The Lease that the node's kubelet renews."""
-        return self.snapshot.one(Ref(LEASE_NAMESPACE, node, LEASE))
+        return self.snapshot.one(ObjectRef(LEASE_NAMESPACE, node, LEASE))
 
-    def virt_handlers(self, node: str) -> tuple[Object, ...]:
+    def virt_handlers(self, node: str) -> tuple[KubeObject, ...]:
         """KubeVirt's virt-handler pods on the node."""
         return tuple(
             pod
@@ -187,7 +187,7 @@ _CLAIMS = (
 """Where a volume names its PVC; a DataVolume and its PVC have the same name."""
 
 
-def claims_of(machine: Object) -> tuple[str, ...]:
+def pvc_names(machine: KubeObject) -> tuple[str, ...]:
     """Names of the PVCs that the spec of a VM, or of a VMI, lists, also through a DataVolume."""
     where = ("spec", "template", "spec") if machine.ref.kind is VM else ("spec",)
     names = []
@@ -202,12 +202,12 @@ def claims_of(machine: Object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def belongs_to(pod: Object, vmi: Object) -> bool:
+def belongs_to(pod: KubeObject, vmi: KubeObject) -> bool:
     """Whether the pod was made for this very incarnation of the VMI."""
     return pod.is_owned_by(vmi) or pod.labels.get("kubevirt.io/created-by") == vmi.uid
 
 
-def is_launcher_of(pod: Object, name: str, vmi: Object | None) -> bool:
+def is_launcher_of(pod: KubeObject, name: str, vmi: KubeObject | None) -> bool:
     """Whether the pod runs, or may run, the guest called `name`: by owner, uid or label."""
     if vmi is not None and belongs_to(pod, vmi):
         return True
@@ -219,7 +219,7 @@ def is_launcher_of(pod: Object, name: str, vmi: Object | None) -> bool:
     )
 
 
-def is_stopped(pod: Object) -> bool:
+def is_stopped(pod: KubeObject) -> bool:
     """Whether no container of the pod can run any more, by the kubelet's own word.
 
     The pod's phase proves nothing: the control plane sets it to Failed for pods of lost nodes.
@@ -246,7 +246,7 @@ def is_stopped(pod: Object) -> bool:
     )
 
 
-def _is_terminated(status: Mapping[str, Any], pod: Object) -> bool:
+def _is_terminated(status: Mapping[str, Any], pod: KubeObject) -> bool:
     state = status.get("state")
     if state is not None and not isinstance(state, Mapping):
         raise UnreadableError(str(pod.ref), "the state of a container is not an object")

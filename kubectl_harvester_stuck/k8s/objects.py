@@ -39,7 +39,7 @@ def parse_time(text: str) -> datetime:
 
 
 @dataclass(frozen=True)
-class Ref:
+class ObjectRef:
     """Which object: its kind and its name, in its namespace."""
 
     namespace: str
@@ -71,10 +71,10 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Object:
+class KubeObject:
     """One object as the API server gave it; only the metadata is read up front."""
 
-    ref: Ref
+    ref: ObjectRef
     body: Mapping[str, Any]
     uid: str
     resource_version: str
@@ -86,7 +86,7 @@ class Object:
     owners: tuple[Owner, ...]
 
     @classmethod
-    def parse(cls, kind: Kind, body: object) -> Object:
+    def parse(cls, kind: Kind, body: object) -> KubeObject:
         """Read the metadata of `body`. Raises UnreadableError where it is not an object."""
         if not isinstance(body, Mapping):
             raise UnreadableError(kind.kind, "the server sent something that is not an object")
@@ -109,7 +109,7 @@ class Object:
         if not all(map(_NAME.fullmatch, (meta["name"], *filter(None, [namespace])))):
             raise UnreadableError(what, "its name or namespace is none that an API server takes")
         return cls(
-            ref=Ref(namespace, meta["name"], kind),
+            ref=ObjectRef(namespace, meta["name"], kind),
             body=body,
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
@@ -125,7 +125,7 @@ class Object:
         )
 
     @classmethod
-    def parse_as(cls, ref: Ref, body: object) -> Object:
+    def parse_as(cls, ref: ObjectRef, body: object) -> KubeObject:
         """Read `body`, which has to be the object asked for. Raises UnreadableError."""
         found = cls.parse(ref.kind, body)
         if found.ref != ref:
@@ -139,7 +139,7 @@ class Object:
             return None
         return self.deletion_timestamp - self.deletion_grace
 
-    def is_owned_by(self, owner: Object) -> bool:
+    def is_owned_by(self, owner: KubeObject) -> bool:
         """Whether an ownerReference carries the uid of `owner`."""
         return any(reference.uid == owner.uid for reference in self.owners)
 
@@ -200,7 +200,7 @@ def _text_map(value: object, what: str, where: str) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Unreadable:
     """Something that was asked for and could not be read."""
 
     resource: str

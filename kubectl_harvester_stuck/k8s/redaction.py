@@ -22,16 +22,16 @@ _QUOTED = re.compile(rf"({'|'.join(CLOUD_INIT)})\b[\\\"']*\s*[:=].*", re.I | re.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def are_in(body: object) -> bool:
+def has_secrets(body: object) -> bool:
     """Whether `body` holds cloud-init data that is not redacted."""
     if isinstance(body, Mapping):
         return any(
             (key in CLOUD_INIT and isinstance(value, str) and value not in ("", REDACTED))
-            or are_in(value)
+            or has_secrets(value)
             for key, value in body.items()
         )
     if isinstance(body, list | tuple):
-        return any(are_in(item) for item in body)
+        return any(has_secrets(item) for item in body)
     return isinstance(body, str) and _quotes(body)
 
 
@@ -45,7 +45,7 @@ def redacted(body: Any) -> Any:
     return REDACTED if isinstance(body, str) and _quotes(body) else body
 
 
-def without(text: str) -> str:
+def redact_text(text: str) -> str:
     """The text up to the first cloud-init value in it, for words of others that quote an object.
 
     Where a value ends cannot be told: what follows it is left out as well.

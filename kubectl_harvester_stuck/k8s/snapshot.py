@@ -12,7 +12,7 @@ from datetime import datetime
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 
 Scope = tuple[Kind, str]
 """A kind in a namespace; "" stands for the whole cluster."""
@@ -27,11 +27,11 @@ class ClusterSnapshot:
     """
 
     taken_at: datetime
-    listed: Mapping[Scope, tuple[Object, ...]] = field(default_factory=dict)
-    found: Mapping[Ref, Object | None] = field(default_factory=dict)
-    unreadable: Mapping[Scope | Ref, str] = field(default_factory=dict)
+    listed: Mapping[Scope, tuple[KubeObject, ...]] = field(default_factory=dict)
+    found: Mapping[ObjectRef, KubeObject | None] = field(default_factory=dict)
+    unreadable: Mapping[Scope | ObjectRef, str] = field(default_factory=dict)
 
-    def all(self, kind: Kind, namespace: str = "") -> tuple[Object, ...]:
+    def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
         """Every object of `kind` in `namespace`. Raises UnreadableError."""
         scope = (kind, namespace)
         if scope in self.listed:
@@ -39,7 +39,7 @@ class ClusterSnapshot:
         where = f"{kind.resource} in {namespace}" if namespace else kind.resource
         raise UnreadableError(where, self.unreadable.get(scope, "not read"))
 
-    def one(self, ref: Ref) -> Object | None:
+    def one(self, ref: ObjectRef) -> KubeObject | None:
         """The object, or None if the server said that there is none. Raises UnreadableError."""
         if ref in self.found:
             return self.found[ref]
@@ -49,11 +49,11 @@ class ClusterSnapshot:
         return next(matching, None)
 
     @property
-    def gaps(self) -> tuple[Missing, ...]:
+    def gaps(self) -> tuple[Unreadable, ...]:
         """Everything that could not be read, as it is named to the operator."""
         return tuple(_gap(what, why) for what, why in self.unreadable.items())
 
-    def without(self, *gone: Ref) -> ClusterSnapshot:
+    def without(self, *gone: ObjectRef) -> ClusterSnapshot:
         """This snapshot as it will be once those objects are gone; used to judge later steps."""
         return replace(
             self,
@@ -65,8 +65,10 @@ class ClusterSnapshot:
         )
 
 
-def _gap(what: Scope | Ref, why: str) -> Missing:
-    if isinstance(what, Ref):
-        return Missing(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
+def _gap(what: Scope | ObjectRef, why: str) -> Unreadable:
+    if isinstance(what, ObjectRef):
+        return Unreadable(f"{what.kind.resource}/{what.name}", what.namespace, "Unreadable", why)
     kind, namespace = what
-    return Missing(kind.resource, (namespace or None) if kind.namespaced else "", "Unreadable", why)
+    return Unreadable(
+        kind.resource, (namespace or None) if kind.namespaced else "", "Unreadable", why
+    )

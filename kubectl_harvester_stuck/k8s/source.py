@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 PARALLEL_REQUESTS = 8
 """Requests that are in flight at the same time, and targets that are worked on at once."""
 
 
 @dataclass(frozen=True)
-class Selection:
+class ListQuery:
     """Which objects of a kind to list: in a namespace or in all, by label, by field.
 
     `deleting` says that only objects whose deletion has begun are wanted. It is a hint: a source
@@ -42,20 +42,20 @@ class Source(Protocol):
     def now(self) -> datetime:
         """The time that ages are told by: the API server's clock, or the time of the files."""
 
-    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The items that `keep` wants. Raises StuckError, PartlyReadError with what there is."""
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None when it is known not to exist. Raises StuckError."""
 
-    def expect(self, refs: Iterable[Ref]) -> None:
+    def prefetch(self, refs: Iterable[ObjectRef]) -> None:
         """Say which objects are going to be asked for with `get`; a hint."""
 
-    def log(self, pod: Ref) -> str:
+    def log(self, pod: ObjectRef) -> str:
         """The end of the log of a pod's first container. Raises StuckError."""
 
 
-class PartlyReadError(UnreadableError):
+class PartialListError(UnreadableError):
     """A list that is not known to be whole; `items` are those that could be read.
 
     `cause` is the error that stands behind it, where there is one.

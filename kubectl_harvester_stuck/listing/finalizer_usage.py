@@ -10,8 +10,8 @@ from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers
 from kubectl_harvester_stuck.harvester.finalizers import Finalizer
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import Missing, Object
-from kubectl_harvester_stuck.k8s.source import PartlyReadError, Selection, Source
+from kubectl_harvester_stuck.k8s.objects import KubeObject, Unreadable
+from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError, Source
 from kubectl_harvester_stuck.listing.find import missing
 
 
@@ -27,15 +27,17 @@ class Carried:
 
 def carried(
     source: Source, namespaces: Sequence[str | None]
-) -> tuple[tuple[Carried, ...], tuple[Missing, ...]]:
+) -> tuple[tuple[Carried, ...], tuple[Unreadable, ...]]:
     """Every finalizer on VMs and VMIs, by name, and what could not be read."""
     counts: Counter[tuple[str, Kind]] = Counter()
-    gaps: dict[tuple[Kind, str | None], Missing] = {}
+    gaps: dict[tuple[Kind, str | None], Unreadable] = {}
     for namespace in namespaces:
         for kind in (VM, VMI):
             try:
-                items = source.items(Selection(kind, namespace, metadata_only=True), lambda _: True)
-            except PartlyReadError as error:
+                items = source.list_objects(
+                    ListQuery(kind, namespace, metadata_only=True), lambda _: True
+                )
+            except PartialListError as error:
                 gaps.setdefault((kind, namespace), missing(kind, namespace, error))
                 items = error.items
             except StuckError as error:
@@ -43,7 +45,7 @@ def carried(
                 continue
             for item in items:
                 try:
-                    counts.update((name, kind) for name in Object.parse(kind, item).finalizers)
+                    counts.update((name, kind) for name in KubeObject.parse(kind, item).finalizers)
                 except UnreadableError as error:
                     gaps.setdefault((kind, namespace), missing(kind, namespace, error))
     found = [

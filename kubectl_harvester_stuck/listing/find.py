@@ -12,12 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, PartlyReadError, Selection, Source
-from kubectl_harvester_stuck.listing.model import Listing, Target
+from kubectl_harvester_stuck.k8s.source import (
+    PARALLEL_REQUESTS,
+    ListQuery,
+    PartialListError,
+    Source,
+)
+from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
 LAUNCHERS = "kubevirt.io=virt-launcher"
 
@@ -53,9 +58,9 @@ def stuck(
 
 def _rows(
     namespace: str, name: str, snapshot: ClusterSnapshot, finder: _Finder
-) -> Iterator[Target]:
+) -> Iterator[StuckObject]:
     """The VM in one row, and its VMI in a row of its own when that is being deleted."""
-    vm, vmi = (Case(Ref(namespace, name, kind), snapshot) for kind in (VM, VMI))
+    vm, vmi = (Target(ObjectRef(namespace, name, kind), snapshot) for kind in (VM, VMI))
     spoken_for = False
     for case in (vm, vmi):
         try:
@@ -70,18 +75,18 @@ def _rows(
         yield row
 
 
-def _row(case: Case) -> Target | None:
-    state, hanging, target = case.state, case.hanging, case.target
+def _row(case: Target) -> StuckObject | None:
+    state, hanging, target = case.state, case.stuck_object, case.target
     if state is None or target is None or hanging is None or hanging.deletion_timestamp is None:
         return None
-    return Target(
+    return StuckObject(
         ref=case.ref,
         uid=target.uid,
         resource_version=target.resource_version,
         state=state,
         since=hanging.deletion_timestamp,
         finalizers=target.finalizers,
-        node=case.host,
+        node=case.node_name,
     )
 
 
@@ -92,10 +97,10 @@ class _Finder:
         self._source = source
         self._namespaces = namespaces
         self.is_blind = True
-        self._deleting: dict[Kind, list[Object]] = {VM: [], VMI: [], POD: []}
-        self._found: dict[Ref, Object | None] = {}
-        self._unreadable: dict[Scope | Ref, str] = {}
-        self.missing: list[Missing] = []
+        self._deleting: dict[Kind, list[KubeObject]] = {VM: [], VMI: [], POD: []}
+        self._found: dict[ObjectRef, KubeObject | None] = {}
+        self._unreadable: dict[Scope | ObjectRef, str] = {}
+        self.missing: list[Unreadable] = []
         self.keys: set[tuple[str, str]] = set()
 
     def miss(self, kind: Kind, namespace: str | None, error: StuckError) -> None:
@@ -110,8 +115,8 @@ class _Finder:
         """Find every VM, VMI and virt-launcher pod that is being deleted."""
         lists = {
             (kind, namespace): pool.submit(
-                self._source.items,
-                Selection(
+                self._source.list_objects,
+                ListQuery(
                     kind,
                     namespace,
                     labels=LAUNCHERS if kind is POD else None,
@@ -128,7 +133,7 @@ class _Finder:
             try:
                 items = future.result()
                 self.is_blind = False
-            except PartlyReadError as error:
+            except PartialListError as error:
                 self.miss(kind, namespace, error)
                 items = error.items
                 self.is_blind = self.is_blind and not items
@@ -138,7 +143,7 @@ class _Finder:
                 continue
             for item in items:
                 try:
-                    self._deleting[kind].append(Object.parse(kind, item))
+                    self._deleting[kind].append(KubeObject.parse(kind, item))
                 except UnreadableError as error:
                     self.miss(kind, namespace, error)
         if lists and len(unreachable) == len(lists):
@@ -155,26 +160,26 @@ class _Finder:
         wanted = [
             ref
             for ref in [
-                *(Ref(*key, kind) for key in sorted(self.keys) for kind in (VM, VMI)),
+                *(ObjectRef(*key, kind) for key in sorted(self.keys) for kind in (VM, VMI)),
                 *(pod.ref for pod in self._deleting[POD]),
             ]
             if ref not in self._found
         ]
-        self._source.expect(wanted)
+        self._source.prefetch(wanted)
         gets = {
             ref: pool.submit(self._source.get, ref, metadata_only=ref.kind is VM) for ref in wanted
         }
         for ref, future in gets.items():
             try:
                 body = future.result()
-                self._found[ref] = None if body is None else Object.parse_as(ref, body)
+                self._found[ref] = None if body is None else KubeObject.parse_as(ref, body)
             except StuckError as error:
                 self._unreadable[ref] = str(error)
                 self.miss(ref.kind, ref.namespace, error)
 
     def snapshot(self) -> ClusterSnapshot:
         """The pods in it are only those that are being deleted, which is what a state needs."""
-        pods: dict[Scope, list[Object]] = {(POD, namespace): [] for namespace, _ in self.keys}
+        pods: dict[Scope, list[KubeObject]] = {(POD, namespace): [] for namespace, _ in self.keys}
         for pod in self._deleting[POD]:
             found = self._found.get(pod.ref)
             if found is not None:
@@ -186,13 +191,13 @@ class _Finder:
             unreadable=self._unreadable,
         )
 
-    def is_selected(self, ref: Ref, labels: str) -> bool:
+    def is_selected(self, ref: ObjectRef, labels: str) -> bool:
         """Whether the API server finds the object under that label selector."""
-        selection = Selection(
+        selection = ListQuery(
             ref.kind, ref.namespace, labels, f"metadata.name={ref.name}", metadata_only=True
         )
         try:
-            return bool(self._source.items(selection, lambda _: True))
+            return bool(self._source.list_objects(selection, lambda _: True))
         except StuckError as error:
             self.miss(ref.kind, ref.namespace, error)
             return False
@@ -205,14 +210,14 @@ def is_deleting(item: Any) -> bool:
     return item["metadata"].get("deletionTimestamp") is not None
 
 
-def guest(pod: Object) -> str:
+def guest(pod: KubeObject) -> str:
     """The name of the VMI that a virt-launcher pod was made for."""
     owners = [owner.name for owner in pod.owners if owner.kind == VMI.kind]
     return next(iter(owners), "") or pod.labels.get("vm.kubevirt.io/name", "")
 
 
-def missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
-    if isinstance(error, PartlyReadError) and error.cause is not None:
+def missing(kind: Kind, namespace: str | None, error: StuckError) -> Unreadable:
+    if isinstance(error, PartialListError) and error.cause is not None:
         return missing(kind, namespace, error.cause)
     if isinstance(error, ApiError):
         reason, message = error.reason or str(error.code), error.message
@@ -221,5 +226,5 @@ def missing(kind: Kind, namespace: str | None, error: StuckError) -> Missing:
     else:
         reason = "Unreadable" if isinstance(error, UnreadableError) else "Unreachable"
         # Why a list is not whole can hold for many of them, and is then told once.
-        message = error.why if isinstance(error, PartlyReadError) else str(error)
-    return Missing(kind.resource, namespace, reason, message)
+        message = error.why if isinstance(error, PartialListError) else str(error)
+    return Unreadable(kind.resource, namespace, reason, message)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubectl_harvester_stuck.harvester.target import State
-from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 
 @dataclass(frozen=True)
-class Target:
+class StuckObject:
     """One row of `list`: what is stuck, how, and since when."""
 
-    ref: Ref
+    ref: ObjectRef
     uid: str
     resource_version: str
     state: State
@@ -28,8 +28,8 @@ class Target:
 class Listing:
     """The answer of `list`: complete only if nothing is missing."""
 
-    targets: tuple[Target, ...]
-    missing: tuple[Missing, ...]
+    targets: tuple[StuckObject, ...]
+    missing: tuple[Unreadable, ...]
     taken_at: datetime
     is_blind: bool = False
     """Not one of the lists could be read."""

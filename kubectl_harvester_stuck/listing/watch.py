@@ -20,10 +20,10 @@ from typing import Any
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
-from kubectl_harvester_stuck.k8s.source import PartlyReadError, Selection
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
+from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError
 from kubectl_harvester_stuck.listing import find
-from kubectl_harvester_stuck.listing.model import Listing, Target
+from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
 WATCH_SECONDS = (240, 300)
 """How long one watch lasts, by chance, so that many do not begin again at once."""
@@ -41,7 +41,7 @@ Key = tuple[str, str]
 
 
 @unique
-class Happened(str, Enum):
+class EventType(str, Enum):
     """What became of a row; the values stand in JSON, as the API server spells them."""
 
     ADDED = "ADDED"
@@ -50,24 +50,24 @@ class Happened(str, Enum):
 
 
 @dataclass(frozen=True)
-class Change:
+class WatchEvent:
     """One row as it stands now, or as it stood last where it is gone."""
 
-    happened: Happened
-    row: Target
+    happened: EventType
+    row: StuckObject
 
 
 @dataclass
 class _Kind:
     """What is known of one kind in one scope; guarded by the lock of the view."""
 
-    selection: Selection
+    selection: ListQuery
     items: dict[str, Any] = field(default_factory=dict)
     """Objects that are being deleted, by uid."""
     gap: StuckError | None = None
 
 
-class View:
+class WatchCache:
     """The cluster as the watches see it: a `Source` of what is being deleted.
 
     `start` begins them. Everything else is asked of the cluster, for few objects.
@@ -84,7 +84,7 @@ class View:
         self.woken = threading.Event()
         self._kinds = {
             (kind, namespace): _Kind(
-                Selection(
+                ListQuery(
                     kind,
                     namespace,
                     labels=find.LAUNCHERS if kind is POD else None,
@@ -141,7 +141,7 @@ class View:
                 self._seen, self._seen_at = seen, time.monotonic()
             return seen + timedelta(seconds=time.monotonic() - self._seen_at)
 
-    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The objects that are being deleted. Raises PartlyReadError while they are not watched."""
         with self._lock:
             known = self._kinds.get((selection.kind, selection.namespace))
@@ -150,7 +150,7 @@ class View:
             found = list(known.items.values()) if known else None
             gap = known.gap if known else None
         if found is None:
-            return self._cluster.items(selection, keep)
+            return self._cluster.list_objects(selection, keep)
         wanted = self._wanted
         found = [
             item
@@ -158,17 +158,17 @@ class View:
             if keep(item) and (wanted is None or _key(selection.kind, item) in (None, *wanted))
         ]
         if gap is not None:
-            raise PartlyReadError(selection.kind.resource, str(gap), found, gap)
+            raise PartialListError(selection.kind.resource, str(gap), found, gap)
         return found
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object itself, as it is now."""
         return self._cluster.get(ref, metadata_only=metadata_only)
 
-    def expect(self, refs: Iterable[Ref]) -> None:
+    def prefetch(self, refs: Iterable[ObjectRef]) -> None:
         """Nothing: the API server answers for each object alone."""
 
-    def log(self, pod: Ref) -> str:
+    def log(self, pod: ObjectRef) -> str:
         """The end of a pod's log."""
         return self._cluster.log(pod)
 
@@ -201,7 +201,7 @@ class View:
             self._stopped.wait(limit * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _list(self, known: _Kind) -> str:
-        items, version = self._cluster.items_at(known.selection, find.is_deleting)
+        items, version = self._cluster.list_with_version(known.selection, find.is_deleting)
         kind = known.selection.kind
         found = {_uid(item): item for item in items}
         with self._lock:
@@ -255,21 +255,21 @@ class View:
 
 
 def follow(
-    view: View,
+    view: WatchCache,
     *,
     kinds: frozenset[Kind],
     namespaces: Sequence[str | None],
     labels: str | None,
     older_than: timedelta,
-) -> Iterator[tuple[Listing, tuple[Change, ...]]]:
+) -> Iterator[tuple[Listing, tuple[WatchEvent, ...]]]:
     """What is stuck, and then every change of it, for as long as the caller wants.
 
     Each answer has all rows as they stand and what has changed since the one before; the first
     one has every row as added. An answer without changes tells that what cannot be read is
     another thing now.
     """
-    rows: dict[tuple[Ref, str], Target] = {}
-    missing: tuple[Missing, ...] = ()
+    rows: dict[tuple[ObjectRef, str], StuckObject] = {}
+    missing: tuple[Unreadable, ...] = ()
     keys: frozenset[Key] | None = None  # None: all of them, to begin with
     is_first = True
     while True:
@@ -289,7 +289,11 @@ def follow(
 
 
 def _next(
-    view: View, rows: Mapping[tuple[Ref, str], Target], found: Listing, *, has_age: bool
+    view: WatchCache,
+    rows: Mapping[tuple[ObjectRef, str], StuckObject],
+    found: Listing,
+    *,
+    has_age: bool,
 ) -> frozenset[Key] | None:
     """Wait until something has happened, and say to which names; None stands for all."""
     while True:
@@ -306,16 +310,19 @@ def _next(
 
 
 def _compare(
-    view: View, rows: dict[tuple[Ref, str], Target], found: Listing, keys: frozenset[Key] | None
-) -> Iterator[Change]:
+    view: WatchCache,
+    rows: dict[tuple[ObjectRef, str], StuckObject],
+    found: Listing,
+    keys: frozenset[Key] | None,
+) -> Iterator[WatchEvent]:
     """The changes from `rows` to what was found of `keys`; `rows` is brought up to date."""
     now = {(row.ref, row.uid): row for row in found.targets}
     for identity, row in now.items():
         before = rows.get(identity)
         if before is None:
-            yield Change(Happened.ADDED, row)
+            yield WatchEvent(EventType.ADDED, row)
         elif _shown(before) != _shown(row):
-            yield Change(Happened.MODIFIED, row)
+            yield WatchEvent(EventType.MODIFIED, row)
         rows[identity] = row
     for identity in [one for one in rows if one not in now]:
         row = rows[identity]
@@ -323,23 +330,23 @@ def _compare(
             continue
         # What cannot be read is not gone, unless the API server says so of the object itself.
         if not found.missing or _is_gone(view, row):
-            yield Change(Happened.DELETED, rows.pop(identity))
+            yield WatchEvent(EventType.DELETED, rows.pop(identity))
 
 
-def _is_gone(view: View, row: Target) -> bool:
+def _is_gone(view: WatchCache, row: StuckObject) -> bool:
     try:
         body = view.get(row.ref, metadata_only=True)
-        return body is None or Object.parse_as(row.ref, body).uid != row.uid
+        return body is None or KubeObject.parse_as(row.ref, body).uid != row.uid
     except StuckError:
         return False
 
 
-def _shown(row: Target) -> tuple[object, ...]:
+def _shown(row: StuckObject) -> tuple[object, ...]:
     """What a person sees of a row; its resourceVersion alone is no news."""
     return row.state, row.since, row.finalizers, row.node
 
 
-def _of(row: Target) -> Key:
+def _of(row: StuckObject) -> Key:
     return row.ref.namespace, row.ref.name
 
 
@@ -355,7 +362,7 @@ def _uid(item: Any) -> str:
 def _key(kind: Kind, item: Any) -> Key | None:
     """The name of the guest that an object belongs to; None where it cannot be read."""
     try:
-        found = Object.parse(kind, item)
+        found = KubeObject.parse(kind, item)
     except UnreadableError:
         return None
     name = find.guest(found) if kind is POD else found.ref.name
@@ -364,6 +371,6 @@ def _key(kind: Kind, item: Any) -> Key | None:
 
 def _deadline(item: Any, now: datetime) -> datetime:
     try:
-        return Object.parse(POD, item).deletion_timestamp or now
+        return KubeObject.parse(POD, item).deletion_timestamp or now
     except UnreadableError:
         return now

@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 
 from kubectl_harvester_stuck.errors import DumpError
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Ref, parse_time
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, parse_time
 from kubectl_harvester_stuck.offline import yaml_stream
 from kubectl_harvester_stuck.offline.archive import Archive
 from kubectl_harvester_stuck.offline.bundle_repair import mend
-from kubectl_harvester_stuck.offline.input import Part, Wanted, group_of
+from kubectl_harvester_stuck.offline.input import ReadResult, Wanted, group_of
 
 LOG_BYTES = 2_000_000
 """How much of the end of a log is read."""
@@ -160,7 +160,7 @@ class Bundle:
         """The Namespaces of the cluster, None where the bundle does not hold them all."""
         names = set()
         for member in self._members.get(("", "namespaces"), ()):
-            part = Part()
+            part = ReadResult()
             for item in self._items(member, part, lambda _: True):
                 meta = item.get("metadata") if isinstance(item, Mapping) else None
                 name = meta.get("name") if isinstance(meta, Mapping) else None
@@ -177,14 +177,14 @@ class Bundle:
         """Why others may exist."""
         return "" if self._named else f"{self.name} does not say which namespaces there are"
 
-    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> Part:
+    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> ReadResult:
         """The objects of a kind; a damaged member is a gap."""
         try:
             if not kind.namespaced:
                 return self._read(kind, "", wanted)
             if namespace is not None:
                 return self._read(kind, namespace, wanted)
-            whole = Part()
+            whole = ReadResult()
             whole.gap = self.unknown_namespaces()
             for name in sorted(self.namespaces()):
                 part = self._read(kind, name, wanted)
@@ -192,15 +192,15 @@ class Bundle:
                 whole.gap = whole.gap or part.gap
             return whole
         except DumpError as error:
-            return Part(gap=str(error))
+            return ReadResult(gap=str(error))
 
-    def _read(self, kind: Kind, namespace: str, wanted: Wanted) -> Part:
+    def _read(self, kind: Kind, namespace: str, wanted: Wanted) -> ReadResult:
         members = [
             member
             for member in self._members.get((namespace, kind.plural), ())
             if member.group in (None, kind.group)
         ]
-        part = Part(gap=self._why_incomplete(kind, namespace, has_file=bool(members)))
+        part = ReadResult(gap=self._why_incomplete(kind, namespace, has_file=bool(members)))
         seen: set[str] = set()
         for member in members:
             for item in self._items(member, part, wanted):
@@ -243,7 +243,7 @@ class Bundle:
             return "the bundle does not hold the objects of the cluster"
         return ""
 
-    def _items(self, member: _Member, part: Part, wanted: Wanted) -> Iterator[Any]:
+    def _items(self, member: _Member, part: ReadResult, wanted: Wanted) -> Iterator[Any]:
         """The items of one file; what is wrong with it becomes the part's gap."""
         name = f"{self.name}:{member.path}"
         try:
@@ -261,7 +261,7 @@ class Bundle:
         except DumpError as error:
             part.gap = part.gap or str(error)
 
-    def log(self, pod: Ref, container: str) -> bytes | None:
+    def log(self, pod: ObjectRef, container: str) -> bytes | None:
         """The end of a container's log; of a pod's only one, whatever its name."""
         folder = f"{self._root}logs/{pod.namespace}/{pod.name}/"
         logs = [path for path in self._sizes if path.startswith(folder) and path.endswith(".log")]

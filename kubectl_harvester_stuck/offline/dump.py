@@ -16,10 +16,10 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import DumpError
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Ref, parse_time
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, parse_time
 from kubectl_harvester_stuck.offline import yaml_stream
-from kubectl_harvester_stuck.offline.input import Part, Wanted, group_of
-from kubectl_harvester_stuck.offline.yaml_stream import Piece
+from kubectl_harvester_stuck.offline.input import ReadResult, Wanted, group_of
+from kubectl_harvester_stuck.offline.yaml_stream import YamlChunk
 
 FILE_LIMIT = 512 << 20
 """The largest file that is read."""
@@ -74,7 +74,7 @@ class Dump:
     _is_empty_list = False
 
     def _read_yaml(self, data: bytes) -> None:
-        waiting: list[Piece] = []
+        waiting: list[YamlChunk] = []
         number = 0
         for piece in yaml_stream.pieces(io.BytesIO(data), self.name):
             if piece.document != number:
@@ -88,7 +88,7 @@ class Dump:
             waiting = []
         self._finish(waiting, {})
 
-    def _finish(self, items: list[Piece], rest: Any) -> None:
+    def _finish(self, items: list[YamlChunk], rest: Any) -> None:
         """One document: its items, and what stood around them."""
         if not items:
             if rest:
@@ -145,7 +145,7 @@ class Dump:
         except ValueError:
             return
 
-    def _entry(self, piece: Piece, header: Mapping[str, Any]) -> tuple[tuple[str, str], _Entry]:
+    def _entry(self, piece: YamlChunk, header: Mapping[str, Any]) -> tuple[tuple[str, str], _Entry]:
         """An item of a list, told by its text where that is unmistakable."""
         types = [pattern.findall(piece.text) for pattern in _TYPE]
         places = _PLACE.findall(piece.text)
@@ -185,13 +185,13 @@ class Dump:
         """Nothing: a file speaks of its own namespaces, and claims no others."""
         return ""
 
-    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> Part:
+    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> ReadResult:
         """The objects of a kind."""
         holding = self._kinds.get((kind.group, kind.kind))
         if holding is None:
-            return Part(gap=f"{self.name} holds none of them")
+            return ReadResult(gap=f"{self.name} holds none of them")
         place = namespace if kind.namespaced else None
-        part = Part()
+        part = ReadResult()
         is_whole = holding.everywhere or (
             "" in holding.whole if place is None and not kind.namespaced else place in holding.whole
         )
@@ -208,6 +208,6 @@ class Dump:
             if place in (None, entry.namespace) and (not entry.text or wanted(entry.text)):
                 yield entry.body()
 
-    def log(self, pod: Ref, container: str) -> bytes | None:
+    def log(self, pod: ObjectRef, container: str) -> bytes | None:
         """None: files of objects hold no logs."""
         return None

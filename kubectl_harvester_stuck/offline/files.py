@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 from kubectl_harvester_stuck.errors import DumpError, UnreadableError
 from kubectl_harvester_stuck.k8s import selectors as label_selectors
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Ref
-from kubectl_harvester_stuck.k8s.source import PartlyReadError, Selection
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError
 from kubectl_harvester_stuck.offline.archive import Folder, Zip
 from kubectl_harvester_stuck.offline.bundle import Bundle
 from kubectl_harvester_stuck.offline.dump import FILE_LIMIT, Dump
-from kubectl_harvester_stuck.offline.input import Input, Part, Wanted
+from kubectl_harvester_stuck.offline.input import Input, ReadResult, Wanted
 
 STANDARD_INPUT = "-"
 OBJECT_FILES = (".yaml", ".yml", ".json")
@@ -88,7 +88,7 @@ class Files:
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self._inputs = inputs
-        self._known: dict[Ref, Mapping[str, Any] | str | None] = {}
+        self._known: dict[ObjectRef, Mapping[str, Any] | str | None] = {}
         self._reading = threading.Lock()
 
     @property
@@ -132,26 +132,26 @@ class Files:
             sorted({str(_meta(item).get("namespace") or "") for item in _called(part, {name})})
         )
 
-    def items(self, selection: Selection, keep: Callable[[Any], bool]) -> list[Any]:
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The items that fit. Raises PartlyReadError with those that there are."""
         wanted: Wanted = _is_deleting if selection.deleting else _everything
         part = self._read(selection.kind, selection.namespace, wanted)
         found = [item for item in part.items if keep(item) and _fits(selection, item)]
         if part.gap:
             where = f" in {selection.namespace}" if selection.namespace else ""
-            raise PartlyReadError(f"{selection.kind.resource}{where}", part.gap, found)
+            raise PartialListError(f"{selection.kind.resource}{where}", part.gap, found)
         return found
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None where a whole list lacks it. Raises UnreadableError."""
         if ref not in self._known:
-            self.expect([ref])
+            self.prefetch([ref])
         found = self._known[ref]
         if isinstance(found, str):
             raise UnreadableError(str(ref), found)
         return found
 
-    def expect(self, refs: Iterable[Ref]) -> None:
+    def prefetch(self, refs: Iterable[ObjectRef]) -> None:
         """Find these objects in one pass over the files of each kind and namespace."""
         scopes: dict[tuple[Kind, str], set[str]] = {}
         for ref in refs:
@@ -160,11 +160,11 @@ class Files:
         for (kind, namespace), names in scopes.items():
             part = self._read(kind, namespace, _naming(names))
             for name in names:
-                self._known.setdefault(Ref(namespace, name, kind), part.gap or None)
+                self._known.setdefault(ObjectRef(namespace, name, kind), part.gap or None)
             for item in _called(part, names):
-                self._known[Ref(namespace, str(_meta(item)["name"]), kind)] = item
+                self._known[ObjectRef(namespace, str(_meta(item)["name"]), kind)] = item
 
-    def log(self, pod: Ref) -> str:
+    def log(self, pod: ObjectRef) -> str:
         """The end of a pod's log. Raises UnreadableError, DumpError."""
         body = self.get(pod) or {}
         spec = body.get("spec")
@@ -177,7 +177,7 @@ class Files:
                 return found.decode("utf-8", "replace")
         raise UnreadableError(f"the log of {pod}", "the files do not hold it")
 
-    def _read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> Part:
+    def _read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> ReadResult:
         # One reader at a time: parsing is bound by the processor, and a zip has one file handle.
         with self._reading:
             parts = [part.read(kind, namespace, wanted) for part in self._inputs]
@@ -186,7 +186,7 @@ class Files:
         merged: dict[str, Any] = {}
         for number, item in enumerate(item for part in parts for item in part.items):
             merged[str(_meta(item).get("uid") or number)] = item
-        return Part(list(merged.values()), self._gap(kind, [part.gap for part in parts]))
+        return ReadResult(list(merged.values()), self._gap(kind, [part.gap for part in parts]))
 
     def _gap(self, kind: Kind, gaps: Sequence[str]) -> str:
         """What is missing from all of them together: nothing, if one of them holds it all."""
@@ -219,7 +219,7 @@ def _naming(names: set[str]) -> Wanted:
     return is_named
 
 
-def _called(part: Part, names: set[str]) -> list[Any]:
+def _called(part: ReadResult, names: set[str]) -> list[Any]:
     return [item for item in part.items if str(_meta(item).get("name")) in names]
 
 
@@ -228,7 +228,7 @@ def _meta(item: Any) -> Mapping[str, Any]:
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _fits(selection: Selection, item: Any) -> bool:
+def _fits(selection: ListQuery, item: Any) -> bool:
     """Whether the item is selected; one that cannot be read is kept, so that it is named."""
     meta = _meta(item)
     if not meta:

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 Wanted = Callable[[bytes], bool]
 """Whether an item is worth parsing, by its text; true of more items than are wanted is fine."""
 
 
 @dataclass
-class Part:
+class ReadResult:
     """The items that there are, and why they may not be all; `gap` is empty for a whole list."""
 
     items: list[Any] = field(default_factory=list)
@@ -43,10 +43,10 @@ class Input(Protocol):
     def unknown_namespaces(self) -> str:
         """Why there may be namespaces that it does not know of; "" where it knows them all."""
 
-    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> Part:
+    def read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> ReadResult:
         """The objects of `kind` in a namespace, or in all; never raises."""
 
-    def log(self, pod: Ref, container: str) -> bytes | None:
+    def log(self, pod: ObjectRef, container: str) -> bytes | None:
         """The end of a log, None where it holds none. Raises DumpError."""
 
 

@@ -76,7 +76,7 @@ def _number(text: str) -> int | float:
 
 
 @dataclass(frozen=True)
-class Piece:
+class YamlChunk:
     """A part of a document: one item of its list, or all of it."""
 
     document: int
@@ -93,7 +93,7 @@ class Piece:
         return value[0]
 
 
-def pieces(stream: BinaryIO, name: str) -> Iterator[Piece]:
+def pieces(stream: BinaryIO, name: str) -> Iterator[YamlChunk]:
     """The items of the lists in a stream of YAML, and what else there is. Raises DumpError."""
     cutter = _Cutter(stream, name)
     document, rest, items = 0, bytearray(), 0
@@ -109,13 +109,13 @@ def pieces(stream: BinaryIO, name: str) -> Iterator[Piece]:
                 if items > ITEMS_LIMIT:
                     raise DumpError(f"{name} holds more than {ITEMS_LIMIT} objects")
                 if is_item:
-                    yield Piece(document, item + end, is_item=True)
+                    yield YamlChunk(document, item + end, is_item=True)
         elif mark.startswith(b"---") or cutter.is_over:
             if rest.strip():
-                yield Piece(document, bytes(rest), is_item=False)
+                yield YamlChunk(document, bytes(rest), is_item=False)
             document, rest = document + 1, bytearray()
     if rest.strip():
-        yield Piece(document, bytes(rest), is_item=False)
+        yield YamlChunk(document, bytes(rest), is_item=False)
 
 
 class _Cutter:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
-from kubectl_harvester_stuck.harvester.target import Case, claims_of
+from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import PV, PVC
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.model import Plan
 
 
-def of_plan(case: Case, plan: Plan) -> tuple[Object, ...]:
+def of_plan(case: Target, plan: Plan) -> tuple[KubeObject, ...]:
     """VM, VMI, the guest's pods, and every other pod that the plan deletes.
 
     Raises UnreadableError.
@@ -34,18 +34,18 @@ def of_plan(case: Case, plan: Plan) -> tuple[Object, ...]:
     return tuple(found.values())
 
 
-def disks(cluster: Cluster, case: Case) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+def disks(cluster: Cluster, case: Target) -> tuple[tuple[KubeObject, ...], tuple[str, ...]]:
     """The PVCs of the target with their PVs, and for each that could not be read, why.
 
     A disk that is not there any more is neither. Never raises StuckError.
     """
-    found: list[Object] = []
+    found: list[KubeObject] = []
     missed: list[str] = []
 
-    def read(ref: Ref) -> Object | None:
+    def read(ref: ObjectRef) -> KubeObject | None:
         try:
             body = cluster.get(ref)
-            item = None if body is None else Object.parse_as(ref, body)
+            item = None if body is None else KubeObject.parse_as(ref, body)
         except StuckError as error:
             missed.append(f"{ref}: {error}")
             return None
@@ -58,20 +58,20 @@ def disks(cluster: Cluster, case: Case) -> tuple[tuple[Object, ...], tuple[str, 
     except StuckError as error:
         return (), (f"the disks of {case.ref}: {error}",)
     for name in claims:
-        claim = read(Ref(case.ref.namespace, name, PVC))
+        claim = read(ObjectRef(case.ref.namespace, name, PVC))
         try:
             volume = claim.text("spec", "volumeName") if claim else ""
         except StuckError as error:
             missed.append(str(error))
             continue
         if volume:
-            read(Ref("", volume, PV))
+            read(ObjectRef("", volume, PV))
     return tuple(found), tuple(missed)
 
 
-def _claims(case: Case) -> tuple[str, ...]:
+def _claims(case: Target) -> tuple[str, ...]:
     """Names of the PVCs in the spec, and of those that are ticked to go with the VM."""
-    names = [name for item in (case.vm, case.vmi) if item is not None for name in claims_of(item)]
+    names = [name for item in (case.vm, case.vmi) if item is not None for name in pvc_names(item)]
     if case.vm is not None:
         names += [name.strip() for name in case.vm.annotations.get(REMOVED_PVCS, "").split(",")]
     return tuple(dict.fromkeys(name for name in names if name))

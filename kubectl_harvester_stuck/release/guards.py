@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.node_health import NodeReading, Says, read_node
-from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, Case, is_stopped
+from kubectl_harvester_stuck.harvester.node_health import NodeReading, SignalState, read_node
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, Target, is_stopped
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, VM
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
-from kubectl_harvester_stuck.release.model import GuardResult, Request, Step, Verdict
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Request, Step
 
 KUBEVIRT_GRACE = timedelta(seconds=30)
 """How long a guest gets to shut down when its VMI does not say."""
@@ -31,32 +31,32 @@ SYSTEM_PREFIXES = ("cattle-", "fleet-")
 
 
 @dataclass(frozen=True)
-class Answers:
+class PreflightResults:
     """What the API server said of each step: None stands for "yes", text for why not.
 
     `admissions` is None when nothing may be sent, not even a dry run.
     """
 
-    permissions: Mapping[Ref, str | None]
-    admissions: Mapping[Ref, str | None] | None = None
+    permissions: Mapping[ObjectRef, str | None]
+    admissions: Mapping[ObjectRef, str | None] | None = None
 
 
 @dataclass(frozen=True)
-class Draft:
+class GuardContext:
     """The plan as far as it stands when the guards look at it.
 
-    `shown` are the steps that the operator agreed to, None before that. `answers` is None as long
+    `shown` are the steps that the operator agreed to, None before that. `preflight` is None as long
     as the API server has not been asked; the guards that need it are then left out.
     """
 
-    case: Case
+    case: Target
     request: Request
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
     shown: tuple[Step, ...] | None
-    answers: Answers | None
+    preflight: PreflightResults | None
 
-    def object_of(self, step: Step) -> Object:
+    def object_of(self, step: Step) -> KubeObject:
         """The object that a step would change."""
         found = self.case.snapshot.one(step.ref)
         if found is None:
@@ -68,7 +68,7 @@ class Firm(str):
     """A reason that no `--override` passes."""
 
 
-Check = Callable[[Draft], str | None]
+Check = Callable[[GuardContext], str | None]
 
 
 @dataclass(frozen=True)
@@ -98,35 +98,35 @@ def guard(*, overridable: bool = False) -> Callable[[Check], Check]:
     return register
 
 
-def run(draft: Draft) -> tuple[GuardResult, ...]:
+def run(draft: GuardContext) -> tuple[GuardResult, ...]:
     """The answer of every guard, in their order."""
     return tuple(_run_one(entry, draft) for entry in GUARDS if _applies(entry, draft))
 
 
-def _applies(entry: Guard, draft: Draft) -> bool:
+def _applies(entry: Guard, draft: GuardContext) -> bool:
     if entry.check is permitted:
-        return draft.answers is not None
+        return draft.preflight is not None
     if entry.check is webhooks_accept:
-        return draft.answers is not None and draft.answers.admissions is not None
+        return draft.preflight is not None and draft.preflight.admissions is not None
     return True
 
 
-def _run_one(entry: Guard, draft: Draft) -> GuardResult:
-    verdict = Verdict.REFUSE
+def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
+    verdict = GuardState.REFUSE
     try:
         reason = entry.check(draft)
     except UnreadableError as error:
-        verdict, reason = Verdict.UNKNOWN, str(error)
+        verdict, reason = GuardState.UNKNOWN, str(error)
     if reason is None:
-        return GuardResult(entry.name, Verdict.PASS, entry.summary)
+        return GuardResult(entry.name, GuardState.PASS, entry.summary)
     by_name = entry.overridable and entry.name in draft.request.overrides
     if by_name and not isinstance(reason, Firm):
-        return GuardResult(entry.name, Verdict.PASS, f"overridden: {reason}")
+        return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}")
     return GuardResult(entry.name, verdict, reason)
 
 
 @guard()
-def terminating(draft: Draft) -> str | None:
+def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
     if draft.case.state is None:
         pods = [pod for pod in draft.case.pods if pod.deletion_timestamp is not None]
@@ -147,7 +147,7 @@ def terminating(draft: Draft) -> str | None:
 
 
 @guard()
-def unchanged(draft: Draft) -> str | None:
+def unchanged(draft: GuardContext) -> str | None:
     """Nothing changed since the plan was shown."""
     if draft.shown is None:
         return None
@@ -171,7 +171,7 @@ def unchanged(draft: Draft) -> str | None:
 
 
 @guard(overridable=True)
-def past_grace(draft: Draft) -> str | None:
+def past_grace(draft: GuardContext) -> str | None:
     """It was deleted long enough ago, and a guest that may still shut down had its time."""
     reason = too_young(draft)
     if reason is not None:
@@ -184,7 +184,7 @@ def past_grace(draft: Draft) -> str | None:
     for pod in draft.case.pods:
         node = pod.text("spec", "nodeName")
         asked = pod.deletion_requested or vmi.deletion_requested
-        alive = not is_stopped(pod) and read_node(draft.case, node).answers
+        alive = not is_stopped(pod) and read_node(draft.case, node).kubelet_answers
         if alive and asked is not None and now - asked < grace:
             return (
                 f"the guest on {node} may still be shutting down: {human(now - asked)} of its"
@@ -193,10 +193,10 @@ def past_grace(draft: Draft) -> str | None:
     return None
 
 
-def too_young(draft: Draft) -> str | None:
+def too_young(draft: GuardContext) -> str | None:
     """Why the deletion is too recent, or None."""
     now, least = draft.case.snapshot.taken_at, draft.request.older_than
-    hanging = draft.case.hanging  # counts even where there is nothing to remove from it yet
+    hanging = draft.case.stuck_object  # counts even where there is nothing to remove from it yet
     for subject in (*map(draft.object_of, draft.steps), *((hanging,) if hanging else ())):
         asked = subject.deletion_requested
         if asked is not None and now - asked < least:
@@ -208,7 +208,7 @@ def too_young(draft: Draft) -> str | None:
 
 
 @guard()
-def guest_stopped(draft: Draft) -> str | None:
+def guest_stopped(draft: GuardContext) -> str | None:
     """No QEMU of this guest can still be running anywhere."""
     vmi = draft.case.vmi
     if vmi is not None and not draft.case.nodes:
@@ -223,7 +223,7 @@ def guest_stopped(draft: Draft) -> str | None:
     return "; ".join(reasons) or None
 
 
-def why_guest_may_run(case: Case, node: str, request: Request) -> str | None:
+def why_guest_may_run(case: Target, node: str, request: Request) -> str | None:
     """Why the guest may still run on `node`, or None. Raises UnreadableError."""
     pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == node]
     running = [pod.ref.name for pod in pods if not is_stopped(pod)]
@@ -233,9 +233,9 @@ def why_guest_may_run(case: Case, node: str, request: Request) -> str | None:
     if node in request.powered_off:
         return _contradiction(reading)
     if running:
-        certainly = "still runs" if reading.answers else "may still run"
+        certainly = "still runs" if reading.kubelet_answers else "may still run"
         return f"pod {running[0]} on node {node} {certainly} the guest ({describe(reading)})"
-    if reading.answers:
+    if reading.kubelet_answers:
         return None
     _raise_if_unreadable(reading)
     return (
@@ -244,19 +244,19 @@ def why_guest_may_run(case: Case, node: str, request: Request) -> str | None:
     )
 
 
-def could_be_powered_off(case: Case, request: Request) -> tuple[str, ...]:
+def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     """Nodes that hold the guest back and show no life: what the operator could vouch for."""
     return tuple(
         node
         for node in case.nodes
         if node not in request.powered_off
         and why_guest_may_run(case, node, request) is not None
-        and all(sign.says is Says.SILENT for sign in read_node(case, node).signals)
+        and all(sign.says is SignalState.SILENT for sign in read_node(case, node).signals)
     )
 
 
 def _contradiction(reading: NodeReading) -> str | None:
-    alive = reading.saying(Says.ALIVE)
+    alive = reading.saying(SignalState.ALIVE)
     if alive:
         signs = ", ".join(f"{sign.name}: {sign.text}" for sign in alive)
         return f"node {reading.name} was said to have no power, but it shows life ({signs})"
@@ -265,7 +265,7 @@ def _contradiction(reading: NodeReading) -> str | None:
 
 
 def _raise_if_unreadable(reading: NodeReading) -> None:
-    for sign in reading.saying(Says.UNREADABLE):
+    for sign in reading.saying(SignalState.UNREADABLE):
         raise UnreadableError(f"node {reading.name}", f"{sign.name}: {sign.text}")
 
 
@@ -275,7 +275,7 @@ def describe(reading: NodeReading) -> str:
 
 
 @guard(overridable=True)
-def no_migration(draft: Draft) -> str | None:
+def no_migration(draft: GuardContext) -> str | None:
     """No migration of this guest is in flight."""
     unfinished = draft.case.migrations
     if unfinished:
@@ -289,7 +289,7 @@ def no_migration(draft: Draft) -> str | None:
 
 
 @guard()
-def instance_gone(draft: Draft) -> str | None:
+def instance_gone(draft: GuardContext) -> str | None:
     """The VMI is absent, or goes earlier in the same plan."""
     vmi = draft.case.vmi
     if vmi is None or not any(step.ref.kind is VM for step in draft.steps):
@@ -299,7 +299,7 @@ def instance_gone(draft: Draft) -> str | None:
 
 
 @guard()
-def finalizers(draft: Draft) -> str | None:
+def finalizers(draft: GuardContext) -> str | None:
     """Every finalizer that has to go may go."""
     if draft.kept:
         return "; ".join(draft.kept)
@@ -307,18 +307,20 @@ def finalizers(draft: Draft) -> str | None:
 
 
 @guard()
-def permitted(draft: Draft) -> str | None:
+def permitted(draft: GuardContext) -> str | None:
     """The API server says that this user may do it."""
-    return _first_no(draft.steps, draft.answers.permissions if draft.answers else None)
+    return _first_no(draft.steps, draft.preflight.permissions if draft.preflight else None)
 
 
 @guard()
-def webhooks_accept(draft: Draft) -> str | None:
+def webhooks_accept(draft: GuardContext) -> str | None:
     """The server-side dry run of every step is accepted."""
-    return _first_no(draft.steps, draft.answers.admissions if draft.answers else None)
+    return _first_no(draft.steps, draft.preflight.admissions if draft.preflight else None)
 
 
-def _first_no(steps: tuple[Step, ...], answers: Mapping[Ref, str | None] | None) -> str | None:
+def _first_no(
+    steps: tuple[Step, ...], answers: Mapping[ObjectRef, str | None] | None
+) -> str | None:
     for step in steps:
         if answers is None or step.ref not in answers:
             raise UnreadableError(str(step.ref), "the API server was not asked")
@@ -329,7 +331,7 @@ def _first_no(steps: tuple[Step, ...], answers: Mapping[Ref, str | None] | None)
 
 
 @guard(overridable=True)
-def not_system(draft: Draft) -> str | None:
+def not_system(draft: GuardContext) -> str | None:
     """It is not in a namespace that Harvester itself uses."""
     namespace = draft.case.ref.namespace
     if namespace in SYSTEM_NAMESPACES or namespace.startswith(SYSTEM_PREFIXES):
@@ -338,7 +340,7 @@ def not_system(draft: Draft) -> str | None:
 
 
 @guard()
-def within_max(draft: Draft) -> str | None:
+def within_max(draft: GuardContext) -> str | None:
     """No more targets than --max."""
     asked, most = draft.request.targets, draft.request.max_targets
     return f"{asked} targets, and --max is {most}" if asked > most else None

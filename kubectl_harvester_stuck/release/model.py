@@ -13,9 +13,9 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.harvester.finalizers import FinalizerState, Judgment
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
 from kubectl_harvester_stuck.harvester.target import State
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 
 @unique
@@ -29,7 +29,7 @@ class Action(str, Enum):
 
 
 @unique
-class Verdict(str, Enum):
+class GuardState(str, Enum):
     """What a guard says; `unknown` blocks like `refuse`."""
 
     PASS = "pass"  # noqa: S105
@@ -38,7 +38,7 @@ class Verdict(str, Enum):
 
 
 @unique
-class Result(str, Enum):
+class Outcome(str, Enum):
     """What became of a target; the values stand in JSON."""
 
     GONE = "gone"
@@ -56,7 +56,7 @@ class GuardResult:
     """The answer of one guard, with its evidence in one line."""
 
     guard: str
-    verdict: Verdict
+    verdict: GuardState
     reason: str
 
 
@@ -81,7 +81,7 @@ class Step:
     """
 
     action: Action
-    ref: Ref
+    ref: ObjectRef
     uid: str
     resource_version: str
     body: Mapping[str, Any]
@@ -93,7 +93,7 @@ class Step:
 class Plan:
     """What would be done for one target, or why not: never neither."""
 
-    ref: Ref
+    ref: ObjectRef
     uid: str
     resource_version: str
     state: State | None
@@ -101,7 +101,7 @@ class Plan:
     node: str | None
     steps: tuple[Step, ...]
     guards: tuple[GuardResult, ...]
-    judgments: tuple[Judgment, ...]
+    judgments: tuple[FinalizerAssessment, ...]
     powered_off: tuple[str, ...] = ()
     """Nodes that this plan takes for powered off by the operator's word alone."""
     silent_nodes: tuple[str, ...] = ()
@@ -114,10 +114,10 @@ class Plan:
     @property
     def refusals(self) -> tuple[GuardResult, ...]:
         """The guards that did not pass."""
-        return tuple(result for result in self.guards if result.verdict is not Verdict.PASS)
+        return tuple(result for result in self.guards if result.verdict is not GuardState.PASS)
 
     @property
-    def leaves_behind(self) -> tuple[Judgment, ...]:
+    def leaves_behind(self) -> tuple[FinalizerAssessment, ...]:
         """Finalizers whose work is not done and that would be removed all the same."""
         removed = {(step.ref, name) for step in self.steps for name in step.removes}
         return tuple(
@@ -132,7 +132,7 @@ class Plan:
 class Failure:
     """A target for which there could be no plan."""
 
-    ref: Ref
+    ref: ObjectRef
     error: StuckError
 
 
@@ -147,11 +147,11 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TargetReport:
     """What became of one target, with everything that was sent for it."""
 
     plan: Plan
-    result: Result
+    result: Outcome
     reports: tuple[StepReport, ...] = ()
     refusals: tuple[GuardResult, ...] = ()
     reason: str = ""

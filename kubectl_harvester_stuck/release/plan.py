@@ -14,25 +14,32 @@ from contextlib import suppress
 
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers
-from kubectl_harvester_stuck.harvester.finalizers import Judgment
-from kubectl_harvester_stuck.harvester.target import Case, State, is_stopped
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+from kubectl_harvester_stuck.harvester.target import State, Target, is_stopped
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.release import guards
-from kubectl_harvester_stuck.release.guards import Answers, Draft
-from kubectl_harvester_stuck.release.model import Action, GuardResult, Plan, Request, Step, Verdict
+from kubectl_harvester_stuck.release.guards import GuardContext, PreflightResults
+from kubectl_harvester_stuck.release.model import (
+    Action,
+    GuardResult,
+    GuardState,
+    Plan,
+    Request,
+    Step,
+)
 
 
 def build(
-    case: Case,
+    case: Target,
     request: Request,
     *,
-    answers: Answers | None = None,
+    preflight: PreflightResults | None = None,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
     """The plan for one target.
 
-    `answers` are the API server's on permissions and admission; without them those two guards are
+    `preflight` are the API server's on permissions and admission; without them those two guards are
     left out, and the plan is only a draft. `shown` are the steps that the operator agreed to.
     Raises NotFoundError when the target does not exist, UnreadableError when the target itself
     could not be read.
@@ -45,25 +52,25 @@ def build(
     except UnreadableError as error:
         return _blind(case, target, str(error))
     steps: tuple[Step, ...] = ()
-    judgments: tuple[Judgment, ...] = ()
+    judgments: tuple[FinalizerAssessment, ...] = ()
     kept: tuple[str, ...] = ()
     if state is not None:
         try:
             steps, judgments, kept = _steps(case, state, request)
         except UnreadableError as error:
             kept = (str(error),)
-    results = guards.run(Draft(case, request, steps, kept, shown=shown, answers=answers))
+    results = guards.run(GuardContext(case, request, steps, kept, shown=shown, preflight=preflight))
     if state is None:
         # The other guards would only speak of what is not going to be touched.
         results = tuple(result for result in results if result.guard == "terminating")
-    hanging = case.hanging
+    hanging = case.stuck_object
     return Plan(
         ref=case.ref,
         uid=target.uid,
         resource_version=target.resource_version,
         state=state,
         since=hanging.deletion_timestamp if hanging else None,
-        node=case.host,
+        node=case.node_name,
         steps=steps,
         guards=results,
         judgments=judgments,
@@ -72,9 +79,9 @@ def build(
     )
 
 
-def _blind(case: Case, target: Object, why: str) -> Plan:
+def _blind(case: Target, target: KubeObject, why: str) -> Plan:
     """Not even how the target is stuck can be told."""
-    blocked = GuardResult("terminating", Verdict.UNKNOWN, why)
+    blocked = GuardResult("terminating", GuardState.UNKNOWN, why)
     return Plan(
         ref=case.ref,
         uid=target.uid,
@@ -88,7 +95,7 @@ def _blind(case: Case, target: Object, why: str) -> Plan:
     )
 
 
-def _silent_nodes(case: Case, request: Request) -> tuple[str, ...]:
+def _silent_nodes(case: Target, request: Request) -> tuple[str, ...]:
     with suppress(UnreadableError):
         return guards.could_be_powered_off(case, request)
     return ()
@@ -113,7 +120,7 @@ def digest(server: str, plans: Iterable[Plan]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def patch_of(subject: Object, keeps: tuple[str, ...]) -> dict[str, object]:
+def patch_of(subject: KubeObject, keeps: tuple[str, ...]) -> dict[str, object]:
     """The merge patch (RFC 7396): uid and resourceVersion as locks, and the list that remains."""
     return {
         "metadata": {
@@ -125,13 +132,13 @@ def patch_of(subject: Object, keeps: tuple[str, ...]) -> dict[str, object]:
 
 
 def _steps(
-    case: Case, state: State, request: Request
-) -> tuple[tuple[Step, ...], tuple[Judgment, ...], tuple[str, ...]]:
+    case: Target, state: State, request: Request
+) -> tuple[tuple[Step, ...], tuple[FinalizerAssessment, ...], tuple[str, ...]]:
     """Steps in their order, every finalizer judged, and why the ones that stay have to."""
     pods = case.stuck_pods if state is State.NOT_READY else case.pods
     pods = (*pods, *_dead_attachments(case, request))
     steps = [_delete(pod) for pod in pods]
-    judgments: list[Judgment] = []
+    judgments: list[FinalizerAssessment] = []
     kept: list[str] = []
     later = case.without(*(pod.ref for pod in pods))
     for subject in _to_patch(case, state):
@@ -164,7 +171,7 @@ def _steps(
     return tuple(steps), tuple(judgments), tuple(kept)
 
 
-def _dead_attachments(case: Case, request: Request) -> tuple[Object, ...]:
+def _dead_attachments(case: Target, request: Request) -> tuple[KubeObject, ...]:
     """Pods of hotplugged volumes that hang as well: they run no guest, but hold its disks."""
     return tuple(
         pod
@@ -174,7 +181,7 @@ def _dead_attachments(case: Case, request: Request) -> tuple[Object, ...]:
     )
 
 
-def _to_patch(case: Case, state: State) -> tuple[Object, ...]:
+def _to_patch(case: Target, state: State) -> tuple[KubeObject, ...]:
     """The objects whose finalizers stand in the way, in the order in which they have to go."""
     if state is State.NOT_READY:
         return ()
@@ -183,7 +190,7 @@ def _to_patch(case: Case, state: State) -> tuple[Object, ...]:
     return tuple(item for item in (vmi, vm if of_vm else None) if item is not None)
 
 
-def _delete(pod: Object) -> Step:
+def _delete(pod: KubeObject) -> Step:
     return Step(
         Action.DELETE_POD,
         pod.ref,

@@ -13,14 +13,14 @@ from typing import Any
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError
 from kubectl_harvester_stuck.harvester import webhook_denials
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.release import plan as planning
-from kubectl_harvester_stuck.release.guards import Answers
+from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Action, Plan, Request, Step
 
 
-class Rights:
+class Permissions:
     """What the API server says that this user may do; asked once for each namespace."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -37,17 +37,17 @@ class Rights:
                 if everywhere in self._granted:
                     return None
                 # A right to all objects of the namespace answers for the whole batch.
-                if self.cluster.why_not_allowed(verb, replace(step.ref, name="")) is None:
+                if self.cluster.access_denial(verb, replace(step.ref, name="")) is None:
                     self._granted.add(everywhere)
                     return None
-            return self.cluster.why_not_allowed(verb, step.ref)
+            return self.cluster.access_denial(verb, step.ref)
         except ApiError as error:
             return f"the API server would not say whether this user may {verb} {step.ref}: {error}"
 
 
 def plan(
-    rights: Rights,
-    case: Case,
+    rights: Permissions,
+    case: Target,
     request: Request,
     *,
     dry_run: bool,
@@ -58,23 +58,23 @@ def plan(
     if draft.refusals:
         return draft
     permissions = {step.ref: rights.why_not(step) for step in draft.steps}
-    answers = Answers(permissions)
+    answers = PreflightResults(permissions)
     if dry_run and all(answer is None for answer in permissions.values()):
-        answers = Answers(
+        answers = PreflightResults(
             permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
         )
-    return planning.build(case, request, answers=answers, shown=shown)
+    return planning.build(case, request, preflight=answers, shown=shown)
 
 
 def _admission(cluster: Cluster, step: Step) -> str | None:
     try:
         send(cluster, step, dry_run=True)
     except ApiError as error:
-        return f"{step.ref}: {with_cure(error)}"
+        return f"{step.ref}: {with_hint(error)}"
     return None
 
 
-def with_cure(error: ApiError) -> str:
+def with_hint(error: ApiError) -> str:
     return (
         f"{error}; {webhook_denials.cure_of(error.message)}"
         if error.is_from_webhook

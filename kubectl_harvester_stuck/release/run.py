@@ -6,12 +6,10 @@ sent is told: after the first change no exception leaves this module without its
 
 from __future__ import annotations
 
-import signal
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -27,31 +25,32 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
-from kubectl_harvester_stuck.harvester.target import Case, State
+from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-from kubectl_harvester_stuck.k8s.objects import Missing, Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 from kubectl_harvester_stuck.release import backup_contents, preflight
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, Who, event
+from kubectl_harvester_stuck.release.interrupts import defer_interrupt
 from kubectl_harvester_stuck.release.model import (
     Action,
     Failure,
     GuardResult,
+    GuardState,
     Outcome,
     Plan,
     Request,
-    Result,
     Step,
     StepReport,
-    Verdict,
+    TargetReport,
 )
 
 POLL = timedelta(seconds=0.5)
 
-LOOKS = 4
+MAX_REPLANS = 4
 """How often what is left is looked at while it moves, after a step."""
 
 
@@ -62,31 +61,24 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
-class Teller(Protocol):
-    """Who hears what is being waited for."""
-
-    def tell(self, text: str) -> None:
-        """Say what is being waited for."""
-
-
-class Operator(Protocol):
+class Confirmer(Protocol):
     """The person, or the flags that speak for them."""
 
     def confirm(self, plans: Sequence[Plan], digest: str) -> None:
         """Show the plans; return on a yes, raise RefusedError on everything else."""
 
-    def tell(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """Say what is being waited for."""
 
-    def note(self, text: str) -> None:
+    def println(self, text: str) -> None:
         """Say what has just been done; it stays to be seen."""
 
 
-class Archive(Protocol):
+class BackupStore(Protocol):
     """Where objects are saved before they are changed."""
 
     def save(
-        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+        self, plan: Plan, objects: Sequence[KubeObject], digest: str, not_saved: Sequence[str] = ()
     ) -> str:
         """Save and sync, with the names of what could not be read; returns the place.
 
@@ -105,7 +97,7 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True)
-class Waits:
+class Timeouts:
     """How long controllers get after a step, and how long to wait until all is gone."""
 
     settle: timedelta = timedelta(seconds=30)
@@ -113,13 +105,13 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Run:
+class ReleaseReport:
     """Everything that one `unstick` came to."""
 
     digest: str
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[TargetReport, ...] = ()
     failures: tuple[Failure, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
     """What could not be read while the targets were looked for."""
 
     @property
@@ -132,32 +124,34 @@ class Run:
         )
 
 
-def status_of(outcome: Outcome) -> ExitStatus:
+def status_of(outcome: TargetReport) -> ExitStatus:
     """What one outcome means for the exit status: success only with a positive reason."""
-    if outcome.result in (Result.GONE, Result.FREED, Result.PLANNED):
+    if outcome.result in (Outcome.GONE, Outcome.FREED, Outcome.PLANNED):
         return ExitStatus.OK
-    if outcome.changed or outcome.result in (Result.STILL_THERE, Result.UNKNOWN):
+    if outcome.changed or outcome.result in (Outcome.STILL_THERE, Outcome.UNKNOWN):
         return ExitStatus.UNVERIFIED
     return ExitStatus.REFUSED
 
 
 @dataclass(frozen=True)
-class Desk:
+class ReleaseContext:
     """What a run works with."""
 
     cluster: Cluster
-    rights: preflight.Rights
+    rights: preflight.Permissions
     server: str
-    operator: Operator
-    archive: Archive
+    operator: Confirmer
+    archive: BackupStore
     journal: Journal
     clock: Clock
-    waits: Waits = field(default_factory=Waits)
+    waits: Timeouts = field(default_factory=Timeouts)
     host: str = ""
     """This machine, which Events name as their reporter."""
 
 
-def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhooks: bool) -> Run:
+def preview(
+    desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, ask_webhooks: bool
+) -> ReleaseReport:
     """`--dry-run`: the plans, with the API server's word on each step.
 
     `ask_webhooks` sends every step with `dryRun=All`, so that admission answers; nothing else
@@ -167,15 +161,15 @@ def preview(desk: Desk, targets: Sequence[Ref], request: Request, *, ask_webhook
     outcomes = tuple(
         _refused(plan)
         if plan.refusals
-        else Outcome(
-            plan, Result.PLANNED, tuple(StepReport(s, "planned", False) for s in plan.steps)
+        else TargetReport(
+            plan, Outcome.PLANNED, tuple(StepReport(s, "planned", False) for s in plan.steps)
         )
         for plan in plans
     )
-    return Run(planning.digest(desk.server, plans), outcomes, failures)
+    return ReleaseReport(planning.digest(desk.server, plans), outcomes, failures)
 
 
-def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
+def unstick(desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request) -> ReleaseReport:
     """Release the targets, as far as every guard passes and the operator agrees.
 
     Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
@@ -185,15 +179,17 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
     machines = {ref: vm for ref in targets if (vm := before.found.get(ref)) is not None}
     digest = planning.digest(desk.server, plans)
     if all(plan.refusals for plan in plans):
-        return Run(digest, tuple(map(_refused, plans)), failures)
+        return ReleaseReport(digest, tuple(map(_refused, plans)), failures)
     desk.operator.confirm(plans, digest)
-    run = _Run(digest, uuid.uuid4().hex, who_is(desk.cluster))
+    run = _Run(digest, uuid.uuid4().hex, current_user(desk.cluster))
 
-    def release(plan: Plan) -> Outcome | Failure:
+    def release(plan: Plan) -> TargetReport | Failure:
         if plan.refusals:
             return _refused(plan)
         if interrupted():
-            return Outcome(plan, Result.REFUSED, reason="interrupted; nothing was sent for it")
+            return TargetReport(
+                plan, Outcome.REFUSED, reason="interrupted; nothing was sent for it"
+            )
         try:
             return _release(desk, plan, request, run, interrupted)
         except StuckError as error:
@@ -202,33 +198,33 @@ def unstick(desk: Desk, targets: Sequence[Ref], request: Request) -> Run:
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
     with (
-        patient_interrupt(desk.operator.note) as interrupted,
+        defer_interrupt(desk.operator.println) as interrupted,
         ThreadPoolExecutor(PARALLEL_REQUESTS) as pool,
     ):
         ends = list(pool.map(release, plans))
-    outcomes = tuple(end for end in ends if isinstance(end, Outcome))
-    return Run(
+    outcomes = tuple(end for end in ends if isinstance(end, TargetReport))
+    return ReleaseReport(
         digest,
         _with_leftovers(desk, outcomes, machines),
         failures + tuple(end for end in ends if isinstance(end, Failure)),
     )
 
 
-def _refused(plan: Plan) -> Outcome:
+def _refused(plan: Plan) -> TargetReport:
     by_webhook = all(guard.guard == "webhooks-accept" for guard in plan.refusals)
-    result = Result.DENIED if by_webhook else Result.REFUSED
-    return Outcome(plan, result, refusals=plan.refusals)
+    result = Outcome.DENIED if by_webhook else Outcome.REFUSED
+    return TargetReport(plan, result, refusals=plan.refusals)
 
 
 def _plan_all(
-    desk: Desk, targets: Sequence[Ref], request: Request, *, dry_run: bool
+    desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster."""
     snapshot = reader.around(desk.cluster, targets)
 
-    def plan(ref: Ref) -> Plan | Failure:
+    def plan(ref: ObjectRef) -> Plan | Failure:
         try:
-            return preflight.plan(desk.rights, Case(ref, snapshot), request, dry_run=dry_run)
+            return preflight.plan(desk.rights, Target(ref, snapshot), request, dry_run=dry_run)
         except StuckError as error:
             return Failure(ref, error)
 
@@ -242,26 +238,26 @@ def _plan_all(
 
 
 def _release(
-    desk: Desk,
+    desk: ReleaseContext,
     plan: Plan,
     request: Request,
     run: _Run,
     interrupted: Callable[[], bool],
-) -> Outcome:
+) -> TargetReport:
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
     snapshot = reader.around(desk.cluster, [plan.ref])
-    case = Case(plan.ref, snapshot)
+    case = Target(plan.ref, snapshot)
     again = preflight.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
     saved = backup_contents.of_plan(case, again)
     disks, not_saved = backup_contents.disks(desk.cluster, case)
     backup = desk.archive.save(again, (*saved, *disks), run.digest, not_saved)
-    outcome = Outcome(
+    outcome = TargetReport(
         plan,
-        Result.UNKNOWN,
+        Outcome.UNKNOWN,
         backup=backup,
-        private=any(redaction.are_in(item.body) for item in saved),
+        private=any(redaction.has_secrets(item.body) for item in saved),
     )
     current: Plan | None = again
     while current is not None:
@@ -275,46 +271,48 @@ def _release(
             if not outcome.reports:
                 raise JournalError(f"{plan.ref}: {error}; nothing was changed") from error
             reason = f"{error}; nothing more was sent"
-            return replace(outcome, result=Result.STILL_THERE, reason=reason)
+            return replace(outcome, result=Outcome.STILL_THERE, reason=reason)
         # From here on something may have been changed: nothing is raised any more, all is told.
         report, answer = _send(desk.cluster, step)
         try:
             desk.journal.end(change, report.status, answer)
         except Exception as error:  # noqa: BLE001 - it may not hide what was sent
-            desk.operator.note(f"warning: {step.ref}: {report.status}, but {error}")
+            desk.operator.println(f"warning: {step.ref}: {report.status}, but {error}")
         verb = "delete" if step.action is Action.DELETE_POD else "patch"
-        desk.operator.note(f"{verb} {step.ref}: {report.status}")
+        desk.operator.println(f"{verb} {step.ref}: {report.status}")
         if report.status == "done":
             # Best effort: a user may have no right to it, and the journal has told it already.
             with suppress(Exception):
-                desk.cluster.report(event(change, desk.host))
+                desk.cluster.create_event(event(change, desk.host))
         reports = (*outcome.reports, report)
         outcome = replace(outcome, reports=reports, leftovers=_leftovers(plan, reports))
         if report.status.startswith(("conflict", "denied")):
-            result = Result.CONFLICT if report.status.startswith("conflict") else Result.DENIED
+            result = Outcome.CONFLICT if report.status.startswith("conflict") else Outcome.DENIED
             return replace(outcome, result=result, reason=report.status)
         try:
             outcome, current = _next(desk, plan, request, outcome, interrupted)
         except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
             reason = f"unexpected {type(bug).__name__}: {bug}"
-            return replace(outcome, result=Result.UNKNOWN, reason=reason)
+            return replace(outcome, result=Outcome.UNKNOWN, reason=reason)
     return outcome
 
 
 def _with_leftovers(
-    desk: Desk, outcomes: tuple[Outcome, ...], machines: Mapping[Ref, Object]
-) -> tuple[Outcome, ...]:
+    desk: ReleaseContext,
+    outcomes: tuple[TargetReport, ...],
+    machines: Mapping[ObjectRef, KubeObject],
+) -> tuple[TargetReport, ...]:
     """One look for the whole batch at what the deleted VMs have left; it never fails a run."""
     gone = [
         outcome.plan.ref
         for outcome in outcomes
-        if outcome.result is Result.GONE and outcome.plan.ref.kind is VM
+        if outcome.result is Outcome.GONE and outcome.plan.ref.kind is VM
     ]
     if not gone:
         return outcomes
     try:
         after = reader.in_depth(desk.cluster, gone)
-        found = {ref: leftovers.of(Case(ref, after), machines[ref]) for ref in gone}
+        found = {ref: leftovers.of(Target(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
         found = dict.fromkeys(gone, (f"not looked for: {error}",))
     return tuple(
@@ -345,14 +343,6 @@ class _Run:
     who: Who
 
 
-def who_is(cluster: Cluster) -> Who:
-    """This user, for the journal; not to know it stops nothing."""
-    try:
-        return Who(cluster.user())
-    except StuckError as error:
-        return Who(None, str(error))
-
-
 def _send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] | None]:
     """Send one step. Whatever happens is a report; with it the server's answer to a change."""
     try:
@@ -365,27 +355,31 @@ def _send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] |
         if error.code >= 500 and not error.is_from_webhook:
             # Such an answer can come after the change was stored.
             return StepReport(step, f"unknown: {error}", changed=True), None
-        return StepReport(step, f"denied: {preflight.with_cure(error)}", changed=False), None
+        return StepReport(step, f"denied: {preflight.with_hint(error)}", changed=False), None
     except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
         return StepReport(step, f"unknown: {error}", changed=True), None
     return StepReport(step, "done", changed=True), answer
 
 
 def _next(
-    desk: Desk, plan: Plan, request: Request, outcome: Outcome, interrupted: Callable[[], bool]
-) -> tuple[Outcome, Plan | None]:
+    desk: ReleaseContext,
+    plan: Plan,
+    request: Request,
+    outcome: TargetReport,
+    interrupted: Callable[[], bool],
+) -> tuple[TargetReport, Plan | None]:
     """Let the controllers work, read again, and say how it stands and what is still needed."""
     done = {report.step.ref for report in outcome.reports}
     try:
         if _wait_until_gone(desk, plan, desk.waits.settle, interrupted):
             return replace(outcome, result=_success(plan)), None
         if interrupted():
-            return replace(outcome, result=Result.STILL_THERE, reason="interrupted"), None
+            return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
         again, refusals = _still_needed(desk, plan, request, done)
         if interrupted():  # while it was looked at: what comes next is not in flight
-            return replace(outcome, result=Result.STILL_THERE, reason="interrupted"), None
+            return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
         if refusals:
             verified = _verify(desk, plan, outcome, interrupted)
             released = verified.result is _success(plan)
@@ -396,7 +390,7 @@ def _next(
 
 
 def _still_needed(
-    desk: Desk, plan: Plan, request: Request, done: set[Ref]
+    desk: ReleaseContext, plan: Plan, request: Request, done: set[ObjectRef]
 ) -> tuple[Plan, tuple[GuardResult, ...]]:
     """The plan for what is left, and what speaks against it.
 
@@ -404,14 +398,14 @@ def _still_needed(
     of its dry run. Such a refusal says nothing: one counts when nothing has moved since the look
     before.
     """
-    seen: dict[Ref, str] | None = None
-    for look in range(LOOKS):
+    seen: dict[ObjectRef, str] | None = None
+    for look in range(MAX_REPLANS):
         if look:
             desk.clock.sleep(POLL.total_seconds())
-        case = Case(plan.ref, reader.around(desk.cluster, [plan.ref]))
+        case = Target(plan.ref, reader.around(desk.cluster, [plan.ref]))
         again = preflight.plan(desk.rights, case, request, dry_run=True)
         refusals = again.refusals or tuple(
-            GuardResult("unchanged", Verdict.REFUSE, stray)
+            GuardResult("unchanged", GuardState.REFUSE, stray)
             for step in again.steps
             if (stray := _why_not_agreed(step, plan, done)) is not None
         )
@@ -422,7 +416,7 @@ def _still_needed(
     return again, refusals
 
 
-def _why_not_agreed(step: Step, plan: Plan, done: set[Ref]) -> str | None:
+def _why_not_agreed(step: Step, plan: Plan, done: set[ObjectRef]) -> str | None:
     """None if the operator agreed to this step: the same object, nothing removed beyond that."""
     if step.ref in done:
         return f"{step.ref} is still there after it was changed once"
@@ -433,20 +427,22 @@ def _why_not_agreed(step: Step, plan: Plan, done: set[Ref]) -> str | None:
     return f"{step.ref} was not in the plan that was shown"
 
 
-def _verify(desk: Desk, plan: Plan, outcome: Outcome, interrupted: Callable[[], bool]) -> Outcome:
+def _verify(
+    desk: ReleaseContext, plan: Plan, outcome: TargetReport, interrupted: Callable[[], bool]
+) -> TargetReport:
     """Wait until everything is gone, by uid; what cannot be seen is unknown, never success."""
     try:
         gone = _wait_until_gone(desk, plan, desk.waits.timeout, interrupted)
     except StuckError as error:
-        return replace(outcome, result=Result.UNKNOWN, reason=outcome.reason or str(error))
-    return replace(outcome, result=_success(plan) if gone else Result.STILL_THERE)
+        return replace(outcome, result=Outcome.UNKNOWN, reason=outcome.reason or str(error))
+    return replace(outcome, result=_success(plan) if gone else Outcome.STILL_THERE)
 
 
-def _success(plan: Plan) -> Result:
-    return Result.GONE if plan.state is State.TERMINATING else Result.FREED
+def _success(plan: Plan) -> Outcome:
+    return Outcome.GONE if plan.state is State.TERMINATING else Outcome.FREED
 
 
-def _goals(plan: Plan) -> list[tuple[Ref, str]]:
+def _goals(plan: Plan) -> list[tuple[ObjectRef, str]]:
     """What has to be gone, with its uid, before the target counts as released."""
     if plan.state is State.TERMINATING:
         return [(plan.ref, plan.uid)]
@@ -456,7 +452,7 @@ def _goals(plan: Plan) -> list[tuple[Ref, str]]:
 
 
 def _wait_until_gone(
-    desk: Desk, plan: Plan, limit: timedelta, interrupted: Callable[[], bool]
+    desk: ReleaseContext, plan: Plan, limit: timedelta, interrupted: Callable[[], bool]
 ) -> bool:
     """Whether every goal is gone within `limit`. Raises StuckError when that cannot be seen."""
     started = desk.clock.monotonic()
@@ -475,36 +471,19 @@ def _wait_until_gone(
                 raise blind
             return not left
         of = int(limit.total_seconds())
-        desk.operator.tell(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
+        desk.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
         desk.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
 
 
-def _is_there(cluster: Cluster, ref: Ref, uid: str) -> bool:
+def _is_there(cluster: Cluster, ref: ObjectRef, uid: str) -> bool:
     """Whether this very object still exists; one of the same name is another one."""
     body = cluster.get(ref, metadata_only=True)
-    return body is not None and Object.parse_as(ref, body).uid == uid
+    return body is not None and KubeObject.parse_as(ref, body).uid == uid
 
 
-@contextmanager
-def patient_interrupt(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait until the request in flight has been answered and told.
-
-    Yields a function that says whether it was pressed; `note` is told at once, in the middle of
-    whatever the main thread does. Signals can only be handled there; elsewhere nothing is changed.
-    """
-    pressed: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def press(number: int, _: object) -> None:
-        pressed.append(number)
-        # Where the press came in the middle of a write, stderr cannot be written to from here.
-        with suppress(RuntimeError):
-            note("interrupted: stopping after the request in flight")
-
-    before = signal.signal(signal.SIGINT, press)
+def current_user(cluster: Cluster) -> Who:
+    """This user, for the journal; not to know it stops nothing."""
     try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return Who(cluster.whoami())
+    except StuckError as error:
+        return Who(None, str(error))

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis
     from kubectl_harvester_stuck.harvester.finalizers import Finalizer
-    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing
-    from kubectl_harvester_stuck.listing.watch import Change
-    from kubectl_harvester_stuck.release.run import Run
+    from kubectl_harvester_stuck.listing.watch import WatchEvent
+    from kubectl_harvester_stuck.release.run import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore.backup import Restoration
 
@@ -40,7 +40,9 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
     return list_text.listing(found, wide=output == "wide", headers=headers)
 
 
-def changes(happened: Sequence[Change], found: Listing, output: str, rows: list_text.Rows) -> str:
+def changes(
+    happened: Sequence[WatchEvent], found: Listing, output: str, rows: list_text.Rows
+) -> str:
     """What `list --watch` says of changes that came together."""
     if output == "json":
         return "".join(document.line(document.change(one, found)) for one in happened)
@@ -55,7 +57,7 @@ def changes(happened: Sequence[Change], found: Listing, output: str, rows: list_
 
 def diagnoses(
     items: Sequence[Diagnosis],
-    missing: Sequence[Missing],
+    missing: Sequence[Unreadable],
     output: str,
     where: Invocation,
     taken_at: datetime,
@@ -88,7 +90,7 @@ def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True
 
 def carried(
     items: Sequence[Carried],
-    missing: Sequence[Missing],
+    missing: Sequence[Unreadable],
     output: str,
     where: Invocation,
     *,
@@ -117,7 +119,7 @@ def restoration(done: Restoration, output: str, where: Invocation) -> str:
     return restore_text.restoration(done, where)
 
 
-def run(done: Run, output: str, where: Invocation) -> str:
+def run(done: ReleaseReport, output: str, where: Invocation) -> str:
     """The answer of `unstick`, dry or not."""
     from kubectl_harvester_stuck.render import release_text
 

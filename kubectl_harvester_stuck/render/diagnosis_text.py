@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.render.layout import WIDTH, safe, section, short_kind, wrap
 from kubectl_harvester_stuck.render.release_text import headline
 
@@ -63,7 +63,7 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     elif {guard.guard for guard in plan.refusals} == {"not-system"}:
         steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
         steps.append(where.unstick(plan.ref, "--override", "not-system"))
-    elif item.advice is Advice.REPAIR:
+    elif item.advice is Verdict.REPAIR:
         steps.append("# then, if it does not go by itself:")
         steps.append(where.unstick(plan.ref))
     return steps or [where.unstick(plan.ref, "--dry-run=client")]

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.versions import Here, There
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
     from kubectl_harvester_stuck.errors import StuckError
-    from kubectl_harvester_stuck.harvester.finalizers import Finalizer, Judgment
-    from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+    from kubectl_harvester_stuck.harvester.finalizers import Finalizer, FinalizerAssessment
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
-    from kubectl_harvester_stuck.listing.model import Listing, Target
-    from kubectl_harvester_stuck.listing.watch import Change
-    from kubectl_harvester_stuck.release.model import GuardResult, Outcome, Plan, Step
-    from kubectl_harvester_stuck.release.run import Run
+    from kubectl_harvester_stuck.listing.model import Listing, StuckObject
+    from kubectl_harvester_stuck.listing.watch import WatchEvent
+    from kubectl_harvester_stuck.release.model import GuardResult, Plan, Step, TargetReport
+    from kubectl_harvester_stuck.release.run import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore.backup import Restoration
 
@@ -79,7 +79,7 @@ def listing(found: Listing, where: Invocation) -> Document:
     }
 
 
-def change(happened: Change, found: Listing) -> Document:
+def change(happened: WatchEvent, found: Listing) -> Document:
     """One change of `list --watch`."""
     return {
         "schema": SCHEMAS["watch"],
@@ -89,7 +89,7 @@ def change(happened: Change, found: Listing) -> Document:
     }
 
 
-def run(done: Run, where: Invocation) -> Document:
+def run(done: ReleaseReport, where: Invocation) -> Document:
     """`unstick`."""
     return {
         "schema": SCHEMAS["unstick"],
@@ -146,7 +146,7 @@ def catalogue(entries: Sequence[Finalizer]) -> Document:
     }
 
 
-def carried(items: Sequence[Carried], missing: Sequence[Missing], where: Invocation) -> Document:
+def carried(items: Sequence[Carried], missing: Sequence[Unreadable], where: Invocation) -> Document:
     """`finalizers -f`."""
     return {
         "schema": SCHEMAS["finalizers"],
@@ -199,7 +199,7 @@ def failure(command: str, error: StuckError) -> Document:
 
 
 def diagnoses(
-    items: Sequence[Diagnosis], missing: Sequence[Missing], where: Invocation, taken_at: datetime
+    items: Sequence[Diagnosis], missing: Sequence[Unreadable], where: Invocation, taken_at: datetime
 ) -> Document:
     """`diagnose`."""
     from kubectl_harvester_stuck.render.diagnosis_text import next_steps
@@ -255,7 +255,7 @@ def _link(link: Link) -> Document:
     }
 
 
-def _judgment(item: Judgment) -> Document:
+def _judgment(item: FinalizerAssessment) -> Document:
     return {
         "name": item.name,
         "object": str(item.ref),
@@ -270,7 +270,7 @@ def _guard(item: GuardResult) -> Document:
     return {"id": item.guard, "result": item.verdict.value, "reason": item.reason}
 
 
-def unread(item: Missing) -> Document:
+def unread(item: Unreadable) -> Document:
     """Something that could not be read."""
     return {
         "resource": item.resource,
@@ -280,7 +280,7 @@ def unread(item: Missing) -> Document:
     }
 
 
-def _outcome(outcome: Outcome) -> Document:
+def _outcome(outcome: TargetReport) -> Document:
     plan = outcome.plan
     sent = {report.step.ref: report.status for report in outcome.reports}
     return {
@@ -305,7 +305,7 @@ def _step(step: Step, status: str) -> Document:
     }
 
 
-def _target(row: Target, now: datetime) -> Document:
+def _target(row: StuckObject, now: datetime) -> Document:
     return {
         **_ref(row.ref),
         "uid": row.uid,
@@ -329,7 +329,7 @@ def _planned(plan: Plan) -> Document:
     }
 
 
-def _ref(ref: Ref) -> Document:
+def _ref(ref: ObjectRef) -> Document:
     return {
         "apiVersion": ref.kind.api_version,
         "kind": ref.kind.kind,

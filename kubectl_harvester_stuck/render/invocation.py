@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 PROGRAM = ("kubectl", "harvester-stuck")
 
@@ -24,7 +24,7 @@ class Invocation:
     files: tuple[str, ...] = ()
     """What was read instead of a cluster."""
 
-    def unstick(self, ref: Ref, *more: str) -> str:
+    def unstick(self, ref: ObjectRef, *more: str) -> str:
         """The command that releases `ref`, as it would be typed."""
         kind = "vm" if ref.kind is VM else "vmi"
         words = (*PROGRAM, "unstick", kind, ref.name, "-n", ref.namespace)
@@ -34,7 +34,7 @@ class Invocation:
         """The command that makes a VM again from its backup, as it would be typed."""
         return shlex.join((*PROGRAM, "restore", file, *self.connection, *more))
 
-    def run_again(self, ref: Ref, strategy: str) -> str:
+    def run_again(self, ref: ObjectRef, strategy: str) -> str:
         """The command of kubectl that gives a VM its runStrategy back."""
         patch = json.dumps({"spec": {"runStrategy": strategy}}, separators=(",", ":"))
         words = ("kubectl", "patch", VM.full_name, ref.name, "-n", ref.namespace)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import Missing, Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -46,7 +46,7 @@ def _visible(character: str) -> str:
     return f"^{chr(ord(character) + 64)}" if ord(character) < 32 else "\N{REPLACEMENT CHARACTER}"
 
 
-def short_kind(ref: Ref) -> str:
+def short_kind(ref: ObjectRef) -> str:
     return "VM" if ref.kind is VM else "VMI"
 
 
@@ -78,7 +78,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def unreadable(items: Sequence[Missing]) -> str:
+def unreadable(items: Sequence[Unreadable]) -> str:
     """What could not be read, each reason once, with what to do about it."""
     where: dict[tuple[str, str, str], list[str | None]] = {}
     for item in items:

@@ -10,8 +10,8 @@ from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.render.layout import safe, short_kind, table
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.listing.model import Listing, Target
-    from kubectl_harvester_stuck.listing.watch import Change
+    from kubectl_harvester_stuck.listing.model import Listing, StuckObject
+    from kubectl_harvester_stuck.listing.watch import WatchEvent
 
 
 def listing(found: Listing, *, wide: bool, headers: bool) -> str:
@@ -29,7 +29,7 @@ def listing(found: Listing, *, wide: bool, headers: bool) -> str:
     return table(names if headers else [], rows)
 
 
-def _row(target: Target, found: Listing) -> list[str]:
+def _row(target: StuckObject, found: Listing) -> list[str]:
     return [
         target.ref.namespace,
         short_kind(target.ref),
@@ -54,7 +54,7 @@ class Rows:
         names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
         return [*names, "FINALIZERS"] if self._wide else names
 
-    def cells(self, row: Target, found: Listing, state: str = "") -> list[str]:
+    def cells(self, row: StuckObject, found: Listing, state: str = "") -> list[str]:
         """One row; `state` stands for the row's own."""
         cells = [safe(cell) for cell in _row(row, found)]
         cells[3] = state or cells[3]
@@ -66,7 +66,7 @@ class Rows:
         return f"{'   '.join(padded).rstrip()}\n"
 
 
-def became(change: Change) -> str:
+def became(change: WatchEvent) -> str:
     """The state of a row that is gone: of what was being deleted, or of what was only held up."""
     if change.happened.value != "DELETED":
         return change.row.state.value

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from kubectl_harvester_stuck.listing.model import Listing, Target
+from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
 Labels = Mapping[str, str]
 
@@ -37,7 +37,7 @@ def listing(found: Listing) -> str:
     return "".join(families)
 
 
-def _objects(targets: Iterable[Target]) -> str:
+def _objects(targets: Iterable[StuckObject]) -> str:
     counts = Counter((row.ref.namespace, row.ref.kind.kind, row.state.value) for row in targets)
     return _gauge(
         "harvester_stuck_objects",
@@ -49,7 +49,7 @@ def _objects(targets: Iterable[Target]) -> str:
     )
 
 
-def _seconds(targets: Iterable[Target], now: datetime) -> str:
+def _seconds(targets: Iterable[StuckObject], now: datetime) -> str:
     rows = sorted(targets, key=lambda row: (row.ref.namespace, row.ref.kind.kind, row.ref.name))
     return _gauge(
         "harvester_stuck_seconds",

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kubectl_harvester_stuck.release.model import Action, Result
+from kubectl_harvester_stuck.release.model import Action, Outcome
 from kubectl_harvester_stuck.render.layout import safe, short_kind, table, where_it_is, wrap
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.release.model import Outcome, Plan, Step
-    from kubectl_harvester_stuck.release.run import Run
+    from kubectl_harvester_stuck.release.model import Plan, Step, TargetReport
+    from kubectl_harvester_stuck.release.run import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
@@ -61,17 +61,17 @@ def _in_short(plan: Plan) -> str:
     return ", ".join(acts)
 
 
-def run(done: Run, where: Invocation) -> str:
+def run(done: ReleaseReport, where: Invocation) -> str:
     """What became of every target."""
     parts = [_outcome(outcome, where) for outcome in done.outcomes]
-    if any(outcome.result is Result.PLANNED for outcome in done.outcomes):
+    if any(outcome.result is Outcome.PLANNED for outcome in done.outcomes):
         parts = [where_it_is(where), *parts, f"Digest {done.digest}\n"]
     elif len(parts) > 1:
         parts.append(_summary(done))
     return "\n".join(parts)
 
 
-def _summary(done: Run) -> str:
+def _summary(done: ReleaseReport) -> str:
     counts = Counter(outcome.result.value for outcome in done.outcomes)
     if done.failures:
         counts["error"] = len(done.failures)
@@ -79,14 +79,14 @@ def _summary(done: Run) -> str:
     return f"{total} targets: {', '.join(f'{n} {result}' for result, n in counts.items())}\n"
 
 
-def names(done: Run) -> str:
+def names(done: ReleaseReport) -> str:
     """The targets that were released, or would be."""
-    wanted = (Result.GONE, Result.FREED, Result.PLANNED)
+    wanted = (Outcome.GONE, Outcome.FREED, Outcome.PLANNED)
     released = [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
     return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in released)
 
 
-def private(done: Run, where: Invocation) -> str:
+def private(done: ReleaseReport, where: Invocation) -> str:
     """A warning where a backup holds secrets of a guest, once for the whole run."""
     held = [outcome.backup for outcome in done.outcomes if outcome.private and outcome.backup]
     if not held:
@@ -152,21 +152,21 @@ def _next(plan: Plan, where: Invocation) -> list[str]:
 
 
 _SAYS = {
-    Result.GONE: "released, it is gone",
-    Result.FREED: "freed",
-    Result.STILL_THERE: "STILL THERE, although it was changed",
-    Result.UNKNOWN: "UNKNOWN: it was changed, and could not be looked at afterwards",
-    Result.DENIED: "denied by the API server",
-    Result.CONFLICT: "conflict: it changed at the last moment",
+    Outcome.GONE: "released, it is gone",
+    Outcome.FREED: "freed",
+    Outcome.STILL_THERE: "STILL THERE, although it was changed",
+    Outcome.UNKNOWN: "UNKNOWN: it was changed, and could not be looked at afterwards",
+    Outcome.DENIED: "denied by the API server",
+    Outcome.CONFLICT: "conflict: it changed at the last moment",
 }
 
 
-def _outcome(outcome: Outcome, where: Invocation) -> str:
+def _outcome(outcome: TargetReport, where: Invocation) -> str:
     plan = outcome.plan
-    if outcome.result is Result.PLANNED:
+    if outcome.result is Outcome.PLANNED:
         return _plan(plan)
     lines = [f"{plan.ref}: {_SAYS.get(outcome.result, 'refused')}"]
-    if not outcome.changed and outcome.result not in (Result.GONE, Result.FREED):
+    if not outcome.changed and outcome.result not in (Outcome.GONE, Outcome.FREED):
         lines[0] += ", nothing was changed"
     for report in outcome.reports:
         act = "delete" if report.step.action is Action.DELETE_POD else "patch"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kubectl_harvester_stuck.k8s.redaction import redacted
-from kubectl_harvester_stuck.release.model import GuardResult, Verdict
+from kubectl_harvester_stuck.release.model import GuardResult, GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.layout import safe, where_it_is, wrap
-from kubectl_harvester_stuck.restore.backup import End, Proposal, Restoration
+from kubectl_harvester_stuck.restore.backup import Proposal, Restoration, RestoreOutcome
 
 
 def proposal(item: Proposal, where: Invocation) -> str:
@@ -30,7 +30,7 @@ def restoration(done: Restoration, where: Invocation) -> str:
     """How `restore` ended."""
     item = done.proposal
     ref = item.backup.ref
-    if done.end is End.PLANNED:
+    if done.end is RestoreOutcome.PLANNED:
         checks = [line for check in item.checks for line in _check(check)]
         return proposal(item, where) + "".join(f"{safe(line)}\n" for line in checks)
     lines = [f"{ref}: {_ENDS[done.end]}"]
@@ -46,18 +46,18 @@ def restoration(done: Restoration, where: Invocation) -> str:
 
 
 _ENDS = {
-    End.CREATED: "created, powered off",
-    End.REFUSED: "refused, nothing was created",
-    End.DENIED: "denied by the API server, nothing was created",
-    End.UNKNOWN: "UNKNOWN: it may have been created, look at it before anything else",
+    RestoreOutcome.CREATED: "created, powered off",
+    RestoreOutcome.REFUSED: "refused, nothing was created",
+    RestoreOutcome.DENIED: "denied by the API server, nothing was created",
+    RestoreOutcome.UNKNOWN: "UNKNOWN: it may have been created, look at it before anything else",
 }
 
 
 def _check(check: GuardResult) -> list[str]:
-    mark = "" if check.verdict is Verdict.REFUSE else f" {check.verdict.value},"
+    mark = "" if check.verdict is GuardState.REFUSE else f" {check.verdict.value},"
     return wrap(f"{check.guard}:{mark} {check.reason}", "  ")
 
 
 def is_made(done: Restoration) -> bool:
     """Whether the VM is there, or would be."""
-    return done.end in (End.CREATED, End.PLANNED)
+    return done.end in (RestoreOutcome.CREATED, RestoreOutcome.PLANNED)

@@ -15,12 +15,12 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
-from kubectl_harvester_stuck.harvester.target import claims_of, is_launcher_of, is_stopped
+from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redacted
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.release.model import GuardResult, Verdict
+from kubectl_harvester_stuck.release.model import GuardResult, GuardState
 
 SCHEMA = "harvester-stuck/backup/v1"
 HALTED = "Halted"
@@ -48,22 +48,22 @@ Body = Mapping[str, Any]
 class Backup:
     """One VM of a backup, with what was saved around it."""
 
-    vm: Object
-    vmi: Object | None
+    vm: KubeObject
+    vmi: KubeObject | None
     claims: Mapping[str, str]
     """The uid of each PVC that was saved, by its name."""
     server: str
     taken_at: str
 
     @property
-    def ref(self) -> Ref:
+    def ref(self) -> ObjectRef:
         """The VM that is to be made again."""
         return self.vm.ref
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the PVCs that the VM needs. Raises UnreadableError."""
-        return claims_of(self.vm)
+        return pvc_names(self.vm)
 
     @property
     def run_strategy(self) -> str:
@@ -106,7 +106,7 @@ def without_secrets(document: Body) -> Body:
     return {**copy, "release": {**copy["release"], "redacted": True}}
 
 
-def backup_of(document: Body, path: str) -> Backup:
+def parse_backup(document: Body, path: str) -> Backup:
     """The VM that the document holds. Raises RestoreError where there is none, or not one."""
     release = document["release"]
     if release.get("redacted"):
@@ -147,9 +147,9 @@ def backup_of(document: Body, path: str) -> Backup:
     return backup
 
 
-def _objects(document: Body, kind: Any) -> list[Object]:
+def _objects(document: Body, kind: Any) -> list[KubeObject]:
     return [
-        Object.parse(kind, item)
+        KubeObject.parse(kind, item)
         for item in document["items"]
         if (item.get("apiVersion"), item.get("kind")) == (kind.api_version, kind.kind)
     ]
@@ -160,7 +160,7 @@ def _kinds(document: Body) -> str:
     return ", ".join(kinds) or "an empty list"
 
 
-def body_of(backup: Backup) -> dict[str, Any]:
+def manifest_for(backup: Backup) -> dict[str, Any]:
     """The VM as it is created: without what the server fills in, and powered off."""
     meta = {
         key: value
@@ -233,29 +233,29 @@ def checks(backup: Backup, snapshot: ClusterSnapshot) -> tuple[GuardResult, ...]
         try:
             verdict, reason = check(backup, snapshot)
         except UnreadableError as error:
-            verdict, reason = Verdict.UNKNOWN, str(error)
+            verdict, reason = GuardState.UNKNOWN, str(error)
         found.append(GuardResult(name, verdict, reason))
     return tuple(found)
 
 
-Said = tuple[Verdict, str]
+Said = tuple[GuardState, str]
 
 
 def _name_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
     there = snapshot.one(backup.ref)
     if there is None:
-        return Verdict.PASS, f"there is no {backup.ref}"
+        return GuardState.PASS, f"there is no {backup.ref}"
     if there.uid == backup.vm.uid:
-        return Verdict.REFUSE, f"{backup.ref} is still the one that was saved"
-    return Verdict.REFUSE, f"{backup.ref} exists, with uid {there.uid}; it is not replaced"
+        return GuardState.REFUSE, f"{backup.ref} is still the one that was saved"
+    return GuardState.REFUSE, f"{backup.ref} exists, with uid {there.uid}; it is not replaced"
 
 
 def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
-    there = snapshot.one(Ref(backup.ref.namespace, backup.ref.name, VMI))
+    there = snapshot.one(ObjectRef(backup.ref.namespace, backup.ref.name, VMI))
     if there is None:
-        return Verdict.PASS, "there is no VirtualMachineInstance of this name"
+        return GuardState.PASS, "there is no VirtualMachineInstance of this name"
     return (
-        Verdict.REFUSE,
+        GuardState.REFUSE,
         f"{there.ref} exists, and the VM would adopt it; wait until it is gone, or if it hangs:"
         f" kubectl harvester-stuck unstick vmi {there.ref.name} -n {there.ref.namespace}",
     )
@@ -272,8 +272,8 @@ def _guest_stopped(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         where = ", ".join(
             f"{pod.ref.name} on node {pod.text('spec', 'nodeName') or '<none>'}" for pod in running
         )
-        return Verdict.REFUSE, f"pod {where} may still run the guest on these disks"
-    return Verdict.PASS, "no pod is left that may run the guest"
+        return GuardState.REFUSE, f"pod {where} may still run the guest on these disks"
+    return GuardState.PASS, "no pod is left that may run the guest"
 
 
 def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
@@ -287,15 +287,15 @@ def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         if wrong:
             refusals.append(wrong)
     if refusals:
-        return Verdict.REFUSE, "; ".join([*refusals, *unknown])
+        return GuardState.REFUSE, "; ".join([*refusals, *unknown])
     if unknown:
-        return Verdict.UNKNOWN, "; ".join(unknown)
-    return Verdict.PASS, f"every disk is there: {', '.join(backup.needs) or 'it needs none'}"
+        return GuardState.UNKNOWN, "; ".join(unknown)
+    return GuardState.PASS, f"every disk is there: {', '.join(backup.needs) or 'it needs none'}"
 
 
 def _why_not(name: str, backup: Backup, snapshot: ClusterSnapshot) -> str | None:
     """What keeps the disk from being the one that the VM had; None where nothing does."""
-    claim = snapshot.one(Ref(backup.ref.namespace, name, PVC))
+    claim = snapshot.one(ObjectRef(backup.ref.namespace, name, PVC))
     saved = backup.claims.get(name)
     if claim is None:
         return f"PersistentVolumeClaim {name} is gone"
@@ -314,18 +314,18 @@ def _why_not(name: str, backup: Backup, snapshot: ClusterSnapshot) -> str | None
 def _disks_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
     ours = set(backup.needs)
     if not ours:
-        return Verdict.PASS, "it needs no disk"
+        return GuardState.PASS, "it needs no disk"
     users = [
         f"PersistentVolumeClaim {name} is used by {other.ref}"
         for kind in (VM, VMI)
         for other in snapshot.all(kind, backup.ref.namespace)
         if other.ref.name != backup.ref.name
-        for name in claims_of(other)
+        for name in pvc_names(other)
         if name in ours
     ]
     if users:
-        return Verdict.REFUSE, "; ".join(users)
-    return Verdict.PASS, "no other VM of the namespace uses its disks"
+        return GuardState.REFUSE, "; ".join(users)
+    return GuardState.PASS, "no other VM of the namespace uses its disks"
 
 
 _CHECKS: tuple[tuple[str, Callable[[Backup, ClusterSnapshot], Said]], ...] = (
@@ -375,11 +375,11 @@ class Proposal:
     @property
     def refusals(self) -> tuple[GuardResult, ...]:
         """The checks that did not pass."""
-        return tuple(check for check in self.checks if check.verdict is not Verdict.PASS)
+        return tuple(check for check in self.checks if check.verdict is not GuardState.PASS)
 
 
 @unique
-class End(str, Enum):
+class RestoreOutcome(str, Enum):
     """What became of it; the values stand in JSON."""
 
     CREATED = "created"
@@ -394,11 +394,11 @@ class Restoration:
     """One `restore`, as it ended."""
 
     proposal: Proposal
-    end: End
+    end: RestoreOutcome
     reason: str = ""
     uid: str | None = None
 
 
-def secret_refs(backup: Backup) -> tuple[Ref, ...]:
+def secret_refs(backup: Backup) -> tuple[ObjectRef, ...]:
     """The Secrets to look for."""
-    return tuple(Ref(backup.ref.namespace, name, SECRET) for name in secrets_of(backup))
+    return tuple(ObjectRef(backup.ref.namespace, name, SECRET) for name in secrets_of(backup))

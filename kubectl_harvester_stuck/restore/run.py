@@ -15,35 +15,41 @@ from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import Object, Ref
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.release import interrupts, preflight, run
 from kubectl_harvester_stuck.release import plan as planning
-from kubectl_harvester_stuck.release import preflight, run
 from kubectl_harvester_stuck.release.change import Change, event
-from kubectl_harvester_stuck.release.model import Action, GuardResult, Plan, Step, Verdict
+from kubectl_harvester_stuck.release.model import Action, GuardResult, GuardState, Plan, Step
 from kubectl_harvester_stuck.restore import backup as restore
-from kubectl_harvester_stuck.restore.backup import HALTED, Backup, End, Proposal, Restoration
+from kubectl_harvester_stuck.restore.backup import (
+    HALTED,
+    Backup,
+    Proposal,
+    Restoration,
+    RestoreOutcome,
+)
 
 
-class Operator(Protocol):
+class Confirmer(Protocol):
     """The person, or the flags that speak for them."""
 
-    def note(self, text: str) -> None:
+    def println(self, text: str) -> None:
         """Say what has just been done."""
 
     def agree(self, proposal: Proposal) -> None:
         """Show what would be made; return on a yes, raise RefusedError on everything else."""
 
-    def tell(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """Say what is being waited for."""
 
 
 @dataclass(frozen=True)
-class Desk:
+class RestoreContext:
     """What a restoration works with."""
 
     cluster: Cluster
     server: str
-    operator: Operator
+    operator: Confirmer
     journal: run.Journal
     file: str
     """Where the backup is."""
@@ -52,21 +58,23 @@ class Desk:
 
 def status_of(done: Restoration) -> ExitStatus:
     """What the end means for the exit status: success only with a positive reason."""
-    if done.end in (End.CREATED, End.PLANNED):
+    if done.end in (RestoreOutcome.CREATED, RestoreOutcome.PLANNED):
         return ExitStatus.OK
-    return ExitStatus.UNVERIFIED if done.end is End.UNKNOWN else ExitStatus.REFUSED
+    return ExitStatus.UNVERIFIED if done.end is RestoreOutcome.UNKNOWN else ExitStatus.REFUSED
 
 
-def preview(desk: Desk, backup: Backup, *, ask_webhooks: bool) -> Restoration:
+def preview(desk: RestoreContext, backup: Backup, *, ask_webhooks: bool) -> Restoration:
     """`--dry-run`: what would be made; with `ask_webhooks` admission is asked as well.
 
     Raises StuckError when the cluster cannot be read.
     """
     proposal = _propose(desk, backup, dry_run=ask_webhooks)
-    return _refused(proposal) if proposal.refusals else Restoration(proposal, End.PLANNED)
+    return (
+        _refused(proposal) if proposal.refusals else Restoration(proposal, RestoreOutcome.PLANNED)
+    )
 
 
-def create(desk: Desk, backup: Backup) -> Restoration:
+def create(desk: RestoreContext, backup: Backup) -> Restoration:
     """Make the VM again, powered off, if every check passes and the operator agrees.
 
     Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
@@ -76,26 +84,26 @@ def create(desk: Desk, backup: Backup) -> Restoration:
     if proposal.refusals:
         return _refused(proposal)
     desk.operator.agree(proposal)
-    with run.patient_interrupt(desk.operator.note) as interrupted:
+    with interrupts.defer_interrupt(desk.operator.println) as interrupted:
         again = _propose(desk, backup, dry_run=True)
         if again.refusals:
             return _refused(again)
         if interrupted():
-            return Restoration(again, End.REFUSED, "interrupted; nothing was created")
+            return Restoration(again, RestoreOutcome.REFUSED, "interrupted; nothing was created")
         return _send(desk, again)
 
 
 def _refused(proposal: Proposal) -> Restoration:
     by_webhook = all(check.guard == "webhooks-accept" for check in proposal.refusals)
-    return Restoration(proposal, End.DENIED if by_webhook else End.REFUSED)
+    return Restoration(proposal, RestoreOutcome.DENIED if by_webhook else RestoreOutcome.REFUSED)
 
 
-def _propose(desk: Desk, backup: Backup, *, dry_run: bool) -> Proposal:
+def _propose(desk: RestoreContext, backup: Backup, *, dry_run: bool) -> Proposal:
     """The checks of the cluster, and only if they pass the API server's word on the VM."""
     snapshot = reader.before_restore(desk.cluster, backup.ref, backup.needs)
     proposal = Proposal(
         backup,
-        restore.body_of(backup),
+        restore.manifest_for(backup),
         restore.checks(backup, snapshot),
         restore.changes(backup),
         restore.warnings(backup, desk.server, _secrets(desk.cluster, backup)),
@@ -104,7 +112,9 @@ def _propose(desk: Desk, backup: Backup, *, dry_run: bool) -> Proposal:
         if proposal.refusals or (name == "webhooks-accept" and not dry_run):
             break
         wrong = answer(desk.cluster, proposal)
-        said = GuardResult(name, Verdict.REFUSE if wrong else Verdict.PASS, wrong or _YES[name])
+        said = GuardResult(
+            name, GuardState.REFUSE if wrong else GuardState.PASS, wrong or _YES[name]
+        )
         proposal = replace(proposal, checks=(*proposal.checks, said))
     return proposal
 
@@ -114,9 +124,9 @@ _YES = {"permitted": "this user may create it", "webhooks-accept": "admission ac
 
 def _right(cluster: Cluster, proposal: Proposal) -> str | None:
     # Who may create cannot be limited to a name.
-    place = Ref(proposal.backup.ref.namespace, "", VM)
+    place = ObjectRef(proposal.backup.ref.namespace, "", VM)
     try:
-        return cluster.why_not_allowed("create", place)
+        return cluster.access_denial("create", place)
     except ApiError as error:
         return f"the API server would not say whether this user may create {VM.resource}: {error}"
 
@@ -126,7 +136,7 @@ def _admission(cluster: Cluster, proposal: Proposal) -> str | None:
     try:
         answer = cluster.create(VM, ref.namespace, proposal.body, dry_run=True)
     except ApiError as error:
-        return preflight.with_cure(error)
+        return preflight.with_hint(error)
     strategy = _strategy(answer)
     if strategy != HALTED:
         return f"admission would make it with runStrategy {strategy}, so that it could start"
@@ -143,17 +153,17 @@ def _secrets(cluster: Cluster, backup: Backup) -> Mapping[str, bool | str]:
     return found
 
 
-def _change(desk: Desk, proposal: Proposal) -> Change:
+def _change(desk: RestoreContext, proposal: Proposal) -> Change:
     """The create as the journal tells it."""
     ref = proposal.backup.ref
     step = Step(Action.CREATE, ref, "", "", proposal.body)
     plan = Plan(ref, "", "", None, None, None, (step,), proposal.checks, ())
     digest = planning.digest(desk.server, [plan])
-    who, now = run.who_is(desk.cluster), desk.cluster.now
+    who, now = run.current_user(desk.cluster), desk.cluster.now
     return Change(uuid.uuid4().hex, uuid.uuid4().hex, now, who, digest, plan, step, desk.file)
 
 
-def _send(desk: Desk, proposal: Proposal) -> Restoration:
+def _send(desk: RestoreContext, proposal: Proposal) -> Restoration:
     """Create it, told before and after. Whatever happens once it was sent is a Restoration.
 
     Raises JournalError when it cannot be told; nothing was sent then.
@@ -165,23 +175,25 @@ def _send(desk: Desk, proposal: Proposal) -> Restoration:
         raise JournalError(f"{proposal.backup.ref}: {error}; nothing was created") from error
     done, answer = _create(desk, proposal)
     outcome = {
-        End.CREATED: "done",
-        End.REFUSED: f"conflict: {done.reason}",
-        End.DENIED: f"denied: {done.reason}",
+        RestoreOutcome.CREATED: "done",
+        RestoreOutcome.REFUSED: f"conflict: {done.reason}",
+        RestoreOutcome.DENIED: f"denied: {done.reason}",
     }.get(done.end, f"unknown: {done.reason}")
     try:
         desk.journal.end(change, outcome, answer)
     except Exception as error:  # noqa: BLE001 - it may not hide what was sent
-        desk.operator.note(f"warning: {proposal.backup.ref}: {outcome}, but {error}")
-    if done.end is End.CREATED and done.uid:
+        desk.operator.println(f"warning: {proposal.backup.ref}: {outcome}, but {error}")
+    if done.end is RestoreOutcome.CREATED and done.uid:
         made = replace(change.step, uid=done.uid)
         # Best effort: a user may have no right to it, and the journal has told it already.
         with suppress(Exception):
-            desk.cluster.report(event(replace(change, step=made), desk.host))
+            desk.cluster.create_event(event(replace(change, step=made), desk.host))
     return done
 
 
-def _create(desk: Desk, proposal: Proposal) -> tuple[Restoration, Mapping[str, Any] | None]:
+def _create(
+    desk: RestoreContext, proposal: Proposal
+) -> tuple[Restoration, Mapping[str, Any] | None]:
     """Create it and look at it; with the server's answer, where there was one."""
     ref = proposal.backup.ref
     lost = ""
@@ -189,19 +201,21 @@ def _create(desk: Desk, proposal: Proposal) -> tuple[Restoration, Mapping[str, A
     answer: Mapping[str, Any] | None = None
     try:
         answer = desk.cluster.create(VM, ref.namespace, proposal.body)
-        uid = Object.parse_as(ref, answer).uid
+        uid = KubeObject.parse_as(ref, answer).uid
     except ApiError as error:
         if error.code == 409:
-            return Restoration(proposal, End.REFUSED, f"{error}; it was made a moment ago"), None
+            return Restoration(
+                proposal, RestoreOutcome.REFUSED, f"{error}; it was made a moment ago"
+            ), None
         if error.code < 500 or error.is_from_webhook:
-            return Restoration(proposal, End.DENIED, preflight.with_cure(error)), None
+            return Restoration(proposal, RestoreOutcome.DENIED, preflight.with_hint(error)), None
         lost = str(error)  # such an answer can come after the VM was stored
     except Exception as error:  # noqa: BLE001 - it may have been created, whatever went wrong
         lost = str(error)
     try:
         return _look(desk.cluster, proposal, uid, lost), answer
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was sent
-        return Restoration(proposal, End.UNKNOWN, lost or str(error), uid), answer
+        return Restoration(proposal, RestoreOutcome.UNKNOWN, lost or str(error), uid), answer
 
 
 def _look(cluster: Cluster, proposal: Proposal, uid: str | None, lost: str) -> Restoration:
@@ -210,8 +224,8 @@ def _look(cluster: Cluster, proposal: Proposal, uid: str | None, lost: str) -> R
     body = cluster.get(ref)
     if body is None:
         reason = lost or "it was created, and is not there any more"
-        return Restoration(proposal, End.UNKNOWN, reason, uid)
-    found = Object.parse_as(ref, body)
+        return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, uid)
+    found = KubeObject.parse_as(ref, body)
     strategy = _strategy(body)
     if uid is not None and found.uid != uid:
         reason = f"it was created with uid {uid}, and now another one stands there"
@@ -220,8 +234,8 @@ def _look(cluster: Cluster, proposal: Proposal, uid: str | None, lost: str) -> R
     elif uid is None and body.get("spec") != proposal.body["spec"]:
         reason = f"{lost}; a VM of this name is there, but it is not seen to be this one"
     else:
-        return Restoration(proposal, End.CREATED, "", found.uid)
-    return Restoration(proposal, End.UNKNOWN, reason, found.uid)
+        return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid)
+    return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, found.uid)
 
 
 def _strategy(body: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.k8s.objects import Object
+from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.release.model import Plan
 
 LIMIT = 64 << 20
@@ -42,7 +42,7 @@ class Backups:
     now: datetime
 
     def save(
-        self, plan: Plan, objects: Sequence[Object], digest: str, not_saved: Sequence[str] = ()
+        self, plan: Plan, objects: Sequence[KubeObject], digest: str, not_saved: Sequence[str] = ()
     ) -> str:
         """Write the objects and the plan, and return only when they are on the disk.
 
@@ -102,7 +102,7 @@ def read(path: Path) -> str:
         raise RestoreError(f"{path} is not text; name a file that unstick saved") from None
 
 
-def _complete(item: Object) -> Mapping[str, object]:
+def _complete(item: KubeObject) -> Mapping[str, object]:
     """The object with the type that lists leave out of their items."""
     kind = item.ref.kind
     return {**item.body, "apiVersion": kind.api_version, "kind": kind.kind}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kubectl_harvester_stuck.errors import JournalError
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
 
@@ -102,7 +102,7 @@ class Journal:
             ) from error
 
 
-def _ref(ref: Ref) -> dict[str, str]:
+def _ref(ref: ObjectRef) -> dict[str, str]:
     return {
         "apiVersion": ref.kind.api_version,
         "kind": ref.kind.kind,

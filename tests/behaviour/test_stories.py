@@ -23,9 +23,9 @@ from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.diagnosis import run as examine
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import preflight
-from kubectl_harvester_stuck.release.model import Request, Verdict
+from kubectl_harvester_stuck.release.model import GuardState, Request
 from tests import builders
 from tests.builders import NOW, Body
 from tests.test_findings import SEEN
@@ -52,7 +52,7 @@ TOLD = {name: seen for name, (_, seen, _) in SEEN.items() if name not in ELSEWHE
 ASKED = {
     name: (guard, verdict, scene)
     for name, (guard, verdict, scene) in SCENES.items()
-    if verdict is not Verdict.UNKNOWN
+    if verdict is not GuardState.UNKNOWN
     and not scene().unreadable
     and scene().shown is None
     and guard not in ANSWERED_BY_THE_SERVER
@@ -104,29 +104,31 @@ def _later(value: object, shift: timedelta) -> object:
     return value
 
 
-def diagnose(world: World, ref: Ref) -> Any:
+def diagnose(world: World, ref: ObjectRef) -> Any:
     """What `diagnose` says of the target, right after its deletion."""
     run = world.run("diagnose", f"{ref.kind.plural}/{ref.name}", "--no-logs", "-o", "json")
     assert run.status is ExitStatus.OK, run.out + run.err
     return run.item
 
 
-def examined(world: World, ref: Ref, request: Request) -> Diagnosis:
+def examined(world: World, ref: ObjectRef, request: Request) -> Diagnosis:
     """The same for a request that `diagnose` has no flags for."""
     path: Path = world.kubeconfig()
-    found = kubeconfig.load(kubeconfig.Flags(kubeconfig=str(path)), {})
+    found = kubeconfig.load(kubeconfig.ConfigOverrides(kubeconfig=str(path)), {})
     transport = Transport(
         found, timeout=10, user_agent="kubectl-harvester-stuck/test", on_warning=lambda _: None
     )
-    target = Ref(world.namespace, ref.name, ref.kind)
+    target = ObjectRef(world.namespace, ref.name, ref.kind)
     cluster = Cluster(transport)
-    done = examine.examine(cluster, [target], request, rights=preflight.Rights(cluster), logs=False)
+    done = examine.diagnose_all(
+        cluster, [target], request, rights=preflight.Permissions(cluster), logs=False
+    )
     assert not done.failures
     return done.diagnoses[0]
 
 
 @contextmanager
-def happening(world: World, name: str) -> Iterator[Ref]:
+def happening(world: World, name: str) -> Iterator[ObjectRef]:
     """The situation, for as long as the block runs; its target."""
     told = TOLD[name]()
     workloads = [builders.stored(builders.deployment(name)) for name in told.controllers]

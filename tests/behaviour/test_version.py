@@ -13,7 +13,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cluster import versions
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests.behaviour.test_unstick import _grant
 from tests.world import World
 
@@ -93,7 +93,7 @@ class Alone(Cluster):
     def version(self) -> str:
         return "v1.35.4"
 
-    def get(self, ref: Ref, *, metadata_only: bool = False) -> Mapping[str, Any]:
+    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any]:
         if isinstance(self.answer, ApiError):
             raise self.answer
         meta = {"name": ref.name, "uid": "u", "resourceVersion": "1"}

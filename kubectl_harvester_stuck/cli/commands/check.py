@@ -15,8 +15,8 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import answer, show
-from kubectl_harvester_stuck.cli.session import open_scope, tell_missing
+from kubectl_harvester_stuck.cli.output import answer, print_result
+from kubectl_harvester_stuck.cli.session import open_session, tell_missing
 
 
 @click.command("check", cls=Command)
@@ -63,12 +63,12 @@ def check(
     from kubectl_harvester_stuck.cli.terminal import Terminal, reading
 
     ctx.ensure_object(dict)
-    scope = open_scope(ctx.obj, filenames, all_namespaces=all_namespaces)
+    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces)
     terminal = Terminal(scope.where)
-    with reading(terminal.tell, f"reading {scope.what}"):
+    with reading(terminal.progress, f"reading {scope.what}"):
         done = checkup.check(scope.source, scope.namespaces, backup_age=backup_age)
     done = replace(done, missing=scope.missing + done.missing)
     terminal.clear()
-    show(ctx, output, checks.text(done, output, scope.where, headers=not no_headers))
+    print_result(ctx, output, checks.text(done, output, scope.where, headers=not no_headers))
     tell_missing(scope, done.missing)
     ctx.exit(checkup.status_of(done, exit_code=exit_code))

@@ -16,13 +16,13 @@ from kubectl_harvester_stuck.cli.options import (
     output,
     target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import say_error, say_nothing, show
-from kubectl_harvester_stuck.cli.session import open_scope, tell_missing
+from kubectl_harvester_stuck.cli.output import print_error, print_result, say_nothing
+from kubectl_harvester_stuck.cli.session import open_session, tell_missing
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
 
 
 @click.command("diagnose", cls=Command)
@@ -66,18 +66,18 @@ def diagnose(
     from kubectl_harvester_stuck.k8s.kinds import VM, VMI
     from kubectl_harvester_stuck.listing import find
     from kubectl_harvester_stuck.release.model import Request
-    from kubectl_harvester_stuck.release.preflight import Rights
+    from kubectl_harvester_stuck.release.preflight import Permissions
 
     if names and (all_namespaces or selector):
         raise click.UsageError("-A and -l go without a name")
     ctx.ensure_object(dict)
-    scope = open_scope(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
+    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
     where = scope.where
     terminal = Terminal(where)
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
     targets = scope.refs(kind, names) if kind else []
     if not names:
-        with reading(terminal.tell, "looking for what is stuck"):
+        with reading(terminal.progress, "looking for what is stuck"):
             found = find.stuck(
                 scope.source,
                 kinds=frozenset({kind} if kind else {VM, VMI}),
@@ -89,20 +89,20 @@ def diagnose(
         # A VM's diagnosis tells of its VMI as well.
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
-    with reading(terminal.tell, f"reading {scope.what}"):
-        rights = Rights(scope.cluster) if scope.cluster else None
-        done = run.examine(scope.source, targets, Request(), rights=rights, logs=not no_logs)
+    with reading(terminal.progress, f"reading {scope.what}"):
+        rights = Permissions(scope.cluster) if scope.cluster else None
+        done = run.diagnose_all(scope.source, targets, Request(), rights=rights, logs=not no_logs)
     terminal.clear()
     missing += done.missing
     if targets or output in render.DOCUMENTS:
         plain = not draws_boxes()
         text = render.diagnoses(done.diagnoses, missing, output, where, done.taken_at, plain=plain)
-        show(ctx, output, text)
+        print_result(ctx, output, text)
     else:
         say_nothing(scope.place, missing)
     tell_missing(scope, missing)
     for failure in done.failures:
-        say_error(failure.error)
+        print_error(failure.error)
     stuck = any(item.plan.state for item in done.diagnoses)
     ctx.exit(
         gravest(

@@ -9,7 +9,7 @@ import click
 from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, filename, output
 from kubectl_harvester_stuck.cli.output import answer
-from kubectl_harvester_stuck.cli.session import open_scope, tell_missing
+from kubectl_harvester_stuck.cli.session import open_session, tell_missing
 from kubectl_harvester_stuck.errors import ExitStatus
 
 
@@ -62,9 +62,9 @@ def _carried(
     from kubectl_harvester_stuck.cli.terminal import Terminal, reading
     from kubectl_harvester_stuck.listing import finalizer_usage
 
-    scope = open_scope(ctx.ensure_object(dict), filenames)
+    scope = open_session(ctx.ensure_object(dict), filenames)
     terminal = Terminal(scope.where)
-    with reading(terminal.tell, f"reading {scope.what}"):
+    with reading(terminal.progress, f"reading {scope.what}"):
         found, missing = finalizer_usage.carried(scope.source, scope.namespaces)
     terminal.clear()
     missing = scope.missing + missing

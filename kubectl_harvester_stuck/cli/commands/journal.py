@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kubectl_harvester_stuck.cli.options import FORMATS, Command, output
-from kubectl_harvester_stuck.cli.output import show
+from kubectl_harvester_stuck.cli.output import print_result
 
 
 @click.command("journal", cls=Command)
@@ -38,7 +38,7 @@ def journal_(ctx: click.Context, output: str, namespace: str | None, no_headers:
     found = journal.read(state)
     changes = [item for item in found.changes if namespace in (None, journal.namespace_of(item))]
     now = datetime.now(timezone.utc)
-    show(ctx, output, render.journal(changes, output, now, headers=not no_headers))
+    print_result(ctx, output, render.journal(changes, output, now, headers=not no_headers))
     if found.broken:
         what = "1 line" if found.broken == 1 else f"{found.broken} lines"
         click.echo(f"left out {what} of {state / journal.FILE} that cannot be read", err=True)

@@ -19,8 +19,8 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import answer, list_status, say_nothing, show
-from kubectl_harvester_stuck.cli.session import connect, open_scope, tell_missing
+from kubectl_harvester_stuck.cli.output import answer, list_status, print_result, say_nothing
+from kubectl_harvester_stuck.cli.session import connect, open_session, tell_missing
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def list_(
     if follow:
         chosen = frozenset(kinds or (VM, VMI))
         _follow(ctx, output, chosen, all_namespaces, selector, older_than, headers=not no_headers)
-    scope = open_scope(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
+    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
     where = scope.where
     terminal = Terminal(where)
-    with reading(terminal.tell, f"reading {scope.what}"):
+    with reading(terminal.progress, f"reading {scope.what}"):
         found = find.stuck(
             scope.source,
             kinds=frozenset(kinds or (VM, VMI)),
@@ -89,7 +89,7 @@ def list_(
         )
     found = replace(found, missing=scope.missing + found.missing)
     terminal.clear()
-    show(ctx, output, render.listing(found, output, where, headers=not no_headers))
+    print_result(ctx, output, render.listing(found, output, where, headers=not no_headers))
     if not found.targets and output not in render.DOCUMENTS:
         say_nothing(scope.place, found.missing)
     tell_missing(scope, found.missing)
@@ -108,20 +108,20 @@ def _follow(
 ) -> NoReturn:
     """`list --watch`: until Ctrl-C, or until nobody reads any more."""
     from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import Board, queued
+    from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
     from kubectl_harvester_stuck.listing import watch
     from kubectl_harvester_stuck.render import layout, list_text
 
     cluster, namespace, _ = connect(ctx.obj)
     namespaces = (None if all_namespaces else namespace,)
     place = layout.safe("" if all_namespaces else f" in {namespace} namespace")
-    view = watch.View(cluster, namespaces)
+    view = watch.WatchCache(cluster, namespaces)
     view.start()
     answers = watch.follow(
         view, kinds=kinds, namespaces=namespaces, labels=selector, older_than=older_than
     )
     is_screen = output in ("table", "wide") and sys.stdout.isatty()
-    board = Board(lambda text: answer(text, stop=True))
+    board = LiveTable(lambda text: answer(text, stop=True))
     found: Listing | None = None
     rows: list_text.Rows | None = None
     told: set[tuple[str, str | None]] = set()

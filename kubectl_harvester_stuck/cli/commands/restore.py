@@ -9,7 +9,7 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli.options import Command, connection, output
-from kubectl_harvester_stuck.cli.output import answer, show
+from kubectl_harvester_stuck.cli.output import answer, print_result
 from kubectl_harvester_stuck.cli.session import connect
 
 
@@ -56,13 +56,13 @@ def restore(
         shared = decisions.without_secrets(saved)
         answer(document.dump(shared, "yaml" if output == "yaml" else "json"))
         return
-    found = decisions.backup_of(saved, str(file))
+    found = decisions.parse_backup(saved, str(file))
     ctx.ensure_object(dict)
     if ctx.obj.get("namespace") not in (None, found.ref.namespace):
         raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
     cluster, _, where = connect(ctx.obj)
     terminal = Terminal(where, yes=yes)
-    desk = run.Desk(
+    desk = run.RestoreContext(
         cluster,
         where.server,
         terminal,
@@ -79,8 +79,8 @@ def restore(
     if dry_run == "none":
         done = run.create(desk, found)
     else:
-        with reading(terminal.tell, "reading the cluster"):
+        with reading(terminal.progress, "reading the cluster"):
             done = run.preview(desk, found, ask_webhooks=dry_run == "server")
     terminal.clear()
-    show(ctx, output, render.restoration(done, output, where))
+    print_result(ctx, output, render.restoration(done, output, where))
     ctx.exit(run.status_of(done))

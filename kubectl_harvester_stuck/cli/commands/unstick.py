@@ -21,12 +21,18 @@ from kubectl_harvester_stuck.cli.options import (
     output,
     target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import answer, list_status, say_error, say_nothing, show
+from kubectl_harvester_stuck.cli.output import (
+    answer,
+    list_status,
+    print_error,
+    print_result,
+    say_nothing,
+)
 from kubectl_harvester_stuck.cli.session import connect, repeated
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import Missing
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
 
 
 def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -132,7 +138,7 @@ def unstick(
 
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.cli.terminal import Terminal, reading
-    from kubectl_harvester_stuck.k8s.objects import Ref
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.listing import find
     from kubectl_harvester_stuck.release import preflight, run
     from kubectl_harvester_stuck.release.model import Request
@@ -150,10 +156,10 @@ def unstick(
     ctx.ensure_object(dict)
     cluster, namespace, where = connect(ctx.obj, repeated(ctx))
     terminal = Terminal(where, yes=yes, confirmed=confirm)
-    missing: tuple[Missing, ...] = ()
-    targets = [Ref(namespace, name, kind) for name in dict.fromkeys(names)]
+    missing: tuple[Unreadable, ...] = ()
+    targets = [ObjectRef(namespace, name, kind) for name in dict.fromkeys(names)]
     if by_search:
-        with reading(terminal.tell, "looking for what is stuck"):
+        with reading(terminal.progress, "looking for what is stuck"):
             found = find.stuck(
                 cluster,
                 kinds=frozenset({kind}),
@@ -168,7 +174,7 @@ def unstick(
             click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
         if not targets:
             if output in render.DOCUMENTS:
-                answer(render.run(run.Run("", missing=missing), output, where))
+                answer(render.run(run.ReleaseReport("", missing=missing), output, where))
             place = "" if all_namespaces else f" in {namespace} namespace"
             say_nothing(f"{place} on node {host}" if host else place, missing)
             click.echo(layout.unreadable(missing), nl=False, err=True)
@@ -184,9 +190,9 @@ def unstick(
     )
     state = state_directory(os.environ, Path.home())
     directory = backup_dir or state / "backups"
-    desk = run.Desk(
+    desk = run.ReleaseContext(
         cluster=cluster,
-        rights=preflight.Rights(cluster),
+        rights=preflight.Permissions(cluster),
         server=where.server,
         operator=terminal,
         archive=Backups(
@@ -197,20 +203,20 @@ def unstick(
         ),
         clock=time,
         host=platform.node(),
-        waits=run.Waits(settle, timeout),
+        waits=run.Timeouts(settle, timeout),
     )
     if dry_run == "none":
         last = journal.read(state, journal.TAIL)
         click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
         done = run.unstick(desk, targets, request)
     else:
-        with reading(terminal.tell, "reading the cluster"):
+        with reading(terminal.progress, "reading the cluster"):
             done = run.preview(desk, targets, request, ask_webhooks=dry_run == "server")
     done = replace(done, missing=missing)
     terminal.clear()
-    show(ctx, output, render.run(done, output, where))
+    print_result(ctx, output, render.run(done, output, where))
     for failure in done.failures:
-        say_error(failure.error)
+        print_error(failure.error)
     click.echo(layout.unreadable(missing), nl=False, err=True)
     click.echo(release_text.private(done, where), nl=False, err=True)
     ctx.exit(done.status)

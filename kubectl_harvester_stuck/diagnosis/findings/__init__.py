@@ -12,7 +12,7 @@ the numbers stand with each function (H: harvester, K: kubevirt, L: longhorn, k8
 from __future__ import annotations
 
 from kubectl_harvester_stuck.diagnosis.findings import admission, guest, owners
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Look
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Look
 from kubectl_harvester_stuck.diagnosis.model import Finding
 from kubectl_harvester_stuck.errors import UnreadableError
 
@@ -56,7 +56,7 @@ def id_of(look: Look) -> str:
     return look.__name__.replace("_", "-")
 
 
-def run(examined: Examined) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+def run(examined: FindingContext) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What was found, and for which situations the snapshot is blind."""
     found: list[Finding] = []
     blind: list[str] = []

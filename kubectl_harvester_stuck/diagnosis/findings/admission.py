@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
-from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import webhook_denials
-from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, claims_of
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
@@ -30,19 +30,19 @@ MAC_ADDRESSES = "harvesterhci.io/mac-address"
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
-def webhook_denies(examined: Examined) -> Iterator[Found]:
+def webhook_denies(examined: FindingContext) -> Iterator[Found]:
     """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
     reason = examined.refusal("webhooks-accept")
     if reason is not None:
         yield Found(
             reason,
             (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
-            Advice.REPAIR,
+            Verdict.REPAIR,
             (f"# {webhook_denials.cure_of(reason)}",),
         )
 
 
-def webhook_unavailable(examined: Examined) -> Iterator[Found]:
+def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
     """A webhook that every update has to pass does not run (K#13098, K#9735)."""
     if not examined.stuck:
         return
@@ -55,13 +55,13 @@ def webhook_unavailable(examined: Examined) -> Iterator[Found]:
                 f"deploy/{name} is not available, so nothing that it admits can be changed, by"
                 " nobody",
                 (saw(workload, "status.availableReplicas", 0),),
-                Advice.REPAIR,
+                Verdict.REPAIR,
                 (f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide",
                  f"kubectl rollout restart deploy/{name} -n {HARVESTER_NAMESPACE}"),
             )  # fmt: skip
 
 
-def veto_keeps_vmi(examined: Examined) -> Iterator[Found]:
+def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
     vmi, vm = examined.case.vmi, examined.case.vm
     last = "kubevirt.io/virtualMachineControllerFinalize"
@@ -83,23 +83,23 @@ def veto_keeps_vmi(examined: Examined) -> Iterator[Found]:
         )
 
 
-def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
+def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515)."""
     vm = examined.case.vm
     if vm is None:
         return
-    ours = set(claims_of(vm))
+    ours = set(pvc_names(vm))
     if not ours:
         return
     for other in examined.case.snapshot.all(VM, vm.ref.namespace):
-        shared = sorted(ours & set(claims_of(other)))
+        shared = sorted(ours & set(pvc_names(other)))
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
             yield Found(
                 f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
-                Advice.REPAIR if denied else None,
+                Verdict.REPAIR if denied else None,
                 (
                     f"# the least harm: drop the volume from {vm.ref.name}, which is going anyway:",
                     f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",
@@ -109,7 +109,7 @@ def disk_of_another_vm(examined: Examined) -> Iterator[Found]:
             )
 
 
-def broken_template_annotation(examined: Examined) -> Iterator[Found]:
+def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
     """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
     vm = examined.case.vm
     if vm is None:
@@ -126,7 +126,7 @@ def broken_template_annotation(examined: Examined) -> Iterator[Found]:
             f"the annotation {VOLUME_CLAIM_TEMPLATES} is not a JSON list, for which Harvester"
             " denies every update of the VM",
             (saw(vm, "metadata.annotations", written[:60]),),
-            Advice.REPAIR,
+            Verdict.REPAIR,
             (
                 f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
                 f" {VOLUME_CLAIM_TEMPLATES}-",
@@ -134,7 +134,7 @@ def broken_template_annotation(examined: Examined) -> Iterator[Found]:
         )
 
 
-def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
+def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """The MAC address that is to be written into the VM is another VM's (H#9788)."""
     vm, vmi = examined.case.vm, examined.case.vmi
     if vm is None or vmi is None or vm.deletion_timestamp is not None:
@@ -154,7 +154,7 @@ def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
                 f"{other.ref} has the MAC address {address}, which Harvester tries to write into"
                 " this VM and denies itself (H#9788)",
                 (saw(other, ".".join(path), address),),
-                Advice.REPAIR,
+                Verdict.REPAIR,
                 (
                     f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
                     f" {MAC_ADDRESSES}-",
@@ -162,7 +162,7 @@ def mac_of_another_vm(examined: Examined) -> Iterator[Found]:
             )
 
 
-def network_missing(examined: Examined) -> Iterator[Found]:
+def network_missing(examined: FindingContext) -> Iterator[Found]:
     """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
     vm = examined.case.vm
     if vm is None:
@@ -182,11 +182,11 @@ def network_missing(examined: Examined) -> Iterator[Found]:
                 f"NetworkAttachmentDefinition {key} is gone; older versions of Harvester deny"
                 " every update of a VM that names it (H#6024)",
                 (saw(vm, "spec.template.spec.networks", name),),
-                Advice.REPAIR if examined.may_be_denied else None,
+                Verdict.REPAIR if examined.may_be_denied else None,
             )
 
 
-def host_device_missing(examined: Examined) -> Iterator[Found]:
+def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
     vm = examined.case.vm
     if vm is None:
@@ -206,12 +206,12 @@ def host_device_missing(examined: Examined) -> Iterator[Found]:
                 f"no PCIDevice or USBDevice offers {name} any more; the webhook of the addon"
                 " pcidevices-controller denies every update of a VM that asks for it",
                 (saw(vm, ".".join(path), name),),
-                Advice.REPAIR if examined.may_be_denied else None,
+                Verdict.REPAIR if examined.may_be_denied else None,
                 (f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",),
             )
 
 
-def quota_without_pod(examined: Examined) -> Iterator[Found]:
+def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
     vm = examined.case.vm
     if vm is None or not examined.stuck or examined.case.pods:
@@ -224,11 +224,11 @@ def quota_without_pod(examined: Examined) -> Iterator[Found]:
                 f"{quota.ref} limits the namespace; without a pod of the VM, Harvester checks at"
                 " every update whether it could start, and denies it if it could not",
                 (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
-                Advice.REPAIR if examined.may_be_denied else None,
+                Verdict.REPAIR if examined.may_be_denied else None,
             )
 
 
-def aggregated_api_down(examined: Examined) -> Iterator[Found]:
+def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
     """An aggregated API is unavailable, which stops the garbage collector and virtctl."""
     if not examined.stuck:
         return

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.diagnosis.model import Advice
-from kubectl_harvester_stuck.harvester.target import Case
-from kubectl_harvester_stuck.k8s.objects import Evidence, Object
+from kubectl_harvester_stuck.diagnosis.model import Verdict
+from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.release.model import Plan
 
 
 @dataclass(frozen=True)
-class Words:
+class LogExcerpt:
     """What the log of a controller's pod says of the target; `why` if it could not be read."""
 
     pod: str
@@ -21,12 +21,12 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Examined:
+class FindingContext:
     """A target, and the plan that `unstick` would have for it."""
 
-    case: Case
+    case: Target
     plan: Plan
-    words: tuple[Words, ...]
+    words: tuple[LogExcerpt, ...]
 
     @property
     def stuck(self) -> bool:
@@ -53,13 +53,13 @@ class Found:
 
     summary: str
     evidence: tuple[Evidence, ...]
-    advice: Advice | None = None
+    advice: Verdict | None = None
     steps: tuple[str, ...] = ()
 
 
-Look = Callable[[Examined], Iterator[Found]]
+Look = Callable[[FindingContext], Iterator[Found]]
 
 
-def saw(subject: Object, field: str, value: object) -> Evidence:
+def saw(subject: KubeObject, field: str, value: object) -> Evidence:
     """What was seen in a field of an object."""
     return Evidence(str(subject.ref), field, str(value))

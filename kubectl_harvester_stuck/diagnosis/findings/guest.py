@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
-from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
-from kubectl_harvester_stuck.harvester.node_health import Says, read_node
+from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
 from kubectl_harvester_stuck.harvester.target import is_stopped
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 from kubectl_harvester_stuck.release.guards import describe
 
 
-def not_stuck(examined: Examined) -> Iterator[Found]:
+def not_stuck(examined: FindingContext) -> Iterator[Found]:
     """Nothing of the target is being deleted."""
     target = examined.case.target
     if examined.stuck or target is None:
@@ -26,7 +26,7 @@ def not_stuck(examined: Examined) -> Iterator[Found]:
     yield Found(
         f"{target.ref} is not being deleted (status {status}), so there is nothing to release",
         (saw(target, "metadata.deletionTimestamp", "none"),),
-        Advice.REFUSE,
+        Verdict.REFUSE,
         ()
         if status == "Running"
         else (
@@ -42,23 +42,23 @@ def not_stuck(examined: Examined) -> Iterator[Found]:
         f"its VMI is Failed under runStrategy {strategy}; the UI calls that Stopping, but"
         " no finalizer holds it (H#4033, H#3195)",
         (saw(vmi, "status.phase", "Failed"), saw(target, "spec.runStrategy", strategy)),
-        Advice.REPAIR,
+        Verdict.REPAIR,
         (f"virtctl restart {target.ref.name} -n {target.ref.namespace}",),
     )
 
 
-def settling(examined: Examined) -> Iterator[Found]:
+def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
-    reason, hanging = examined.refusal("past-grace"), examined.case.hanging
+    reason, hanging = examined.refusal("past-grace"), examined.case.stuck_object
     if reason is not None and hanging is not None:
         yield Found(
             reason,
             (saw(hanging, "metadata.deletionTimestamp", hanging.deletion_timestamp),),
-            Advice.WAIT,
+            Verdict.WAIT,
         )
 
 
-def node_silent(examined: Examined) -> Iterator[Found]:
+def node_silent(examined: FindingContext) -> Iterator[Found]:
     """The guest ran on a node that shows no life: the power cut (H#8003, H#4049)."""
     case = examined.case
     for name in examined.plan.silent_nodes:
@@ -67,12 +67,12 @@ def node_silent(examined: Examined) -> Iterator[Found]:
             f"node {name} shows no life ({describe(reading)}); whether it has power, no"
             " object in Kubernetes can tell",
             tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
-            Advice.REFUSE,
+            Verdict.REFUSE,
             (f"# look at {name}, at its console or its BMC: does it have power?",),
         )
 
 
-def node_contradicts(examined: Examined) -> Iterator[Found]:
+def node_contradicts(examined: FindingContext) -> Iterator[Found]:
     """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
     case = examined.case
     if not examined.stuck:
@@ -83,30 +83,34 @@ def node_contradicts(examined: Examined) -> Iterator[Found]:
             continue
         # A pod that was deleted by force says nothing of the QEMU that it started.
         reading = read_node(case, name)
-        alive = reading.saying(Says.ALIVE)
-        if alive and not reading.answers:
+        alive = reading.saying(SignalState.ALIVE)
+        if alive and not reading.kubelet_answers:
             yield Found(
                 f"node {name} is not Ready, but gives signs of life: QEMU may still run there"
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
-                Advice.REPAIR,
+                Verdict.REPAIR,
                 (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
             )
 
 
-def guest_runs(examined: Examined) -> Iterator[Found]:
+def guest_runs(examined: FindingContext) -> Iterator[Found]:
     """The node answers and the guest still runs there: it ignores the shutdown."""
     case = examined.case
     if not examined.stuck:
         return
     for pod in case.pods:
         node = pod.text("spec", "nodeName")
-        if pod.deletion_timestamp is None or is_stopped(pod) or not read_node(case, node).answers:
+        if (
+            pod.deletion_timestamp is None
+            or is_stopped(pod)
+            or not read_node(case, node).kubelet_answers
+        ):
             continue
         yield Found(
             f"the guest still runs on {node}, which answers",
             (saw(pod, "status.phase", pod.text("status", "phase")),),
-            Advice.REPAIR,
+            Verdict.REPAIR,
             (
                 f"virtctl stop {case.ref.name} -n {case.ref.namespace} --force --grace-period=0",
                 f"kubectl logs {pod.ref.name} -n {pod.ref.namespace} -c compute --tail=20",
@@ -114,7 +118,7 @@ def guest_runs(examined: Examined) -> Iterator[Found]:
         )
 
 
-def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
+def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
     """Containers have terminated, the node is Ready, the pod stays: volumes do not unmap.
 
     H#5788, H#5109, L#6919, k8s#119608.
@@ -124,7 +128,7 @@ def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
         node = pod.text("spec", "nodeName")
         if pod.deletion_timestamp is None or not is_stopped(pod):
             continue
-        if read_node(case, node).answers:
+        if read_node(case, node).kubelet_answers:
             yield Found(
                 f"pod {pod.ref.name} has ended on {node}, which is Ready, but its kubelet does"
                 " not finish it: usually a block volume that does not unmap after a reboot"
@@ -141,7 +145,7 @@ def pod_not_cleaned_up(examined: Examined) -> Iterator[Found]:
             )
 
 
-def never_scheduled(examined: Examined) -> Iterator[Found]:
+def never_scheduled(examined: FindingContext) -> Iterator[Found]:
     """The VMI is being deleted and has never run (K#4359)."""
     vmi = examined.case.vmi
     if vmi is None or vmi.deletion_timestamp is None:
@@ -154,18 +158,18 @@ def never_scheduled(examined: Examined) -> Iterator[Found]:
         )
 
 
-def migration_in_flight(examined: Examined) -> Iterator[Found]:
+def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
     """A migration of the guest is not finished."""
     for item in examined.case.migrations:
         yield Found(
             f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
             (saw(item, "status.phase", item.text("status", "phase")),),
-            Advice.REPAIR,
+            Verdict.REPAIR,
             (f"virtctl migrate-cancel {examined.case.ref.name} -n {examined.case.ref.namespace}",),
         )
 
 
-def state_change_left(examined: Examined) -> Iterator[Found]:
+def state_change_left(examined: FindingContext) -> Iterator[Found]:
     """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
     vm = examined.case.vm
     if vm is None:
@@ -179,7 +183,7 @@ def state_change_left(examined: Examined) -> Iterator[Found]:
         )
 
 
-def force_reset_off(examined: Examined) -> Iterator[Found]:
+def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
         return

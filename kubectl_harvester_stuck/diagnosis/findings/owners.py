@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import Examined, Found, saw
-from kubectl_harvester_stuck.diagnosis.model import Advice
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, webhook_denials
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerState
@@ -20,7 +20,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
 
-def snapshot_content_missing(examined: Examined) -> Iterator[Found]:
+def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
     """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#10294)."""
     vm = examined.case.vm
     if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
@@ -44,7 +44,7 @@ def snapshot_content_missing(examined: Examined) -> Iterator[Found]:
                         f"{what} {name} of {backup.ref} is gone: the owner of"
                         " CleanupPVCAndSnapshot fails on it at every try (H#10294)",
                         (saw(backup, "status.volumeBackups", name),),
-                        Advice.REPAIR,
+                        Verdict.REPAIR,
                         (
                             f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name}"
                             f" -n {backup.ref.namespace}",
@@ -59,7 +59,7 @@ def _name_of_claim(volume: object) -> str:
     return str(value or "")
 
 
-def same_name_elsewhere(examined: Examined) -> Iterator[Found]:
+def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
     """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
     vm = examined.case.vm
     if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
@@ -75,7 +75,7 @@ def same_name_elsewhere(examined: Examined) -> Iterator[Found]:
             )
 
 
-def backup_in_progress(examined: Examined) -> Iterator[Found]:
+def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
     """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
     if not examined.stuck:
         return
@@ -86,11 +86,11 @@ def backup_in_progress(examined: Examined) -> Iterator[Found]:
             yield Found(
                 f"{backup.ref} is not ready to use yet",
                 (saw(backup, "status.readyToUse", ready),),
-                Advice.WAIT,
+                Verdict.WAIT,
             )
 
 
-def finalizer_pending(examined: Examined) -> Iterator[Found]:
+def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
     """A finalizer whose work is not done, or that nobody knows."""
     for item in examined.plan.judgments:
         if item.state in (FinalizerState.DONE, FinalizerState.OWNERLESS):
@@ -98,11 +98,11 @@ def finalizer_pending(examined: Examined) -> Iterator[Found]:
         yield Found(
             finalizers.why_kept(item),
             (Evidence(str(item.ref), "metadata.finalizers", item.name),),
-            Advice.REFUSE,
+            Verdict.REFUSE,
         )
 
 
-def finalizer_ownerless(examined: Examined) -> Iterator[Found]:
+def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
     """A finalizer that an upgrade left without a controller (H#3529, H#3605)."""
     for item in examined.plan.judgments:
         if item.state is FinalizerState.OWNERLESS:
@@ -112,7 +112,7 @@ def finalizer_ownerless(examined: Examined) -> Iterator[Found]:
             )
 
 
-def vm_released_before_vmi(examined: Examined) -> Iterator[Found]:
+def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
     """The VM is gone, its VMI is not: a finalizer's owner fails without the VM (H#9788)."""
     vmi = examined.case.vmi
     name = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
@@ -126,7 +126,7 @@ def vm_released_before_vmi(examined: Examined) -> Iterator[Found]:
         )
 
 
-def owner_unavailable(examined: Examined) -> Iterator[Found]:
+def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
     """The workload that should take a finalizer off does not run."""
     workloads = {
         entry.workload
@@ -148,13 +148,13 @@ def owner_unavailable(examined: Examined) -> Iterator[Found]:
                 yield Found(
                     f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
                     (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
-                    Advice.REPAIR,
+                    Verdict.REPAIR,
                     (f"kubectl get {prefix}{name} -n {HARVESTER_NAMESPACE} -o wide",
                      f"kubectl rollout restart {prefix}{name} -n {HARVESTER_NAMESPACE}"),
                 )  # fmt: skip
 
 
-def owner_lags(examined: Examined) -> Iterator[Found]:
+def owner_lags(examined: FindingContext) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
     if examined.refusal("past-grace") is not None:
         return
@@ -167,7 +167,7 @@ def owner_lags(examined: Examined) -> Iterator[Found]:
                 f"{entry.workload} has had its time, and {item.name} is still there:"
                 f" {item.reason}; its log says why",
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
-                Advice.REPAIR,
+                Verdict.REPAIR,
                 (
                     f"kubectl logs -n {HARVESTER_NAMESPACE} {entry.workload} --tail=5000"
                     f" | grep {item.ref.name}",
@@ -175,7 +175,7 @@ def owner_lags(examined: Examined) -> Iterator[Found]:
             )
 
 
-def owner_says(examined: Examined) -> Iterator[Found]:
+def owner_says(examined: FindingContext) -> Iterator[Found]:
     """The log of a finalizer's owner names the target, with an error."""
     for words in examined.words:
         for line in words.lines:
@@ -184,7 +184,7 @@ def owner_says(examined: Examined) -> Iterator[Found]:
             yield Found(
                 f"{words.pod} says: {line}",
                 (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
-                Advice.REPAIR if denied or failing else None,
+                Verdict.REPAIR if denied or failing else None,
                 (f"# {webhook_denials.cure_of(line)}",) if denied else (),
             )
     for words in examined.words:
@@ -192,14 +192,14 @@ def owner_says(examined: Examined) -> Iterator[Found]:
             raise UnreadableError(f"the log of {words.pod}", words.why)
 
 
-def waits_for_dependents(examined: Examined) -> Iterator[Found]:
+def waits_for_dependents(examined: FindingContext) -> Iterator[Found]:
     """A deletion in the foreground waits for an object that the target owns."""
     for item in examined.plan.judgments:
         if item.name == "foregroundDeletion" and item.state is FinalizerState.PENDING:
             yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
 
 
-def ready_to_release(examined: Examined) -> Iterator[Found]:
+def ready_to_release(examined: FindingContext) -> Iterator[Found]:
     """Every guard passes."""
     state = examined.plan.state
     if state is not None and not examined.plan.refusals:
@@ -207,5 +207,5 @@ def ready_to_release(examined: Examined) -> Iterator[Found]:
         yield Found(
             f"every guard passes; unstick would take {count} step{'s' if count > 1 else ''}",
             (Evidence(str(examined.plan.ref), "state", state.value),),
-            Advice.RELEASE,
+            Verdict.RELEASE,
         )

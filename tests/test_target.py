@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import Case, State, claims_of, is_stopped
+from kubectl_harvester_stuck.harvester.target import State, Target, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
-from kubectl_harvester_stuck.k8s.objects import Ref
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests import builders
 from tests.builders import NOW, Body, ago, parsed, snapshot, stored, time
 from tests.test_guards import TARGET, deleted_pod, deleted_vm, deleted_vmi
 
 
-def case_of(*bodies: Body, ref: Ref = TARGET) -> Case:
-    return Case(ref, snapshot(*bodies))
+def case_of(*bodies: Body, ref: ObjectRef = TARGET) -> Target:
+    return Target(ref, snapshot(*bodies))
 
 
 def vm(**more: Any) -> Body:
@@ -130,27 +130,27 @@ def test_what_hangs_is_what_was_deleted() -> None:
     first = deleted_pod(living, deleted=ago(hours=2))
     pods = [with_meta(deleted_pod(living), name="a"), first]
     for bodies, state, hanging in (
-        ([deleted_vm(), INSTANCE], State.TERMINATING, Ref("shop", "web", VM)),
-        ([vm(), INSTANCE], State.STOPPING, Ref("shop", "web", VMI)),
-        ([vm(), living, *pods], State.NOT_READY, Ref("shop", "virt-launcher-web", POD)),
+        ([deleted_vm(), INSTANCE], State.TERMINATING, ObjectRef("shop", "web", VM)),
+        ([vm(), INSTANCE], State.STOPPING, ObjectRef("shop", "web", VMI)),
+        ([vm(), living, *pods], State.NOT_READY, ObjectRef("shop", "virt-launcher-web", POD)),
         ([vm(), living], None, None),
         ([], None, None),
     ):
         case = case_of(*bodies)
         assert case.state is state
-        found = case.hanging
+        found = case.stuck_object
         assert (found and found.ref) == hanging
 
 
 def test_the_host_is_the_vmi_s_or_else_its_pod_s() -> None:
     pod = deleted_pod(INSTANCE, node="node-1")
-    assert case_of(vm(), INSTANCE, pod).host == "node-2"
-    assert case_of(vm(), deleted_vmi(node=None), pod).host == "node-1"
-    assert case_of(vm(), pod).host == "node-1"
-    assert case_of(vm(), deleted_pod(INSTANCE, node=None)).host is None
-    assert case_of(vm()).host is None
+    assert case_of(vm(), INSTANCE, pod).node_name == "node-2"
+    assert case_of(vm(), deleted_vmi(node=None), pod).node_name == "node-1"
+    assert case_of(vm(), pod).node_name == "node-1"
+    assert case_of(vm(), deleted_pod(INSTANCE, node=None)).node_name is None
+    assert case_of(vm()).node_name is None
     blind = snapshot(vm(), unreadable={VMI: "Forbidden"})
-    assert Case(TARGET, blind).host is None
+    assert Target(TARGET, blind).node_name is None
 
 
 VOLUMES = [
@@ -167,8 +167,8 @@ VOLUMES = [
 def test_the_disks_are_those_of_every_kind_of_volume_each_once() -> None:
     spec = {"volumes": VOLUMES, "utilityVolumes": [{"name": "u", "claimName": "utility"}]}
     claims = ("disk", "data", "base", "dump", "utility")
-    assert claims_of(parsed(vm(spec={"template": {"spec": spec}}))) == claims
-    assert claims_of(parsed(deleted_vmi(spec=spec))) == claims
+    assert pvc_names(parsed(vm(spec={"template": {"spec": spec}}))) == claims
+    assert pvc_names(parsed(deleted_vmi(spec=spec))) == claims
 
 
 ENDED: Body = {"terminated": {"exitCode": 0}}

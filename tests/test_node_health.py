@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.harvester.node_health import NodeReading, Says, read_node
-from kubectl_harvester_stuck.harvester.target import Case
+from kubectl_harvester_stuck.harvester.node_health import NodeReading, SignalState, read_node
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, Kind
 from tests import builders
 from tests.builders import Body, ago, bare, snapshot, stored
 from tests.test_guards import TARGET, dead_node, live_node
 
-ALIVE, SILENT, UNREADABLE = Says.ALIVE, Says.SILENT, Says.UNREADABLE
+ALIVE, SILENT, UNREADABLE = SignalState.ALIVE, SignalState.SILENT, SignalState.UNREADABLE
 
 
 def read(*bodies: Body, unreadable: Kind | None = None) -> NodeReading:
     blind = {} if unreadable is None else {unreadable: "Forbidden"}
-    return read_node(Case(TARGET, snapshot(*bodies, unreadable=blind)), "node-2")
+    return read_node(Target(TARGET, snapshot(*bodies, unreadable=blind)), "node-2")
 
 
 def conditions(*pairs: tuple[str, str]) -> Body:
@@ -45,7 +45,7 @@ def lease(**spec: Any) -> Body:
 
 
 # sign, objects, what it says
-SIGNS: list[tuple[str, Callable[[], list[Body]], Says, str]] = [
+SIGNS: list[tuple[str, Callable[[], list[Body]], SignalState, str]] = [
     ("Ready", list, SILENT, "no such node"),
     ("Ready", lambda: [conditions(("Ready", "True"))], ALIVE, "True"),
     (
@@ -92,7 +92,7 @@ SIGNS: list[tuple[str, Callable[[], list[Body]], Says, str]] = [
 
 @pytest.mark.parametrize(("sign", "objects", "says", "text"), SIGNS)
 def test_a_sign_says_what_the_objects_say(
-    sign: str, objects: Callable[[], list[Body]], says: Says, text: str
+    sign: str, objects: Callable[[], list[Body]], says: SignalState, text: str
 ) -> None:
     (signal,) = [item for item in read(*objects()).signals if item.name == sign]
     assert (signal.says, signal.text) == (says, text)
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_no_silence(kind: Kind, blind: set[str]) -> None:
 def test_only_a_kubelet_that_is_ready_can_be_believed(ready: str, answers: bool) -> None:
     reading = read(*dead_node(ready=ready))
     assert reading.name == "node-2"
-    assert reading.answers is answers
+    assert reading.kubelet_answers is answers
 
 
 def test_there_are_four_signs() -> None:
