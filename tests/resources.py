@@ -102,7 +102,12 @@ RESOURCES: dict[str, Resource] = {
         _resource("harvesterhci.io/v1beta1", "VirtualMachineBackup", "virtualmachinebackups"),
         _resource("harvesterhci.io/v1beta1", "VirtualMachineRestore", "virtualmachinerestores"),
         _resource("harvesterhci.io/v1beta1", "Upgrade", "upgrades"),
+        _resource("harvesterhci.io/v1beta1", "VirtualMachineImage", "virtualmachineimages"),
+        _resource(
+            "management.harvesterhci.io/v1beta1", "UpgradePlan", "upgradeplans", cluster=True
+        ),
         _resource("harvesterhci.io/v1beta1", "Setting", "settings", cluster=True),
+        _resource("devices.harvesterhci.io/v1beta1", "PCIDevice", "pcidevices", cluster=True),
         _resource("harvesterhci.io/v1beta1", "Addon", "addons", status=True),
         _resource("harvesterhci.io/v1beta1", "ScheduleVMBackup", "schedulevmbackups"),
         _resource("longhorn.io/v1beta2", "Replica", "replicas", status=True),
@@ -122,6 +127,10 @@ RESOURCES["LonghornVolumeAttachment"] = _resource(
 )
 # Two groups serve the same Events, and core is the one that most clients read.
 RESOURCES["EventReport"] = _resource("events.k8s.io/v1", "Event", "events")
+# KubeVirt restores VMs as Harvester does, by a kind of the same name.
+RESOURCES["KubeVirtRestore"] = _resource(
+    "snapshot.kubevirt.io/v1beta1", "VirtualMachineRestore", "virtualmachinerestores", status=True
+)
 
 _BY_TYPE = {(resource.api_version, resource.kind): resource for resource in RESOURCES.values()}
 
