@@ -42,8 +42,6 @@ import yaml
 
 from examples import bundle
 from kubectl_harvester_stuck.cli import main
-from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, id_of
-from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.recorded import Recorded
 from tests.simulator import Simulator
