@@ -155,6 +155,11 @@ def on_live_node(*, terminated: bool = False) -> list[Body]:
     return [deleted_vm(), instance, deleted_pod(instance, terminated=terminated), *live_node()]
 
 
+def moved() -> list[Body]:
+    """A guest that is being deleted on a live node, where it may have been migrated."""
+    return [deleted_vm(), deleted_vmi(), *live_node()]
+
+
 # finding, what it comes to, story in which it is seen, story in which it is not
 SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     "not-stuck": (
@@ -270,8 +275,8 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "migration-in-flight": (
         Verdict.REPAIR,
-        lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web"))]),
-        lambda: Story([deleted_vm(), stored(builders.migration("shop", "m", "web", "Failed"))]),
+        lambda: Story([*moved(), stored(builders.migration("shop", "m", "web"))]),
+        lambda: Story([*moved(), stored(builders.migration("shop", "m", "web", "Failed"))]),
     ),
     "backup-in-progress": (
         Verdict.WAIT,
@@ -390,7 +395,7 @@ BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {
     "disk-of-another-vm": (VM, lambda: [deleted_vm(spec=disk("d"))]),
     "snapshot-content-missing": (VOLUME_SNAPSHOT, lambda: with_cleanup(snapshot_backup())),
     "same-name-elsewhere": (VM_BACKUP, with_cleanup),
-    "migration-in-flight": (MIGRATION, lambda: [deleted_vm()]),
+    "migration-in-flight": (MIGRATION, moved),
     "backup-in-progress": (VM_BACKUP, lambda: [deleted_vm()]),
     "network-missing": (NETWORK, lambda: [deleted_vm(spec=on_network("lab/vlan7"))]),
     "host-device-missing": (PCI_DEVICE, lambda: [deleted_vm(spec=with_device("x"))]),
@@ -484,7 +489,7 @@ def test_the_chain_marks_the_pod_that_holds_everything_up() -> None:
 
 
 def test_a_gap_in_the_chain_is_told_as_one() -> None:
-    chain = Story([deleted_vm()], unreadable={MIGRATION: "Forbidden"}).diagnosis().chain
+    chain = Story(moved(), unreadable={MIGRATION: "Forbidden"}).diagnosis().chain
     assert ("migrations", "could not be read: Forbidden") in [
         (link.label, link.state) for link in chain.links
     ]

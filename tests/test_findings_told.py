@@ -44,6 +44,7 @@ from tests.test_findings import (
     Story,
     api_service,
     disk,
+    moved,
     on_live_node,
     on_network,
     quota,
@@ -201,13 +202,13 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         f"never-scheduled: {phase or 'no phase'}": lambda phase=phase: Story(
             [deleted_vm(), deleted_vmi(node=None, phase=phase)]
         )
-        for phase in ("", "Pending", "Scheduled")
+        for phase in ("", "Pending", "WaitingForSync")
     },
     "never-scheduled: only the VM is being deleted": lambda: Story(
         [deleted_vm(), vmi(node=None, phase="Pending")]
     ),
     "migration-in-flight: it has no phase": lambda: Story(
-        [deleted_vm(), stored(builders.migration("shop", "m", "web", ""))]
+        [*moved(), stored(builders.migration("shop", "m", "web", ""))]
     ),
     "state-change-left: two of them, of a VM": lambda: Story(
         [deleted_vm(status={"stateChangeRequests": [{"action": "Stop"}, {"action": "Start"}]})]

@@ -67,7 +67,13 @@ SIGNS: list[tuple[str, Callable[[], list[Body]], SignalState, str]] = [
     ("heartbeat", lambda: [heartbeat(None)], SILENT, "none"),
     # virt-handler writes it as JSON.
     ("heartbeat", lambda: [heartbeat(f'"{ago(seconds=7)}"')], ALIVE, "7s ago"),
-    ("heartbeat", lambda: [heartbeat(ago(hours=-1))], ALIVE, "0s ago"),
+    ("heartbeat", lambda: [heartbeat(ago(seconds=-60))], ALIVE, "0s ago"),
+    (
+        "heartbeat",
+        lambda: [heartbeat(ago(seconds=-61))],
+        UNREADABLE,
+        f"{ago(seconds=-61)} lies in the future",
+    ),
     ("heartbeat", lambda: [heartbeat(ago(minutes=4, seconds=59))], ALIVE, "299s ago"),
     ("heartbeat", lambda: [heartbeat(ago(minutes=5))], SILENT, "5m ago"),
     ("heartbeat", lambda: [heartbeat(ago(minutes=7, seconds=59))], SILENT, "7m ago"),
@@ -112,7 +118,7 @@ def test_what_cannot_be_read_is_no_silence(kind: Kind, blind: set[str]) -> None:
     ("ready", "answers"), [("True", True), ("False", False), ("Unknown", False), ("Odd", False)]
 )
 def test_only_a_kubelet_that_is_ready_can_be_believed(ready: str, answers: bool) -> None:
-    reading = read(*dead_node(ready=ready))
+    reading = read(*dead_node(ready=ready, lease=ago(seconds=5)))
     assert reading.name == "node-2"
     assert reading.kubelet_answers is answers
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, settings
+from kubectl_harvester_stuck.harvester import finalizers, places, settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
@@ -166,7 +166,8 @@ def _depth(namespaces: list[str]) -> list[ListQuery]:
 
 def _nodes(case: Target) -> tuple[str, ...]:
     try:
-        return case.nodes
+        held = {pod.text("spec", "nodeName") for pod in case.attachment_pods} - {""}
+        return tuple({*places.nodes(case), *held})
     except UnreadableError:
         return ()  # the guard that needs them will meet the same gap
 

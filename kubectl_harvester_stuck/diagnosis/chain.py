@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from kubectl_harvester_stuck.diagnosis.model import Link
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.node_health import read_node
-from kubectl_harvester_stuck.harvester.target import Target, belongs_to, is_stopped, pvc_names
+from kubectl_harvester_stuck.harvester.node_health import describe, read_node
+from kubectl_harvester_stuck.harvester.target import Target, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_ATTACHMENT,
@@ -23,7 +23,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_ATTACHMENT,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
-from kubectl_harvester_stuck.release.guards import describe
 
 
 def of(case: Target) -> Link:
@@ -77,11 +76,11 @@ def _instance(case: Target) -> list[Link]:
 
 
 def _pods(case: Target) -> list[Link]:
-    vmi = case.vmi
     links = []
-    for pod in case.pods:
+    doubtful = case.doubtful_pods
+    for pod in (*case.pods, *doubtful):
         containers = "containers ended" if is_stopped(pod) else "containers not ended"
-        stranger = "" if vmi is None or belongs_to(pod, vmi) else ", of an earlier VMI"
+        stranger = ", not owned by this VMI" if pod in doubtful else ""
         name = pod.text("spec", "nodeName")
         node = [Link(f"Node {name}", describe(read_node(case, name)))] if name else []
         node += [
@@ -93,7 +92,7 @@ def _pods(case: Target) -> list[Link]:
             Link(
                 str(pod.ref),
                 f"{_state(pod, case)}, {containers}{stranger}",
-                pod.deletion_timestamp is not None,
+                pod.deletion_timestamp is not None and pod not in doubtful,
                 tuple(node),
             )
         )

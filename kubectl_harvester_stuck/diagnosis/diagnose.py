@@ -113,7 +113,9 @@ def _finalizers(case: Target) -> tuple[FinalizerAssessment, ...]:
 
 def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Verdict, str]:
     """What the findings come to. Without any, only a guard can still be the reason."""
-    for advice in _ORDER:
+    young = any(item.guard == "past-grace" for item in plan.refusals)
+    # What controllers and guest may still do by themselves is not mended before they had the time.
+    for advice in (Verdict.WAIT, *_ORDER) if young else _ORDER:
         speaking = [item for item in found if item.advice is advice]
         if speaking:
             return advice, speaking[0].summary

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, unique
 from typing import Any
 
@@ -22,7 +22,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 
@@ -42,11 +42,24 @@ FINAL_PHASES = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What earlier looks of the same run have shown.
+
+    `proved` names the places whose guest was seen to have ended, which does not become untrue when
+    the pod that showed it is gone; `signs` are the signs of each node as they were written.
+    """
+
+    proved: frozenset[str] = frozenset()
+    signs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Target:
     """The target and the cluster it stands in."""
 
     ref: ObjectRef
     snapshot: ClusterSnapshot
+    memory: Memory = Memory()
 
     @property
     def vm(self) -> KubeObject | None:
@@ -65,12 +78,32 @@ class Target:
 
     @property
     def pods(self) -> tuple[KubeObject, ...]:
-        """virt-launcher pods that the VMI owns, or that carry the target's name or its uid."""
+        """Pods of the guest: those whose controller owner is the VMI, by uid.
+
+        Without a VMI, those whose controller owner was a VMI of the target's name.
+        """
         vmi = self.vmi
         return tuple(
             pod
             for pod in self.snapshot.all(POD, self.ref.namespace)
-            if is_launcher_of(pod, self.ref.name, vmi)
+            if (owner := vmi_of(pod)) is not None
+            and (owner.uid == vmi.uid if vmi is not None else owner.name == self.ref.name)
+        )
+
+    @property
+    def doubtful_pods(self) -> tuple[KubeObject, ...]:
+        """Pods that may run this guest but are not known to be its own.
+
+        Those of an earlier VMI of the same name, and virt-launcher pods that no VMI owns and whose
+        labels name the guest. They can block a release; they are never a step of one. A pod that
+        another VMI owns is not among them, for KubeVirt writes the guest's *hostname* into its
+        label.
+        """
+        vmi = self.vmi
+        return tuple(
+            pod
+            for pod in self.snapshot.all(POD, self.ref.namespace)
+            if _is_doubtful(pod, self.ref.name, vmi)
         )
 
     @property
@@ -86,7 +119,7 @@ class Target:
 
     @property
     def stuck_pods(self) -> tuple[KubeObject, ...]:
-        """Pods of the guest's present incarnation that are past their grace period in deletion."""
+        """Pods of the guest that are past their grace period in deletion."""
         vmi, now = self.vmi, self.snapshot.taken_at
         current = vmi.text("status", "nodeName") if vmi else ""
         return tuple(
@@ -94,14 +127,18 @@ class Target:
             for pod in self.pods
             if pod.deletion_timestamp is not None
             and pod.deletion_timestamp <= now
-            and (vmi is None or belongs_to(pod, vmi))
             # The pod that a migration left behind on another node does not hold the guest up.
             and (not current or pod.text("spec", "nodeName") in ("", current))
         )
 
     @property
     def migrations(self) -> tuple[KubeObject, ...]:
-        """VirtualMachineInstanceMigrations of this VMI that have not finished."""
+        """VirtualMachineInstanceMigrations of this VMI that have not finished.
+
+        Without a VMI there is no guest to be moved, so none.
+        """
+        if self.vmi is None:
+            return ()
         return tuple(
             item
             for item in self.snapshot.all(MIGRATION, self.ref.namespace)
@@ -109,20 +146,12 @@ class Target:
             and item.text("status", "phase") not in FINAL_PHASES
         )
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """Names of every node where the guest may run: by the VMI, its migration, its pods."""
-        names = [pod.text("spec", "nodeName") for pod in self.pods]
+    def is_younger(self, node: KubeObject) -> bool:
+        """Whether a Node was created after the guest: then it speaks for another installation."""
         vmi = self.vmi
-        if vmi is not None:
-            migration = vmi.mapping("status", "migrationState")
-            names += [vmi.text("status", "nodeName")]
-            names += [str(name) for name in vmi.mapping("status", "activePods").values()]
-            names += [str(migration.get(end) or "") for end in ("sourceNode", "targetNode")]
-        for item in self.migrations:
-            state = item.mapping("status", "migrationState")
-            names += [str(state.get(end) or "") for end in ("sourceNode", "targetNode")]
-        return tuple(sorted({name for name in names if name}))
+        births = [item.created for item in ((vmi,) if vmi is not None else self.pods)]
+        known = [birth for birth in births if birth is not None]
+        return node.created is not None and bool(known) and node.created > min(known)
 
     @property
     def state(self) -> State | None:
@@ -191,8 +220,8 @@ def pvc_names(machine: KubeObject) -> tuple[str, ...]:
     """Names of the PVCs that the spec of a VM, or of a VMI, lists, also through a DataVolume."""
     where = ("spec", "template", "spec") if machine.ref.kind is VM else ("spec",)
     names = []
-    for field in ("volumes", "utilityVolumes"):
-        for volume in machine.mappings(*where, field):
+    for part in ("volumes", "utilityVolumes"):
+        for volume in machine.mappings(*where, part):
             for path in _CLAIMS:
                 value: object = volume
                 for key in path:
@@ -202,52 +231,111 @@ def pvc_names(machine: KubeObject) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def belongs_to(pod: KubeObject, vmi: KubeObject) -> bool:
-    """Whether the pod was made for this very incarnation of the VMI."""
-    return pod.is_owned_by(vmi) or pod.labels.get("kubevirt.io/created-by") == vmi.uid
+def vmi_of(pod: KubeObject) -> Owner | None:
+    """The VMI that a pod was made for: its controller owner, whatever its labels say."""
+    owners = (item for item in pod.owners if item.is_controller and item.kind == VMI.kind)
+    return next(owners, None)
 
 
-def is_launcher_of(pod: KubeObject, name: str, vmi: KubeObject | None) -> bool:
-    """Whether the pod runs, or may run, the guest called `name`: by owner, uid or label."""
-    if vmi is not None and belongs_to(pod, vmi):
-        return True
-    if any(owner.kind == VMI.kind and owner.name == name for owner in pod.owners):
-        return True
+def is_launcher_of(pod: KubeObject, name: str) -> bool:
+    """Whether the pod runs, or may run, a guest called `name`, of whichever incarnation.
+
+    A controller owner decides; labels count only where there is none.
+    """
+    owner = vmi_of(pod)
+    return owner.name == name if owner is not None else _is_labelled(pod, name)
+
+
+def _is_doubtful(pod: KubeObject, name: str, vmi: KubeObject | None) -> bool:
+    owner = vmi_of(pod)
+    if owner is not None:
+        return vmi is not None and owner.name == name and owner.uid != vmi.uid
+    names_vmi = vmi is not None and (
+        pod.is_owned_by(vmi) or pod.labels.get("kubevirt.io/created-by") == vmi.uid
+    )
+    return names_vmi or _is_labelled(pod, name)
+
+
+def _is_labelled(pod: KubeObject, name: str) -> bool:
     return pod.labels.get("kubevirt.io") == "virt-launcher" and name in (
         pod.labels.get("vm.kubevirt.io/name"),
         pod.labels.get("harvesterhci.io/vmName"),
     )
 
 
-def is_stopped(pod: KubeObject) -> bool:
-    """Whether no container of the pod can run any more, by the kubelet's own word.
+COMPUTE = "compute"
+"""The container of a virt-launcher pod that runs QEMU."""
 
-    The pod's phase proves nothing: the control plane sets it to Failed for pods of lost nodes.
+LOST = "ContainerStatusUnknown"
+"""What a kubelet writes for a container that it cannot find: that proves nothing of it."""
+
+
+def is_stopped(pod: KubeObject) -> bool:
+    """Whether the kubelet reports that no container of the pod can run any more.
+
+    Each container that ever ran has terminated, QEMU's own or, where that never ran, at least one
+    other. The pod's phase proves nothing: the control plane sets it to Failed for pods of lost
+    nodes. Raises UnreadableError.
     """
-    statuses = [
-        status
-        for field in (
-            "containerStatuses",
-            "initContainerStatuses",
-            "ephemeralContainerStatuses",
-        )
-        for status in pod.mappings("status", field)
-    ]
+    statuses = _container_statuses(pod)
     reported = {str(status.get("name")) for status in statuses}
     expected = {
         str(container.get("name"))
-        for field in ("containers", "initContainers", "ephemeralContainers")
-        for container in pod.mappings("spec", field)
+        for part in ("containers", "initContainers", "ephemeralContainers")
+        for container in pod.mappings("spec", part)
     }
-    return (
-        bool(expected)
-        and expected <= reported
-        and all(_is_terminated(status, pod) for status in statuses)
+    if not expected or not expected <= reported:
+        return False
+    ended = {str(item.get("name")) for item in statuses if _has_ended(item, pod)}
+    # Where QEMU's container is over, one that never started has nothing to run any more.
+    return all(
+        str(item.get("name")) in ended or (COMPUTE in ended and _never_ran(item, pod))
+        for item in statuses
     )
 
 
-def _is_terminated(status: Mapping[str, Any], pod: KubeObject) -> bool:
-    state = status.get("state")
+def has_never_run(pod: KubeObject) -> bool:
+    """Whether no container of the pod has ever been started, by what was last reported."""
+    return all(_never_ran(item, pod) for item in _container_statuses(pod))
+
+
+def running_containers(pod: KubeObject) -> tuple[str, ...]:
+    """Names of the containers that are not reported as terminated."""
+    return tuple(
+        str(item.get("name"))
+        for item in _container_statuses(pod)
+        if not _has_ended(item, pod) and not _never_ran(item, pod)
+    )
+
+
+def _container_statuses(pod: KubeObject) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        status
+        for part in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        for status in pod.mappings("status", part)
+    )
+
+
+def _state(status: Mapping[str, Any], pod: KubeObject, when: str) -> Mapping[str, Any]:
+    state = status.get(when)
     if state is not None and not isinstance(state, Mapping):
-        raise UnreadableError(str(pod.ref), "the state of a container is not an object")
-    return bool(state and state.get("terminated"))
+        raise UnreadableError(str(pod.ref), f"the {when} of a container is not an object")
+    return state or {}
+
+
+def _has_ended(status: Mapping[str, Any], pod: KubeObject) -> bool:
+    ended = _state(status, pod, "state").get("terminated")
+    if ended and not isinstance(ended, Mapping):
+        raise UnreadableError(str(pod.ref), "the end of a container is not an object")
+    return isinstance(ended, Mapping) and bool(ended) and ended.get("reason") != LOST
+
+
+def _never_ran(status: Mapping[str, Any], pod: KubeObject) -> bool:
+    state = _state(status, pod, "state")
+    return (
+        not state.get("terminated")
+        and state.get("running") is None
+        and not _state(status, pod, "lastState")
+        and not status.get("restartCount")
+        and not status.get("started")
+    )

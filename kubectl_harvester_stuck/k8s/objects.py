@@ -7,7 +7,8 @@ wrong: a decision that needs the field is then blocked, the others are not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -63,11 +64,13 @@ class Owner:
     kind: str
     name: str
     uid: str
+    is_controller: bool = False
 
     @classmethod
     def parse(cls, item: Mapping[str, Any]) -> Owner:
         """Read one ownerReference; what it lacks is ""."""
-        return cls(*(str(item.get(key) or "") for key in ("kind", "name", "uid")))
+        kind, name, uid = (str(item.get(key) or "") for key in ("kind", "name", "uid"))
+        return cls(kind, name, uid, is_controller=item.get("controller") is True)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,39 @@ class KubeObject:
         if self.deletion_timestamp is None:
             return None
         return self.deletion_timestamp - self.deletion_grace
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was created; None where that is not recorded. Raises UnreadableError."""
+        written = self.text("metadata", "creationTimestamp")
+        try:
+            return parse_time(written) if written else None
+        except ValueError:
+            raise UnreadableError(str(self.ref), f"it was created at {written!r}") from None
+
+    def written_at(self, *path: str) -> datetime | None:
+        """When the field at `path` was last written, by the API server's clock.
+
+        From `metadata.managedFields`; None where that was left out, or does not hold the field.
+        Raises UnreadableError.
+        """
+        times = []
+        for entry in self._managed(path):
+            with suppress(ValueError):
+                times.append(parse_time(str(entry.get("time"))))
+        return max(times, default=None)
+
+    def managers_of(self, *path: str) -> set[str]:
+        """Who wrote the field at `path`, by `metadata.managedFields`. Raises UnreadableError."""
+        return {str(entry.get("manager")) for entry in self._managed(path)}
+
+    def _managed(self, path: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
+        for entry in self.mappings("metadata", "managedFields"):
+            owned: object = entry.get("fieldsV1")
+            for key in path:
+                owned = owned.get(f"f:{key}") if isinstance(owned, Mapping) else None
+            if owned is not None:
+                yield entry
 
     def is_owned_by(self, owner: KubeObject) -> bool:
         """Whether an ownerReference carries the uid of `owner`."""

@@ -8,20 +8,17 @@ name, its docstring what `unstick --help` says of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.node_health import NodeReading, SignalState, read_node
-from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, Target, is_stopped
+from kubectl_harvester_stuck.harvester import places
+from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
+from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, VM
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Request, Step
-
-KUBEVIRT_GRACE = timedelta(seconds=30)
-"""How long a guest gets to shut down when its VMI does not say."""
 
 SYSTEM_NAMESPACES = frozenset(
     {HARVESTER_NAMESPACE, "longhorn-system", "kube-system", "kube-public", "kube-node-lease",
@@ -138,12 +135,19 @@ def terminating(draft: GuardContext) -> str | None:
         return f"{draft.case.ref} is not being deleted (it has no deletionTimestamp)"
     for step in draft.steps:
         if draft.object_of(step).deletion_timestamp is None:
+            top = _topmost_alive(draft, step.ref)
             return (
                 f"{step.ref} is not being deleted; if it should be:"
-                f" kubectl delete {step.ref.kind.full_name} {step.ref.name}"
-                f" -n {step.ref.namespace} --wait=false"
+                f" kubectl delete {top.kind.full_name} {top.name} -n {top.namespace} --wait=false"
             )
     return None
+
+
+def _topmost_alive(draft: GuardContext, ref: ObjectRef) -> ObjectRef:
+    """The object whose deletion takes `ref` along: a VMI takes its pods."""
+    vmi = draft.case.vmi
+    is_alive = vmi is not None and vmi.deletion_timestamp is None
+    return vmi.ref if vmi is not None and is_alive and ref.kind is POD else ref
 
 
 @guard()
@@ -176,18 +180,17 @@ def past_grace(draft: GuardContext) -> str | None:
     reason = too_young(draft)
     if reason is not None:
         return Firm(reason)  # the age has a flag of its own
-    vmi, now = draft.case.vmi, draft.case.snapshot.taken_at
-    if vmi is None or vmi.text("status", "phase") in FINAL_PHASES:
+    left = places.grace_left(draft.case)
+    if left is None:
         return None
-    seconds = vmi.mapping("spec").get("terminationGracePeriodSeconds")
-    grace = timedelta(seconds=seconds) if isinstance(seconds, int) else KUBEVIRT_GRACE
-    for pod in draft.case.pods:
-        node = pod.text("spec", "nodeName")
-        asked = pod.deletion_requested or vmi.deletion_requested
-        alive = not is_stopped(pod) and read_node(draft.case, node).kubelet_answers
-        if alive and asked is not None and now - asked < grace:
+    waited, grace = left
+    for place in places.places(draft.case):
+        found = places.assess(place, draft.case, draft.request.powered_off)
+        if found.proof is not None or not place.node:
+            continue
+        if read_node(draft.case, place.node).kubelet_answers:
             return (
-                f"the guest on {node} may still be shutting down: {human(now - asked)} of its"
+                f"the guest on {place.node} may still be shutting down: {human(waited)} of its"
                 f" grace period of {human(grace)} have passed"
             )
     return None
@@ -209,82 +212,54 @@ def too_young(draft: GuardContext) -> str | None:
 
 @guard()
 def guest_stopped(draft: GuardContext) -> str | None:
-    """No QEMU of this guest can still be running anywhere."""
-    vmi = draft.case.vmi
-    if vmi is not None and not draft.case.nodes:
-        phase = vmi.text("status", "phase")
-        if phase not in ("", "Pending", "Scheduling", *FINAL_PHASES):
-            raise UnreadableError(str(vmi.ref), f"it is {phase}, but names no node")
-    reasons = [
-        why
-        for name in draft.case.nodes
-        if (why := why_guest_may_run(draft.case, name, draft.request)) is not None
-    ]
-    return "; ".join(reasons) or None
+    """Every place where the guest may run is clear, each by a proof of its own."""
+    case, powered_off = draft.case, draft.request.powered_off
+    reasons: list[str] = []
+    blind: UnreadableError | None = None
+    for place in places.places(case):
+        try:
+            found = places.assess(place, case, powered_off)
+        except UnreadableError as error:
+            blind = blind or error
+            continue
+        if found.proof is None:
+            reasons.append(found.reason)
+    reasons += filter(None, [places.may_run_elsewhere(case)])
+    reasons += _contradicted(case, powered_off)
+    if blind is not None and not reasons:
+        raise blind
+    return "; ".join(dict.fromkeys(reasons)) or None
 
 
-def why_guest_may_run(case: Target, node: str, request: Request) -> str | None:
-    """Why the guest may still run on `node`, or None. Raises UnreadableError."""
-    pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == node]
-    running = [pod.ref.name for pod in pods if not is_stopped(pod)]
-    if pods and not running:
-        return None
-    reading = read_node(case, node)
-    if node in request.powered_off:
-        return _contradiction(reading)
-    if running:
-        certainly = "still runs" if reading.kubelet_answers else "may still run"
-        return f"pod {running[0]} on node {node} {certainly} the guest ({describe(reading)})"
-    if reading.kubelet_answers:
-        return None
-    _raise_if_unreadable(reading)
-    return (
-        f"no pod is left, but node {node} does not answer, so the guest may still run there"
-        f" ({describe(reading)})"
-    )
+def _contradicted(case: Target, powered_off: Collection[str]) -> Iterator[str]:
+    """What speaks against the operator's word on the nodes of hotplugged volumes."""
+    held = {pod.text("spec", "nodeName") for pod in case.attachment_pods}
+    for name in sorted(held & set(powered_off)):
+        why = places.contradiction(read_node(case, name))
+        if why is not None:
+            yield why
 
 
 def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     """Nodes that hold the guest back and show no life: what the operator could vouch for."""
-    return tuple(
-        node
-        for node in case.nodes
-        if node not in request.powered_off
-        and why_guest_may_run(case, node, request) is not None
-        and all(sign.says is SignalState.SILENT for sign in read_node(case, node).signals)
-    )
-
-
-def _contradiction(reading: NodeReading) -> str | None:
-    alive = reading.saying(SignalState.ALIVE)
-    if alive:
-        signs = ", ".join(f"{sign.name}: {sign.text}" for sign in alive)
-        return f"node {reading.name} was said to have no power, but it shows life ({signs})"
-    _raise_if_unreadable(reading)
-    return None
-
-
-def _raise_if_unreadable(reading: NodeReading) -> None:
-    for sign in reading.saying(SignalState.UNREADABLE):
-        raise UnreadableError(f"node {reading.name}", f"{sign.name}: {sign.text}")
-
-
-def describe(reading: NodeReading) -> str:
-    """The four signs of a node in one line."""
-    return ", ".join(f"{signal.name}: {signal.text}" for signal in reading.signals)
+    names = []
+    for place in places.places(case):
+        if not place.node or place.node in request.powered_off:
+            continue
+        if places.assess(place, case, request.powered_off).proof is not None:
+            continue
+        signals = read_node(case, place.node).signals
+        if all(sign.says is SignalState.SILENT for sign in signals):
+            names.append(place.node)
+    return tuple(dict.fromkeys(names))
 
 
 @guard(overridable=True)
 def no_migration(draft: GuardContext) -> str | None:
     """No migration of this guest is in flight."""
-    unfinished = draft.case.migrations
-    if unfinished:
-        phase = unfinished[0].text("status", "phase") or "not started"
-        return f"{unfinished[0].ref} is not finished ({phase})"
-    vmi = draft.case.vmi
-    state = vmi.mapping("status", "migrationState") if vmi else {}
-    if state and not (state.get("completed") or state.get("failed") or state.get("endTimestamp")):
-        return f"{draft.case.ref} is being migrated from {state.get('sourceNode')}"
+    for item in draft.case.migrations:
+        phase = item.text("status", "phase") or "not started"
+        return f"{item.ref} is not finished ({phase})"
     return None
 
 

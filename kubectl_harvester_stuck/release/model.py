@@ -7,14 +7,14 @@ longer than the rest of its own imports.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
-from kubectl_harvester_stuck.harvester.target import State
+from kubectl_harvester_stuck.harvester.target import Memory, State
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 
@@ -104,6 +104,8 @@ class Plan:
     judgments: tuple[FinalizerAssessment, ...]
     powered_off: tuple[str, ...] = ()
     """Nodes that this plan takes for powered off by the operator's word alone."""
+    memory: Memory = field(default_factory=Memory)
+    """What this look and the ones before it have shown, for the next one."""
     silent_nodes: tuple[str, ...] = ()
     """Nodes that hold the guest back and show no life, so that the operator could vouch."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers
+from kubectl_harvester_stuck.harvester import finalizers, places
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import State, Target, is_stopped
 from kubectl_harvester_stuck.k8s.kinds import VM
@@ -75,6 +75,7 @@ def build(
         guards=results,
         judgments=judgments,
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
+        memory=places.remember(case),
         silent_nodes=_silent_nodes(case, request) if state is not None else (),
     )
 

@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.errors import (
     gravest,
 )
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
-from kubectl_harvester_stuck.harvester.target import State, Target
+from kubectl_harvester_stuck.harvester.target import Memory, State, Target
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
@@ -246,7 +246,7 @@ def _release(
 ) -> TargetReport:
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
     snapshot = reader.around(desk.cluster, [plan.ref])
-    case = Target(plan.ref, snapshot)
+    case = Target(plan.ref, snapshot, plan.memory)
     again = preflight.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
@@ -290,7 +290,7 @@ def _release(
             result = Outcome.CONFLICT if report.status.startswith("conflict") else Outcome.DENIED
             return replace(outcome, result=result, reason=report.status)
         try:
-            outcome, current = _next(desk, plan, request, outcome, interrupted)
+            outcome, current = _next(desk, plan, current.memory, request, outcome, interrupted)
         except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
             reason = f"unexpected {type(bug).__name__}: {bug}"
             return replace(outcome, result=Outcome.UNKNOWN, reason=reason)
@@ -364,6 +364,7 @@ def _send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] |
 def _next(
     desk: ReleaseContext,
     plan: Plan,
+    memory: Memory,
     request: Request,
     outcome: TargetReport,
     interrupted: Callable[[], bool],
@@ -377,7 +378,7 @@ def _next(
             return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
         if all(step.ref in done for step in plan.steps):
             return _verify(desk, plan, outcome, interrupted), None
-        again, refusals = _still_needed(desk, plan, request, done)
+        again, refusals = _still_needed(desk, plan, memory, request, done)
         if interrupted():  # while it was looked at: what comes next is not in flight
             return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
         if refusals:
@@ -390,7 +391,7 @@ def _next(
 
 
 def _still_needed(
-    desk: ReleaseContext, plan: Plan, request: Request, done: set[ObjectRef]
+    desk: ReleaseContext, plan: Plan, memory: Memory, request: Request, done: set[ObjectRef]
 ) -> tuple[Plan, tuple[GuardResult, ...]]:
     """The plan for what is left, and what speaks against it.
 
@@ -402,8 +403,9 @@ def _still_needed(
     for look in range(MAX_REPLANS):
         if look:
             desk.clock.sleep(POLL.total_seconds())
-        case = Target(plan.ref, reader.around(desk.cluster, [plan.ref]))
+        case = Target(plan.ref, reader.around(desk.cluster, [plan.ref]), memory)
         again = preflight.plan(desk.rights, case, request, dry_run=True)
+        memory = again.memory
         refusals = again.refusals or tuple(
             GuardResult("unchanged", GuardState.REFUSE, stray)
             for step in again.steps

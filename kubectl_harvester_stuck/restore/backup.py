@@ -265,7 +265,8 @@ def _guest_stopped(backup: Backup, snapshot: ClusterSnapshot) -> Said:
     ours = [
         pod
         for pod in snapshot.all(POD, backup.ref.namespace)
-        if is_launcher_of(pod, backup.ref.name, backup.vmi)
+        if is_launcher_of(pod, backup.ref.name)
+        or (backup.vmi is not None and pod.is_owned_by(backup.vmi))
     ]
     running = [pod for pod in ours if not is_stopped(pod)]
     if running:

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import settings
-from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
-from kubectl_harvester_stuck.harvester.target import is_stopped
+from kubectl_harvester_stuck.harvester import places, settings
+from kubectl_harvester_stuck.harvester.node_health import SignalState, describe, read_node
+from kubectl_harvester_stuck.harvester.target import (
+    COMPUTE,
+    FINAL_PHASES,
+    is_stopped,
+    running_containers,
+)
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
-from kubectl_harvester_stuck.release.guards import describe
 
 
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
@@ -77,16 +81,18 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
     case = examined.case
     if not examined.stuck:
         return
-    for name in case.nodes:
-        pods = [pod for pod in case.pods if pod.text("spec", "nodeName") == name]
-        if pods and all(map(is_stopped, pods)):
+    for name in dict.fromkeys(place.node for place in places.places(case) if place.node):
+        found = [
+            places.assess(place, case, ()) for place in places.places(case) if place.node == name
+        ]
+        if all(item.proof is not None for item in found):
             continue
         # A pod that was deleted by force says nothing of the QEMU that it started.
         reading = read_node(case, name)
         alive = reading.saying(SignalState.ALIVE)
         if alive and not reading.kubelet_answers:
             yield Found(
-                f"node {name} is not Ready, but gives signs of life: QEMU may still run there"
+                f"node {name} does not answer, but gives signs of life: QEMU may still run there"
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
                 Verdict.REPAIR,
@@ -95,26 +101,42 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
 
 
 def guest_runs(examined: FindingContext) -> Iterator[Found]:
-    """The node answers and the guest still runs there: it ignores the shutdown."""
+    """The node answers, the grace period is over, and a container of the guest still runs."""
     case = examined.case
-    if not examined.stuck:
+    if not examined.stuck or places.grace_left(case) is not None:
         return
+    vmi = case.vmi
     for pod in case.pods:
         node = pod.text("spec", "nodeName")
+        running = running_containers(pod)
         if (
             pod.deletion_timestamp is None
-            or is_stopped(pod)
+            or not running
             or not read_node(case, node).kubelet_answers
         ):
             continue
+        name, namespace = pod.ref.name, pod.ref.namespace
+        logs = f"kubectl logs {name} -n {namespace} -c {running[0]} --tail=20"
+        if COMPUTE not in running:
+            yield Found(
+                f"the guest has ended on {node}, but container {running[0]} of pod {name} still"
+                " runs and holds the pod",
+                (saw(pod, "status.containerStatuses", ", ".join(running)),),
+                Verdict.REPAIR,
+                (logs, f"# on {node}: crictl ps --name {running[0]}, and why it does not end"),
+            )
+            continue
+        is_over = vmi is None or vmi.text("status", "phase") in FINAL_PHASES
+        force = (
+            (f"virtctl stop {case.ref.name} -n {namespace} --force --grace-period=0",)
+            if case.vm is not None and not is_over
+            else ()
+        )
         yield Found(
-            f"the guest still runs on {node}, which answers",
+            f"the guest still runs on {node}, which answers, although its grace period is over",
             (saw(pod, "status.phase", pod.text("status", "phase")),),
             Verdict.REPAIR,
-            (
-                f"virtctl stop {case.ref.name} -n {case.ref.namespace} --force --grace-period=0",
-                f"kubectl logs {pod.ref.name} -n {pod.ref.namespace} -c compute --tail=20",
-            ),
+            (*force, logs),
         )
 
 
@@ -151,7 +173,7 @@ def never_scheduled(examined: FindingContext) -> Iterator[Found]:
     if vmi is None or vmi.deletion_timestamp is None:
         return
     phase = vmi.text("status", "phase")
-    if phase in ("", "Pending", "Scheduling", "Scheduled"):
+    if phase in places.NOT_STARTED:
         yield Found(
             f"the VMI is {phase or 'without a phase'}: its guest has never run (K#4359)",
             (saw(vmi, "status.phase", phase or "none"),),
