@@ -51,6 +51,7 @@ LIVING = ROOT / "build" / "mutants.json"
 QUICK = (
     "test_node_health.py",
     "test_target.py",
+    "test_places.py",
     "test_guards.py",
     "test_finalizers.py",
     "test_plan.py",
@@ -64,6 +65,7 @@ SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/te
 MODULES = (
     "harvester.node_health",
     "harvester.target",
+    "harvester.places",
     "release.guards",
     "harvester.finalizers",
     "release.plan",

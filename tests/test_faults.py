@@ -91,7 +91,8 @@ def test_a_missing_crd_is_not_a_missing_vmi(world: World, server: Simulator) -> 
 def test_only_the_kinds_of_add_ons_may_be_missing(
     world: World, server: Simulator, plural: str, status: ExitStatus
 ) -> None:
-    world.delete(world.vm("web", CLEANUP_FINALIZER, "foregroundDeletion"))
+    world.live_node()
+    world.delete(world.ended_vmi(world.delete(world.vm("web", CLEANUP_FINALIZER))))
     server.uninstall(plural)
     assert world.unstick("--yes").status is status
 

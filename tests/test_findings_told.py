@@ -202,7 +202,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         f"never-scheduled: {phase or 'no phase'}": lambda phase=phase: Story(
             [deleted_vm(), deleted_vmi(node=None, phase=phase)]
         )
-        for phase in ("", "Pending", "WaitingForSync")
+        for phase in ("", "Pending", "WaitingForSync", "Scheduling")
     },
     "never-scheduled: only the VM is being deleted": lambda: Story(
         [deleted_vm(), vmi(node=None, phase="Pending")]

@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 from tests import builders
 from tests.recorded import Recorded
 from tests.relay import Answer, Between, Passed, PassOn, relay
+from tests.resources import path_of
 
 Body = dict[str, Any]
 _names = itertools.count(1)
@@ -142,6 +143,33 @@ class World:
         return self.create(
             builders.vmi(self.namespace, name, node or self.dead, owner=owner, **more)
         )
+
+    def ended_vmi(self, owner: Body | None = None, name: str = "web", **more: Any) -> Body:
+        """A VMI on a node that answers, whose guest virt-handler saw end."""
+        made = self.vmi(owner, name, more.pop("node", self.live), phase="Failed", **more)
+        return self.written_by("virt-handler", made, "status", "phase")
+
+    def written_by(self, manager: str, body: Body, *path: str, when: str | None = None) -> Body:
+        """The object with `manager` as the one who wrote the field at `path`, at `when`."""
+        owned: Body = {}
+        for key in reversed(path):
+            owned = {f"f:{key}": owned}
+        entry = {
+            "manager": manager,
+            "operation": "Update",
+            "apiVersion": body["apiVersion"],
+            "time": when or before(timedelta(0)),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": owned,
+        }
+        status, answer = self.api.request(
+            "PATCH",
+            path_of(body),
+            {"metadata": {"managedFields": [entry]}},
+            content_type="application/merge-patch+json",
+        )
+        assert status == 200, answer
+        return answer
 
     def pod(self, owner: Body, node: str | None = None, **more: Any) -> Body:
         """The virt-launcher pod of a VMI."""

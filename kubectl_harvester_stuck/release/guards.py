@@ -9,6 +9,7 @@ name, its docstring what `unstick --help` says of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.errors import UnreadableError
@@ -185,9 +186,11 @@ def past_grace(draft: GuardContext) -> str | None:
         return None
     waited, grace = left
     for place in places.places(draft.case):
-        found = places.assess(place, draft.case, draft.request.powered_off)
-        if found.proof is not None or not place.node:
-            continue
+        # A place that cannot be read is guest-stopped's to refuse.
+        with suppress(UnreadableError):
+            found = places.assess(place, draft.case, draft.request.powered_off)
+            if found.proof is not None or not place.node:
+                continue
         if read_node(draft.case, place.node).kubelet_answers:
             return (
                 f"the guest on {place.node} may still be shutting down: {human(waited)} of its"

@@ -184,7 +184,7 @@ def test_a_vm_whose_node_is_not_known_is_not_chosen_by_node_and_that_is_said(
 def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:
     world.live_node()
     instances = [
-        world.delete(world.vmi(None, name, world.live, phase="Failed", finalizers=VMI_FINALIZERS))
+        world.delete(world.ended_vmi(None, name, finalizers=VMI_FINALIZERS))
         for name in ("a", "b", "c", "d")
     ]
     run = world.run("unstick", "vmi", "--all", *QUICK, "--yes")

@@ -35,8 +35,12 @@ from tests.world import World
 # What a server cannot be brought to show in this way. Reads that fail are tested with rights that
 # are missing, logs with faults, the API server's own answers in test_unstick.py. The aggregator
 # writes the status of an APIService itself, and a pod that is unbound or whose phase is final goes
-# at once when it is deleted. Harvester's own namespace is shared by all tests.
+# at once when it is deleted. What needs the grace period to be over would take that long; guests
+# whose end virt-handler saw are in test_unstick.py. Harvester's own namespace is shared by all
+# tests.
 ELSEWHERE = {
+    "guest-runs",
+    "no pod, and the node answers",
     "settling",
     "owner-says",
     "aggregated-api-down",

@@ -540,7 +540,7 @@ def test_a_vmi_alone_is_released_and_its_disks_are_saved(world: World) -> None:
     world.live_node()
     world.create(builders.pvc(world.namespace, "disk-root"))
     volume = {"name": "root", "persistentVolumeClaim": {"claimName": "disk-root"}}
-    made = world.vmi(None, node=world.live, phase="Failed", spec={"volumes": [volume]})
+    made = world.ended_vmi(spec={"volumes": [volume]})
     instance = world.delete(made)
     run = world.unstick("vmi", "web", "--yes")
     assert run.status is ExitStatus.OK, run.out + run.err
@@ -552,7 +552,7 @@ def test_a_vmi_alone_is_released_and_its_disks_are_saved(world: World) -> None:
 def test_both_spellings_of_the_vmi_finalizer_are_known(world: World) -> None:
     world.live_node()
     names = (*VMI_FINALIZERS, "foregroundDeleteVirtualMachine")
-    instance = world.delete(world.vmi(None, node=world.live, phase="Failed", finalizers=names))
+    instance = world.delete(world.ended_vmi(finalizers=names))
     assert world.unstick("vmi", "web", "--yes").status is ExitStatus.OK
     assert world.now(instance) is None
 

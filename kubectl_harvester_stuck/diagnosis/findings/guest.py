@@ -173,9 +173,10 @@ def never_scheduled(examined: FindingContext) -> Iterator[Found]:
     if vmi is None or vmi.deletion_timestamp is None:
         return
     phase = vmi.text("status", "phase")
-    if phase in places.NOT_STARTED:
+    if phase in (*places.NOT_STARTED, "Scheduled"):
         yield Found(
-            f"the VMI is {phase or 'without a phase'}: its guest has never run (K#4359)",
+            f"the VMI is {phase or 'without a phase'}: its guest was never reported as running"
+            " (K#4359)",
             (saw(vmi, "status.phase", phase or "none"),),
         )
 

@@ -1,0 +1,397 @@
+"""Where a guest may run, and what proves of each place that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import places
+from kubectl_harvester_stuck.harvester.places import Proof
+from kubectl_harvester_stuck.harvester.target import Memory, Target
+from kubectl_harvester_stuck.k8s.kinds import NODE
+from tests import builders
+from tests.builders import Body, ago, snapshot, stored
+from tests.test_guards import TARGET, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
+from tests.test_target import with_meta
+
+MAY_RUN = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Objects, and the nodes that the operator states to be powered off."""
+
+    bodies: list[Body]
+    powered_off: frozenset[str] = frozenset()
+    memory: Memory = field(default_factory=Memory)
+
+    @property
+    def target(self) -> Target:
+        return Target(TARGET, snapshot(deleted_vm(), *self.bodies), self.memory)
+
+    def proofs(self) -> dict[str, Proof | None]:
+        """What was found of each place, by node and pod name."""
+        found = {}
+        for place in places.places(self.target):
+            name = place.pod.ref.name if place.pod is not None else place.pod_uid
+            found[f"{place.node}/{name}"] = places.assess(
+                place, self.target, self.powered_off
+            ).proof
+        return found
+
+
+def launcher(owner: Body, name: str, node: str | None = "node-2", **more: Any) -> Body:
+    labels = more.pop("labels", {})
+    body = deleted_pod(owner, node=node, **more)
+    return with_meta(body, name=name, labels={**body["metadata"]["labels"], **labels})
+
+
+def migrated(**state: Any) -> Body:
+    node = state.pop("node", "node-2")
+    more = state.pop("more", {})
+    return deleted_vmi(node=node, status={"migrationState": state, **more})
+
+
+def of_migration(owner: Body, name: str, node: str = "node-2", **more: Any) -> Body:
+    return launcher(owner, name, node, labels={places.MIGRATION_TARGET: "m"}, **more)
+
+
+def statuses(pod: Body, **states: Body) -> Body:
+    """The pod with these containers, and what the kubelet reports of each."""
+    spec = {**pod["spec"], "containers": [{"name": name} for name in states]}
+    reported = [{"name": name, "state": state} for name, state in states.items()]
+    return {**pod, "spec": spec, "status": {**pod["status"], "containerStatuses": reported}}
+
+
+ENDED: Body = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+LOST: Body = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+RUNNING: Body = {"running": {}}
+WAITING: Body = {"waiting": {"reason": "PodInitializing"}}
+
+
+def one_pod(node: Callable[[], list[Body]] = dead_node, **states: Body) -> Scene:
+    instance = deleted_vmi()
+    return Scene([instance, statuses(launcher(instance, "a"), **states), *node()])
+
+
+def rejected(node: Callable[[], list[Body]], phase: str = "Failed") -> Scene:
+    instance = deleted_vmi(node=None, phase="Scheduling")
+    pod = launcher(instance, "a", phase=phase)
+    return Scene([instance, {**pod, "status": {"phase": phase}}, *node()])
+
+
+def seen_by(manager: str, **more: Any) -> Body:
+    """A VMI of a guest that ended, deleted ten seconds ago; `manager` wrote its phase."""
+    status = more.pop("status", {})
+    instance = deleted_vmi(phase="Failed", deleted=ago(seconds=10), status=status, **more)
+    owned = {"f:status": {"f:phase": {}}}
+    return with_meta(instance, managedFields=[{"manager": manager, "fieldsV1": owned}])
+
+
+def silent_since(seconds: int) -> Body:
+    return deleted_vmi(deleted=ago(seconds=seconds))
+
+
+def back_since(seconds: int) -> list[Body]:
+    """A node that became Ready so long ago."""
+    node, *rest = live_node()
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": ago(seconds=seconds)}
+    return [{**node, "status": {"conditions": [ready]}}, *rest]
+
+
+PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
+    # One ended pod proves only itself.
+    "an ended pod of a failed migration, and a pod that was deleted by force": (
+        lambda: Scene(
+            [
+                vmi := migrated(sourceNode="node-1", sourcePod="b", targetNode="node-2",
+                                targetPod="c", completed=True),
+                launcher(vmi, "a", terminated=True),
+                *dead_node(),
+            ]
+        ),
+        {"node-2/a": Proof.ENDED, "node-2/": MAY_RUN},
+    ),
+    "a pod of an earlier hop on the same node": (
+        lambda: Scene(
+            [
+                vmi := migrated(sourceNode="node-2", sourcePod="back", targetNode="node-3",
+                                failed=True),
+                launcher(vmi, "a", terminated=True),
+                *dead_node(),
+            ]
+        ),
+        {"node-2/a": Proof.ENDED, "node-2/": MAY_RUN},
+    ),
+    "the pod that the guest runs in": (
+        lambda: Scene(
+            [vmi := deleted_vmi(), launcher(vmi, "a", terminated=True), *dead_node()]
+        ),
+        {"node-2/a": Proof.ENDED},
+    ),
+    "the pod that a migration made, of a guest that was never moved": (
+        lambda: Scene([vmi := deleted_vmi(), of_migration(vmi, "a", terminated=True),
+                       *dead_node()]),
+        {"node-2/a": Proof.ENDED, "node-2/": MAY_RUN},
+    ),
+    "the target of a migration that has completed": (
+        lambda: Scene(
+            [
+                vmi := migrated(sourceNode="node-1", targetNode="node-2", targetPod="a",
+                                completed=True),
+                of_migration(vmi, "a", terminated=True),
+                *dead_node(),
+            ]
+        ),
+        {"node-2/a": Proof.ENDED},
+    ),
+    # What names a place without its pod.
+    "a pod that activePods names and that is gone": (
+        lambda: Scene([deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}}),
+                       *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT, "node-2/u": MAY_RUN},
+    ),
+    "both ends of a migration that has not finished": (
+        lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2"),
+                       *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT, "node-2/": MAY_RUN},
+    ),
+    "a migration that has completed: its source is no place": (
+        lambda: Scene([migrated(sourceNode="node-1", targetNode="node-2", completed=True),
+                       *live_node(), *dead_node("node-1")]),
+        {"node-2/": Proof.ABSENT},
+    ),
+    "a migration that has completed, of which the VMI does not know yet": (
+        lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2",
+                                completed=True), *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT, "node-2/": MAY_RUN},
+    ),
+    "a migration that has failed: its target is no place": (
+        lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2",
+                                failed=True), *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT},
+    ),
+    "an open migrationState of a guest that has ended": (
+        lambda: Scene([deleted_vmi(node="node-1", phase="Succeeded", status={
+            "migrationState": {"sourceNode": "node-1", "targetNode": "node-2"}}),
+            *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT},
+    ),
+    "the other end of a migration between clusters": (
+        lambda: Scene(
+            [
+                deleted_vmi(status={"migrationState": {
+                    "sourceNode": "node-2", "targetNode": "west-7", "completed": True,
+                    "sourceState": {"node": "node-2"},
+                    "targetState": {"node": "west-7", "syncAddress": "10.9.9.9:9185"}}}),
+                *live_node(),
+            ]
+        ),
+        {"node-2/": Proof.ABSENT},
+    ),
+    "a guest that was never started": (
+        lambda: Scene([deleted_vmi(node=None, phase="WaitingForSync")]), {},
+    ),
+    # What a kubelet reports of containers.
+    "a container that the kubelet cannot find": (
+        lambda: one_pod(compute=LOST), {"node-2/a": MAY_RUN},
+    ),
+    "a sidecar that outlives QEMU": (
+        lambda: one_pod(live_node, compute=ENDED, sidecar=RUNNING), {"node-2/a": MAY_RUN},
+    ),
+    "a sidecar that never started": (
+        lambda: one_pod(compute=ENDED, sidecar=WAITING), {"node-2/a": Proof.ENDED},
+    ),
+    "QEMU's container waits, by the last report of a node that is silent": (
+        lambda: one_pod(init=ENDED, compute=WAITING), {"node-2/a": MAY_RUN},
+    ),
+    "a pod that its kubelet rejected": (
+        lambda: rejected(live_node), {"node-2/a": Proof.ENDED},
+    ),
+    "a pod without any report on a node that is silent": (
+        lambda: rejected(dead_node), {"node-2/a": MAY_RUN},
+    ),
+    "a pod without any report that its kubelet may still start": (
+        lambda: rejected(live_node, "Pending"), {"node-2/a": MAY_RUN},
+    ),
+    # A node that answers, and how long it had.
+    "the grace period counts from the deletion of the VMI": (
+        lambda: Scene([silent_since(44), *live_node()]), {"node-2/": MAY_RUN},
+    ),
+    "and what a pod gets beyond it": (
+        lambda: Scene([silent_since(45), *live_node()]), {"node-2/": Proof.ABSENT},
+    ),
+    "a node that came back just now": (
+        lambda: Scene([silent_since(3600), *back_since(44)]), {"node-2/": MAY_RUN},
+    ),
+    "a node that has been back for long enough": (
+        lambda: Scene([silent_since(3600), *back_since(45)]), {"node-2/": Proof.ABSENT},
+    ),
+    "a guest that nobody asked to stop": (
+        lambda: Scene([deleted_vmi(deleted=None), *live_node()]), {"node-2/": MAY_RUN},
+    ),
+    "a guest whose end virt-handler saw": (
+        lambda: Scene([seen_by("virt-handler"), *live_node()]), {"node-2/": Proof.ABSENT},
+    ),
+    "a guest that virt-controller gave up": (
+        lambda: Scene([seen_by("virt-controller"), *live_node()]), {"node-2/": MAY_RUN},
+    ),
+    "a guest of a node that did not answer": (
+        lambda: Scene([seen_by("virt-handler", status={"reason": "NodeUnresponsive"}),
+                       *live_node()]),
+        {"node-2/": MAY_RUN},
+    ),
+    "Ready, but its Lease is old": (
+        lambda: Scene([deleted_vmi(), *dead_node(ready="True", lease=ago(minutes=50))]),
+        {"node-2/": MAY_RUN},
+    ),
+    "Ready, but created after the guest": (
+        lambda: Scene([with_meta(deleted_vmi(), creationTimestamp=ago(hours=9)),
+                       with_meta(live_node()[0], creationTimestamp=ago(hours=8)),
+                       *live_node()[1:]]),
+        {"node-2/": MAY_RUN},
+    ),
+    "Ready, and as old as the guest": (
+        lambda: Scene([with_meta(deleted_vmi(), creationTimestamp=ago(hours=8)),
+                       with_meta(live_node()[0], creationTimestamp=ago(hours=8)),
+                       *live_node()[1:]]),
+        {"node-2/": Proof.ABSENT},
+    ),
+    # The operator's statement.
+    "a node that is stated to be off": (
+        lambda: replace(one_pod(compute=RUNNING), powered_off=frozenset({"node-2"})),
+        {"node-2/a": Proof.STATED},
+    ),
+    "a node that is stated to be off and answers": (
+        lambda: replace(one_pod(live_node, compute=RUNNING), powered_off=frozenset({"node-2"})),
+        {"node-2/a": MAY_RUN},
+    ),
+    "a node that is stated to be off, and whose Lease advances": (
+        lambda: Scene([deleted_vmi(), *dead_node(lease=ago(minutes=20))], frozenset({"node-2"}),
+                      Memory(signs={"node-2": {"lease": "2026-11-23T03:09:50.000000Z"}})),
+        {"node-2/": MAY_RUN},
+    ),
+    "a node that is stated to be off, whose Lease stands still": (
+        lambda: Scene([deleted_vmi(), *dead_node(lease=ago(minutes=20))], frozenset({"node-2"}),
+                      Memory(signs={"node-2": {"lease": "2026-11-23T03:10:00.000000Z"}})),
+        {"node-2/": Proof.STATED},
+    ),
+    "a node whose clock is behind, and whose Lease was stored just now": (
+        lambda: Scene([deleted_vmi(), *renewed_just_now()], frozenset({"node-2"})),
+        {"node-2/": MAY_RUN},
+    ),
+    # What an earlier look has shown.
+    "a pod that ended before it was deleted": (
+        lambda: Scene([deleted_vmi(), *dead_node()],
+                      memory=Memory(proved=frozenset({"node-2/"}))),
+        {"node-2/": Proof.ENDED},
+    ),
+}  # fmt: skip
+
+
+def renewed_just_now() -> list[Body]:
+    """A silent node by its own clock, which is twenty minutes behind the API server's."""
+    node, lease, handler = dead_node()
+    entry = {"manager": "kubelet", "time": ago(seconds=3),
+             "fieldsV1": {"f:spec": {"f:renewTime": {}}}}  # fmt: skip
+    return [node, with_meta(lease, managedFields=[entry]), handler]
+
+
+@pytest.mark.parametrize(("scene", "expected"), PLACES.values(), ids=PLACES.keys())
+def test_each_place_needs_a_proof_of_its_own(
+    scene: Callable[[], Scene], expected: dict[str, Proof | None]
+) -> None:
+    found = scene().proofs()
+    # The node that the VMI names stands beside its pod, where that is known to be the guest's.
+    assert {key: found[key] for key in expected} == expected
+    assert all(proof is not MAY_RUN for key, proof in found.items() if key not in expected)
+
+
+def test_what_was_shown_by_a_pod_is_remembered_without_it() -> None:
+    instance = deleted_vmi()
+    pod = launcher(instance, "a", terminated=True)
+    before = Scene([instance, pod, *dead_node()])
+    memory = places.remember(before.target)
+    after = Scene([instance, *dead_node()], memory=memory)
+    assert after.proofs() == {"node-2/": Proof.ENDED}
+    assert replace(after, memory=Memory()).proofs() == {"node-2/": MAY_RUN}
+    assert memory.signs["node-2"]["lease"].startswith("2026-11-23T03:10:00")
+
+
+def test_the_first_sign_is_kept_so_that_slow_ones_advance_too() -> None:
+    first = Scene([deleted_vmi(), *dead_node(lease=ago(minutes=20))])
+    then = Scene([deleted_vmi(), *dead_node(lease=ago(minutes=19))])
+    memory = places.remember(replace(then, memory=places.remember(first.target)).target)
+    assert replace(then, memory=memory, powered_off=frozenset({"node-2"})).proofs() == {
+        "node-2/": MAY_RUN
+    }
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"activePods": {"u": 7}},
+        {"migrationState": {"targetNode": "n", "sourceState": {"syncAddress": "a"},
+                            "targetState": {"syncAddress": "b"}}},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_blocks(status: Body) -> None:
+    with pytest.raises(UnreadableError):
+        places.places(Scene([deleted_vmi(status=status), *live_node()]).target)
+
+
+def test_the_ends_of_a_migration_between_clusters_are_told_by_uid() -> None:
+    instance = deleted_vmi()
+    uid = instance["metadata"]["uid"]
+    for own, other in (("source", "target"), ("target", "source")):
+        state = {
+            f"{own}State": {"virtualMachineInstanceUID": uid, "syncAddress": "a"},
+            f"{other}State": {"virtualMachineInstanceUID": "there", "syncAddress": "b"},
+        }
+        assert places.remote_end(state, builders.parsed(instance)) == other
+
+
+def test_an_unfinished_migration_to_another_cluster_blocks() -> None:
+    state = {"sourceNode": "node-2", "targetNode": "west-7", "sourceState": {"node": "node-2"},
+             "targetState": {"node": "west-7", "syncAddress": "a"}}  # fmt: skip
+    for done, blocks in ({}, True), ({"completed": True}, False):
+        instance = deleted_vmi(status={"migrationState": {**state, **done}})
+        assert bool(places.may_run_elsewhere(Scene([instance]).target)) is blocks
+
+
+def test_a_node_that_cannot_be_read_is_unknown() -> None:
+    around = snapshot(deleted_vmi(), *live_node(), unreadable={NODE: "Forbidden"})
+    target = Target(TARGET, around)
+    (place,) = places.places(target)
+    with pytest.raises(UnreadableError, match="Ready: Forbidden"):
+        places.assess(place, target, ())
+
+
+@pytest.mark.parametrize("seconds", [-1, True, "30", 2**63])
+def test_a_grace_period_that_is_none_is_unknown(seconds: Any) -> None:
+    instance = deleted_vmi(spec={"terminationGracePeriodSeconds": seconds})
+    with pytest.raises(UnreadableError, match="its grace period is"):
+        places.grace_left(Scene([instance]).target)
+
+
+def test_a_node_that_became_ready_in_the_future_is_unknown() -> None:
+    scene = Scene([silent_since(3600), *back_since(-61)])
+    (place,) = places.places(scene.target)
+    with pytest.raises(UnreadableError, match="in the future"):
+        places.assess(place, scene.target, ())
+
+
+def test_the_nodes_are_those_of_all_places() -> None:
+    migrating = {"migrationState": {"sourceNode": "from-vmi", "targetNode": "to-vmi"}}
+    instance = deleted_vmi(node="now", status={**migrating, "activePods": {"u": "active"}})
+    migration = builders.migration("shop", "m", "web")
+    state = {"migrationState": {"sourceNode": "from", "targetNode": "to"}}
+    migration = {**migration, "status": {**migration["status"], **state}}
+    pod = deleted_pod(instance, node="pod")
+    assert places.nodes(Scene([instance, stored(migration), pod]).target) == (
+        "active", "from", "from-vmi", "now", "pod", "to", "to-vmi"
+    )  # fmt: skip
