@@ -200,6 +200,12 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     "a container that the kubelet cannot find": (
         lambda: one_pod(compute=LOST), {"node-2/a": MAY_RUN},
     ),
+    "a container that a kubelet which answers cannot find": (
+        lambda: one_pod(live_node, compute=LOST), {"node-2/a": Proof.ABSENT},
+    ),
+    "a container that a kubelet which came back just now cannot find": (
+        lambda: one_pod(lambda: back_since(44), compute=LOST), {"node-2/a": MAY_RUN},
+    ),
     "a sidecar that outlives QEMU": (
         lambda: one_pod(live_node, compute=ENDED, sidecar=RUNNING), {"node-2/a": MAY_RUN},
     ),

@@ -30,6 +30,7 @@ from kubectl_harvester_stuck.harvester.target import (
     Memory,
     Target,
     has_never_run,
+    is_lost,
     is_stopped,
     running_containers,
 )
@@ -140,7 +141,7 @@ def assess(place: Place, target: Target, powered_off: Collection[str]) -> PlaceA
                 place, Proof.STATED, f"node {place.node} is stated to be powered off"
             )
         return PlaceAssessment(place, None, why)
-    if pod is not None:
+    if pod is not None and not (reading.kubelet_answers and is_lost(pod)):
         return PlaceAssessment(place, None, _still_there(pod, reading), _has_time_left(target, pod))
     if reading.kubelet_answers:
         return _answered(place, target, reading)
@@ -182,7 +183,9 @@ def grace_left(target: Target) -> tuple[timedelta, timedelta] | None:
     return (waited, grace) if waited < grace else None
 
 
-def _grace(vmi: KubeObject) -> timedelta:
+def _grace(vmi: KubeObject | None) -> timedelta:
+    if vmi is None:
+        return GRACE
     seconds = vmi.mapping("spec").get("terminationGracePeriodSeconds")
     if seconds is None:
         return GRACE
@@ -352,24 +355,29 @@ def _answered(place: Place, target: Target, reading: NodeReading) -> PlaceAssess
     vmi, now = target.vmi, target.snapshot.taken_at
     for pod in target.pods:
         # The node alone is named, and its pod cannot be told: then all of them count.
-        if pod.text("spec", "nodeName") == place.node and not is_stopped(pod):
+        if pod.text("spec", "nodeName") == place.node and not is_lost(pod):
             return PlaceAssessment(place, None, _still_there(pod, reading))
     if vmi is not None and _ended_by_virt_handler(vmi):
         return PlaceAssessment(
             place, Proof.ABSENT, f"virt-handler on {place.node} saw the guest end"
         )
     asked = vmi.deletion_requested if vmi is not None else None
-    if vmi is None or asked is None:
+    if place.pod is not None:
+        asked = max(filter(None, (asked, place.pod.deletion_requested)), default=None)
+    if asked is None:
         return PlaceAssessment(place, None, f"nobody has asked the guest on {place.node} to stop")
     if reading.answering_since is not None and reading.answering_since > now + SKEW:
         raise UnreadableError(f"node {place.node}", "it has been Ready since a time in the future")
     since = max(filter(None, (asked, reading.answering_since)))
-    waited, grace = now - since, _grace(vmi) + PADDING
+    # Without its VMI, the pod alone says how long its guest had.
+    own = place.pod.deletion_grace if vmi is None and place.pod is not None else _grace(vmi)
+    waited, grace = now - since, own + PADDING
+    what = "has no pod" if place.pod is None else "finds no container"
     if waited < grace:
         return PlaceAssessment(
             place,
             None,
-            f"node {place.node} answers and has no pod of the guest, but has had"
+            f"node {place.node} answers and {what} of the guest, but has had"
             f" {human(waited)} of the {human(grace)} that ending it can take",
             is_waiting=True,
         )

@@ -5,7 +5,7 @@ Every property reads the snapshot and raises `UnreadableError` where it is blind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, unique
@@ -273,10 +273,22 @@ LOST = "ContainerStatusUnknown"
 def is_stopped(pod: KubeObject) -> bool:
     """Whether the kubelet reports that no container of the pod can run any more.
 
-    Each container that ever ran has terminated, QEMU's own or, where that never ran, at least one
-    other. The pod's phase proves nothing: the control plane sets it to Failed for pods of lost
-    nodes. Raises UnreadableError.
+    Each container that ever ran has terminated, QEMU's own among them. The pod's phase proves
+    nothing: the control plane sets it to Failed for pods of lost nodes. Raises UnreadableError.
     """
+    return _is_over(pod, _has_ended)
+
+
+def is_lost(pod: KubeObject) -> bool:
+    """Whether the kubelet reports of each container that it ended, or cannot find it any more.
+
+    After a reboot of its host that is all a kubelet can say. It proves something only of a node
+    that answers, and only once that had the time to look. Raises UnreadableError.
+    """
+    return _is_over(pod, lambda item, pod: bool(_state(item, pod, "state").get("terminated")))
+
+
+def _is_over(pod: KubeObject, has_ended: Callable[[Mapping[str, Any], KubeObject], bool]) -> bool:
     statuses = _container_statuses(pod)
     reported = {str(status.get("name")) for status in statuses}
     expected = {
@@ -286,7 +298,7 @@ def is_stopped(pod: KubeObject) -> bool:
     }
     if not expected or not expected <= reported:
         return False
-    ended = {str(item.get("name")) for item in statuses if _has_ended(item, pod)}
+    ended = {str(item.get("name")) for item in statuses if has_ended(item, pod)}
     # Where QEMU's container is over, one that never started has nothing to run any more.
     return all(
         str(item.get("name")) in ended or (COMPUTE in ended and _never_ran(item, pod))
