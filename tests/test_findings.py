@@ -163,7 +163,7 @@ def moved() -> list[Body]:
 # finding, what it comes to, story in which it is seen, story in which it is not
 SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     "not-stuck": (
-        Verdict.REFUSE,
+        Verdict.NONE,
         lambda: Story([stored(builders.vm("shop", "web"))]),
         lambda: Story([deleted_vm()]),
     ),
@@ -175,6 +175,16 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     "node-contradicts": (
         Verdict.REPAIR,
         lambda: Story(powered_off_scene(heartbeat=ago(minutes=1))),
+        lambda: Story(powered_off_scene()),
+    ),
+    "instance-lives": (
+        Verdict.REPAIR,
+        lambda: Story([deleted_vm(), deleted_vmi(deleted=None), *live_node()]),
+        lambda: Story(moved()),
+    ),
+    "sign-unreadable": (
+        Verdict.REFUSE,
+        lambda: Story(powered_off_scene(lease=ago(hours=-1))),
         lambda: Story(powered_off_scene()),
     ),
     "guest-runs": (
@@ -390,6 +400,8 @@ def test_every_story_belongs_to_a_situation() -> None:
 
 BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {
     "guest-runs": (POD, on_live_node),
+    "instance-lives": (VMI, lambda: [deleted_vm()]),
+    "sign-unreadable": (POD, on_live_node),
     "node-contradicts": (POD, on_live_node),
     "pod-not-cleaned-up": (POD, on_live_node),
     "disk-of-another-vm": (VM, lambda: [deleted_vm(spec=disk("d"))]),
@@ -438,9 +450,11 @@ def test_an_upgrade_that_is_not_finished_holds_the_policy_back(state: str | None
 def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
     failed = builders.vmi("shop", "web", "node-2", phase="Failed")
     diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
-    assert diagnosis.advice is Verdict.REPAIR
-    assert "H#4033" in diagnosis.because
-    assert "virtctl restart web -n shop" in diagnosis.steps
+    assert diagnosis.advice is Verdict.NONE
+    assert any("H#4033" in finding.summary for finding in diagnosis.findings)
+    assert diagnosis.steps == (
+        "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
+    )
 
 
 def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:

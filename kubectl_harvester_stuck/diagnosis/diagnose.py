@@ -16,7 +16,7 @@ from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 from kubectl_harvester_stuck.k8s.redaction import redact_text
-from kubectl_harvester_stuck.release.model import Plan
+from kubectl_harvester_stuck.release.model import GuardState, Plan
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -113,6 +113,8 @@ def _finalizers(case: Target) -> tuple[FinalizerAssessment, ...]:
 
 def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Verdict, str]:
     """What the findings come to. Without any, only a guard can still be the reason."""
+    if plan.state is None and all(item.verdict is GuardState.REFUSE for item in plan.refusals):
+        return Verdict.NONE, found[0].summary if found else "it is not stuck"
     young = any(item.guard == "past-grace" for item in plan.refusals)
     # What controllers and guest may still do by themselves is not mended before they had the time.
     for advice in (Verdict.WAIT, *_ORDER) if young else _ORDER:

@@ -18,6 +18,8 @@ class Verdict(str, Enum):
     REPAIR = "repair"
     RELEASE = "release"
     REFUSE = "refuse"
+    NONE = "none"
+    """It is not stuck: there is nothing to do."""
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,9 @@ def terminating(draft: GuardContext) -> str | None:
         return f"{draft.case.ref} is not being deleted (it has no deletionTimestamp)"
     for step in draft.steps:
         if draft.object_of(step).deletion_timestamp is None:
+            vm = draft.case.vm
+            if vm is not None and "orphan" in vm.finalizers:
+                return f"{step.ref} is to be kept: {vm.ref} was deleted with --cascade=orphan"
             top = _topmost_alive(draft, step.ref)
             return (
                 f"{step.ref} is not being deleted; if it should be:"

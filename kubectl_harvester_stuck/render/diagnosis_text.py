@@ -11,6 +11,7 @@ from kubectl_harvester_stuck.render.release_text import headline
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
+    from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
@@ -25,17 +26,11 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     lines += wrap(f"{item.advice.value}: {item.because}", "")
     lines += ["", *_tree(item.chain, plain=plain)]
     lines += section("Findings", [f"{one.id}: {one.summary}" for one in item.findings])
-    lines += section(
-        "Finalizers",
-        [
-            f"{one.name} on {short_kind(one.ref)}, of {one.owner}: {one.state.value}, {one.reason};"
-            f" removed by hand, it leaves behind: {one.leaves_behind}"
-            for one in item.finalizers
-        ],
-    )
-    lines += section(
-        "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
-    )
+    if item.advice is not Verdict.NONE:
+        lines += section("Finalizers", [_finalizer(one) for one in item.finalizers])
+        lines += section(
+            "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
+        )
     lines += section("A release would leave", item.leftovers)
     lines += section("Events", item.events)
     lines += section("Could not be looked for", item.blind)
@@ -46,6 +41,13 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
             # A command stays in one piece, so that it can be pasted.
             lines += wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _finalizer(item: FinalizerAssessment) -> str:
+    return (
+        f"{item.name} on {short_kind(item.ref)}, of {item.owner}: {item.state.value},"
+        f" {item.reason}; removed by hand, it leaves behind: {item.leaves_behind}"
+    )
 
 
 def next_steps(item: Diagnosis, where: Invocation) -> list[str]:

@@ -18,9 +18,11 @@ from kubectl_harvester_stuck.errors import UnreadableError
 
 FINDINGS: tuple[Look, ...] = (
     guest.not_stuck,
+    guest.instance_lives,
     guest.settling,
     guest.node_silent,
     guest.node_contradicts,
+    guest.sign_unreadable,
     guest.guest_runs,
     guest.pod_not_cleaned_up,
     guest.never_scheduled,

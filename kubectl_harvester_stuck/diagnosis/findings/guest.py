@@ -14,6 +14,7 @@ from kubectl_harvester_stuck.harvester.target import (
     COMPUTE,
     FINAL_PHASES,
     is_stopped,
+    pvc_names,
     running_containers,
 )
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
@@ -21,33 +22,61 @@ from kubectl_harvester_stuck.k8s.objects import Evidence
 
 
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
-    """Nothing of the target is being deleted."""
+    """Nothing of the target is being deleted; what state it is in instead."""
     target = examined.case.target
     if examined.stuck or target is None:
         return
-    vmi = examined.case.vmi
     status = target.text("status", "printableStatus") or "none"
     yield Found(
-        f"{target.ref} is not being deleted (status {status}), so there is nothing to release",
+        f"{target.ref} is not stuck: it is not being deleted (status {status})",
         (saw(target, "metadata.deletionTimestamp", "none"),),
-        Verdict.REFUSE,
-        ()
-        if status == "Running"
-        else (
-            "# if it should go, and deleting it in the UI does nothing:",
-            f"kubectl delete {target.ref.kind.full_name} {target.ref.name}"
-            f" -n {target.ref.namespace} --wait=false",
-        ),
+        Verdict.NONE,
     )
-    if vmi is None or vmi.text("status", "phase") != "Failed":
+    vmi = examined.case.vmi
+    if vmi is None:
         return
-    strategy = target.text("spec", "runStrategy") or "none"
+    for condition in vmi.mappings("status", "conditions"):
+        if condition.get("type") == "Paused" and condition.get("status") == "True":
+            reason, message = condition.get("reason") or "", condition.get("message") or ""
+            disks = ", ".join(pvc_names(vmi)) or "none"
+            yield Found(
+                f"its guest is paused ({reason}: {message})",
+                (saw(vmi, "status.conditions", reason),),
+                None,
+                (
+                    f"# is the storage of its disks ({disks}) in order? kubectl get"
+                    f" persistentvolumeclaims -n {vmi.ref.namespace}",
+                ),
+            )
+    if vmi.text("status", "phase") in FINAL_PHASES:
+        phase, strategy = vmi.text("status", "phase"), target.text("spec", "runStrategy") or "none"
+        yield Found(
+            f"its VMI is {phase} under runStrategy {strategy}; the UI calls that Stopping, but no"
+            " finalizer holds it (H#4033, H#3195, H#4725)",
+            (saw(vmi, "status.phase", phase), saw(target, "spec.runStrategy", strategy)),
+            None,
+            (
+                f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
+                " --wait=false",
+            ),
+        )
+
+
+def instance_lives(examined: FindingContext) -> Iterator[Found]:
+    """The VM is being deleted and its VMI is not, so that nothing has asked the guest to stop."""
+    vm, vmi = examined.case.vm, examined.case.vmi
+    if vm is None or vmi is None or vm.deletion_timestamp is None:
+        return
+    if vmi.deletion_timestamp is not None or "orphan" in vm.finalizers:
+        return
     yield Found(
-        f"its VMI is Failed under runStrategy {strategy}; the UI calls that Stopping, but"
-        " no finalizer holds it (H#4033, H#3195)",
-        (saw(vmi, "status.phase", "Failed"), saw(target, "spec.runStrategy", strategy)),
+        f"{vmi.ref} is not being deleted, although its VM is: nothing has asked the guest to stop",
+        (saw(vmi, "metadata.deletionTimestamp", "none"),),
         Verdict.REPAIR,
-        (f"virtctl restart {target.ref.name} -n {target.ref.namespace}",),
+        (
+            f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
+            " --wait=false",
+        ),
     )
 
 
@@ -97,6 +126,22 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
                 Verdict.REPAIR,
                 (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
+            )
+
+
+def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
+    """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
+    case = examined.case
+    if not examined.stuck or examined.refusal("guest-stopped") is None:
+        return
+    for name in places.nodes(case):
+        for sign in read_node(case, name).saying(SignalState.UNREADABLE):
+            yield Found(
+                f"a sign of node {name} cannot be read, and is taken neither for life nor for"
+                f" silence ({sign.name}: {sign.text})",
+                (Evidence(f"Node {name}", sign.name, sign.text),),
+                None,
+                (f"# at the console or the BMC of {name}: is it up, and is its clock right?",),
             )
 
 
