@@ -59,22 +59,18 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         linebelowheader=None,
         linebetweenrows=None,
         linebelow=None,
-        headerrow=tabulate.DataRow("", "   ", ""),
+        headerrow=None,
         datarow=tabulate.DataRow("", "   ", ""),
         padding=0,
         with_header_hide=None,
     )
-    before, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
-    try:
-        text = tabulate.tabulate(
-            [[safe(cell) for cell in row] for row in rows],
-            headers=list(headers),
-            tablefmt=look,
-            disable_numparse=True,
-            stralign="left",
-        )
-    finally:
-        tabulate.MIN_PADDING = before
+    # The headers are a row like the others: tabulate would pad them beyond their column.
+    text = tabulate.tabulate(
+        [[safe(cell) for cell in row] for row in ([headers] if headers else []) + list(rows)],
+        tablefmt=look,
+        disable_numparse=True,
+        stralign="left",
+    )
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
