@@ -49,6 +49,17 @@ def _plans(plans: Sequence[Plan]) -> str:
     behind = sum(bool(plan.leaves_behind) for plan in plans if not plan.refusals)
     if behind:
         lines.append(f"{behind} of them leave work behind; --dry-run=client names it\n")
+    destroyed = sum(len(plan.destroys) for plan in plans if not plan.refusals)
+    if destroyed:
+        # Nobody may agree to that unseen, however many plans there are.
+        lines.append(f"{destroyed} disk{'s' if destroyed > 1 else ''} or snapshots are DESTROYED\n")
+        lines += [
+            f"{line}\n"
+            for plan in plans
+            if not plan.refusals
+            for fate in plan.destroys
+            for line in wrap(safe(f"destroys {fate.ref}: {fate.why}"), "  ")
+        ]
     return table(["NAMESPACE", "NAME", "STATE", "NODE", "PLAN"], rows) + "\n" + "".join(lines)
 
 
@@ -109,7 +120,21 @@ def _plan(plan: Plan) -> str:
     overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
     for guard in overridden:
         lines += wrap(f"{guard.guard} {guard.reason}", "  ")
+    lines += _goes_and_stays(plan)
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _goes_and_stays(plan: Plan) -> list[str]:
+    """What the garbage collector takes with the target, what it destroys, and what stays."""
+    lines: list[str] = []
+    for fate in plan.destroys:
+        lines += wrap(f"destroys {fate.ref}: {fate.why}", "  ")
+    for fate in plan.goes:
+        if not fate.destroys:
+            lines += wrap(f"goes with it: {fate.ref}: {fate.why}", "  ")
+    for fate in plan.stays:
+        lines += wrap(f"stays: {fate.ref}: {fate.why}", "  ")
+    return lines
 
 
 def headline(plan: Plan) -> str:
@@ -142,10 +167,13 @@ def _refusal(plan: Plan, where: Invocation) -> str:
 
 
 def _next(plan: Plan, where: Invocation) -> list[str]:
+    # A command stays in one piece, so that it can be pasted.
+    cures = [f"  {line}" for guard in plan.refusals for line in guard.commands]
     if not plan.silent_nodes:
-        return []
+        return cures
     vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
     return [
+        *cures,
         f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
         f"    {where.unstick(plan.ref, *vouched)}",
     ]
