@@ -125,7 +125,7 @@ _READ_BY_ITSELF = frozenset({VM, VMI, POD, MIGRATION, NODE, LEASE, PV})
 def _read_what_goes(
     reader: Reader, pool: ThreadPoolExecutor, targets: tuple[ObjectRef, ...]
 ) -> None:
-    """The disks that would go with the targets, their volumes, and owners that are not known yet."""
+    """The disks that would go with the targets, their volumes, and owners not known yet."""
     asked: set[ObjectRef] = set()
     while True:
         snapshot = reader.snapshot()

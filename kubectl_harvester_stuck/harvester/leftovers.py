@@ -1,5 +1,6 @@
 """What a released VM leaves: disks, attachments, snapshots, addresses, with what to do about it.
 
+What the garbage collector takes with the VM is not left: `ownership` tells of that.
 Only what nobody will take away any more comes with a command that removes it. Disks that the user
 did not tick for deletion are kept on purpose, and so are snapshots; they are named, and no command
 deletes them, nor what owns them.
@@ -65,10 +66,9 @@ def _disks(case: Target, vm: KubeObject) -> Iterator[str]:
     ticked = ownership.selected(vm)
     going = _going(case, vm)
     for claim in _claims(case, vm):
-        fate = going.of(claim.ref)
-        if fate is not None:
-            yield f"{claim.ref} goes with the VM: {fate.why}"
-        elif claim.ref.name not in ticked:
+        if going.of(claim.ref) is not None:
+            continue
+        if claim.ref.name not in ticked:
             yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
         elif users := _other_users(case, vm, claim.ref.name):
             yield (
@@ -143,10 +143,8 @@ def _backups(case: Target, vm: KubeObject) -> Iterator[str]:
     going = _going(case, vm)
     for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
         of_this = item.text("spec", "source", "name") == vm.ref.name
-        fate = going.of(item.ref)
-        if of_this and fate is not None:
-            yield f"{item.ref} goes with the VM: {fate.why}"
-        elif of_this and item.text("spec", "type") != "backup":
+        is_left = of_this and going.of(item.ref) is None
+        if is_left and item.text("spec", "type") != "backup":
             yield (
                 f"{item.ref} is a snapshot of this VM, which Harvester normally deletes with it;"
                 " it stays, and a new VM can be restored from it"
@@ -156,7 +154,7 @@ def _backups(case: Target, vm: KubeObject) -> Iterator[str]:
 def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
     going = _going(case, vm)
     for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
-        if item.text("spec", "target", "name") != vm.ref.name:
+        if item.text("spec", "target", "name") != vm.ref.name or going.of(item.ref) is not None:
             continue
         owned = [
             str(one.ref)
@@ -164,9 +162,7 @@ def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
             for one in case.snapshot.all(kind, vm.ref.namespace)
             if one.is_owned_by(item)
         ]
-        if (fate := going.of(item.ref)) is not None:
-            yield f"{item.ref} goes with the VM: {fate.why}"
-        elif owned:
+        if owned:
             yield f"{item.ref} speaks of this VM; leave it, for {owned[0]} goes with it"
         else:
             yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"

@@ -37,7 +37,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_RESTORE,
     VMI,
     VOLUME_SNAPSHOT,
-    Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
 
@@ -298,8 +297,10 @@ class _Graph:
                 chain.append(f"owned by {self.parents[uid].ref}")
                 uid = self.parents[uid].uid
             text = ", ".join(chain)
-            return f"{text}; {' and '.join(unread)} owns it, too, and was not read" if unread else (
-                text
+            return (
+                f"{text}; {' and '.join(unread)} owns it, too, and was not read"
+                if unread
+                else (text)
             )
         if item.deletion_timestamp is not None:
             return "it is being deleted already"
@@ -318,8 +319,10 @@ class _Graph:
                 return True, "its PersistentVolume is not known, so that its data counts as lost"
             claim = full
         name = _volume_of(claim)
+        if not name and claim.text("status", "phase") == "Pending":
+            return False, "it was never bound, so that it holds no data"
         if not name:
-            return False, "it is not bound, so that it holds no data"
+            return True, "its PersistentVolume is not known, so that its data counts as lost"
         try:
             volume = self.case.snapshot.one(ObjectRef("", name, PV))
             policy = volume.text("spec", "persistentVolumeReclaimPolicy") if volume else ""
@@ -394,9 +397,7 @@ def _related(case: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _
         if pod.ref.kind is POD and pod.uid not in own:
             for name in claims_of(pod):
                 users[name] = (*users.get(name, ()), pod.ref.name)
-    return _Related(
-        frozenset(uids), frozenset(ticked), users, tuple(_secrets(graph, machines))
-    )
+    return _Related(frozenset(uids), frozenset(ticked), users, tuple(_secrets(graph, machines)))
 
 
 def claims_of(pod: KubeObject) -> frozenset[str]:

@@ -74,7 +74,6 @@ class GuardContext:
             raise UnreadableError(str(step.ref), "it is gone")
         return found
 
-
     @cached_property
     def ownership(self) -> Ownership:
         """What goes with the target, and what stays of it."""
@@ -118,9 +117,7 @@ class Guard:
 GUARDS: list[Guard] = []
 
 
-def guard(
-    *, overridable: bool = False, reads: tuple[Kind, ...] = ()
-) -> Callable[[Check], Check]:
+def guard(*, overridable: bool = False, reads: tuple[Kind, ...] = ()) -> Callable[[Check], Check]:
     """Register a check under its name, with the kinds that it looks at."""
 
     def register(check: Check) -> Check:
@@ -216,7 +213,7 @@ def unchanged(draft: GuardContext) -> str | None:
     return None
 
 
-@guard(overridable=True, reads=(VM, VMI, POD, NODE, LEASE))
+@guard(overridable=True, reads=(VM, VMI, POD, MIGRATION, NODE, LEASE))
 def past_grace(draft: GuardContext) -> str | None:
     """It was deleted long enough ago, and a guest that may still shut down had its time."""
     reason = too_young(draft)

@@ -405,7 +405,9 @@ def _still_needed(
     for look in range(MAX_REPLANS):
         if look:
             desk.clock.sleep(POLL.total_seconds())
-        case = Target(plan.ref, reader.around(desk.cluster, [plan.ref], guards.kinds_read()), memory)
+        case = Target(
+            plan.ref, reader.around(desk.cluster, [plan.ref], guards.kinds_read()), memory
+        )
         again = preflight.plan(desk.rights, case, request, dry_run=True)
         memory = again.memory
         refusals = again.refusals or tuple(

@@ -36,8 +36,10 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
     lines += section(
         "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
     )
+    lines += section("A release would destroy", [f"{one.ref}: {one.why}" for one in plan.destroys])
     lines += section(
-        "A release would destroy", [f"{one.ref}: {one.why}" for one in plan.destroys]
+        "A release would take along",
+        [f"{one.ref}: {one.why}" for one in plan.goes if not one.destroys],
     )
     lines += section("A release would leave", item.leftovers)
     lines += section("Events", item.events)

@@ -120,20 +120,20 @@ def _plan(plan: Plan) -> str:
     overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
     for guard in overridden:
         lines += wrap(f"{guard.guard} {guard.reason}", "  ")
-    lines += _goes_and_stays(plan)
+    lines += _goes(plan)
+    for fate in plan.stays:
+        lines += wrap(f"stays: {fate.ref}: {fate.why}", "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _goes_and_stays(plan: Plan) -> list[str]:
-    """What the garbage collector takes with the target, what it destroys, and what stays."""
+def _goes(plan: Plan) -> list[str]:
+    """What the garbage collector destroys and takes along with the target."""
     lines: list[str] = []
     for fate in plan.destroys:
         lines += wrap(f"destroys {fate.ref}: {fate.why}", "  ")
     for fate in plan.goes:
         if not fate.destroys:
             lines += wrap(f"goes with it: {fate.ref}: {fate.why}", "  ")
-    for fate in plan.stays:
-        lines += wrap(f"stays: {fate.ref}: {fate.why}", "  ")
     return lines
 
 
@@ -207,6 +207,8 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:
         lines += _next(plan, where)
+    if outcome.changed:
+        lines += _goes(plan)
     for leftover in outcome.leftovers:
         lines += wrap(f"left behind: {leftover}", "  ")
     if outcome.backup:

@@ -59,8 +59,8 @@ def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> str:
     """The command that deletes a broken snapshot, unless a part of it would be lost with it."""
     if intact:
         return (
-            f"# VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that is"
-            " deleted; to keep it, release the VM with"
+            f"# VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
+            " is deleted; to keep it, release the VM with"
             " --leave-behind wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
         )
     return f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name} -n {backup.ref.namespace}"
