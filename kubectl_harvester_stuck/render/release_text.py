@@ -52,7 +52,8 @@ def _plans(plans: Sequence[Plan]) -> str:
     destroyed = sum(len(plan.destroys) for plan in plans if not plan.refusals)
     if destroyed:
         # Nobody may agree to that unseen, however many plans there are.
-        lines.append(f"{destroyed} disk{'s' if destroyed > 1 else ''} or snapshots are DESTROYED\n")
+        several = "disks or snapshots are" if destroyed > 1 else "disk or snapshot is"
+        lines.append(f"{destroyed} {several} DESTROYED\n")
         lines += [
             f"{line}\n"
             for plan in plans
