@@ -301,9 +301,9 @@ def test_a_pod_alone_lets_nothing_go_that_the_vmi_owns() -> None:
 def test_a_vm_that_is_being_deleted_goes_once_its_vmi_does() -> None:
     vm = machine()
     vmi = stored(builders.vmi("shop", "web", "node-2", owner=vm), deleted=ago(hours=1))
-    bodies = (vm, vmi, claim(owner=vm), volume(), *dead_node())
+    bodies = (vm, vmi, claim("second", owner=vm), volume(), *dead_node())
     found = look(*bodies, ref=ObjectRef("shop", "web", VMI))
-    assert going(found) == ["PersistentVolumeClaim shop/disk-0"]
+    assert going(found) == ["PersistentVolumeClaim shop/second"]
 
 
 def test_what_is_not_stuck_lets_nothing_go() -> None:

@@ -238,7 +238,7 @@ class _Graph:
         for item in self.objects.values():
             for owner in item.owners:
                 owned.setdefault(owner.uid, []).append(item)
-        todo = [root for root in self.roots if ORPHAN not in root.finalizers]
+        todo = list(self.roots)
         seen = {root.uid for root in self.roots}
         while todo:
             parent = todo.pop(0)
@@ -246,8 +246,7 @@ class _Graph:
                 if item.uid in self.leaving and item.uid not in seen:
                     seen.add(item.uid)
                     self.parents[item.uid] = parent
-                    if ORPHAN not in item.finalizers:
-                        todo.append(item)
+                    todo.append(item)
 
     def result(self, related: _Related) -> Ownership:
         """Everything that is told of what goes and what stays. Raises UnreadableError."""
