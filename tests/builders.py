@@ -332,8 +332,8 @@ def pvc(
     }
 
 
-def volume(name: str) -> Body:
-    """A PersistentVolume."""
+def volume(name: str, policy: str = "Delete") -> Body:
+    """A PersistentVolume with this reclaim policy."""
     return {
         "apiVersion": "v1",
         "kind": PV.kind,
@@ -342,6 +342,7 @@ def volume(name: str) -> Body:
             "accessModes": ["ReadWriteMany"],
             "capacity": {"storage": "1Gi"},
             "csi": {"driver": "driver.longhorn.io", "volumeHandle": name},
+            "persistentVolumeReclaimPolicy": policy,
         },
     }
 
@@ -356,12 +357,19 @@ def with_disks(*claims: str, **more: Any) -> Body:
     return {"template": {"spec": {"domain": {"devices": {}}, **more, "volumes": volumes}}}
 
 
-def vm_backup(namespace: str, name: str, of: str, kind: str = "snapshot") -> Body:
-    """A VirtualMachineBackup of type `snapshot` or `backup`."""
+def vm_backup(
+    namespace: str,
+    name: str,
+    of: str,
+    kind: str = "snapshot",
+    *,
+    owner: Mapping[str, Any] | None = None,
+) -> Body:
+    """A VirtualMachineBackup of type `snapshot` or `backup`, owned by the stored VM `owner`."""
     return {
         "apiVersion": VM_BACKUP.api_version,
         "kind": VM_BACKUP.kind,
-        "metadata": {"namespace": namespace, "name": name},
+        "metadata": {"namespace": namespace, "name": name, **_owned(owner)},
         "spec": {"source": {"kind": VM.kind, "name": of}, "type": kind},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,22 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import ownership
+from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.k8s.kinds import LEASE, MIGRATION, NODE, POD, VM, VMI, Kind
-from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.kinds import (
+    LEASE,
+    MIGRATION,
+    NODE,
+    POD,
+    PV,
+    VM,
+    VM_BACKUP,
+    VMI,
+    Kind,
+)
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.release import guards, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
@@ -124,6 +138,19 @@ def pod_of(node: str) -> list[Body]:
 def ended_guest() -> list[Body]:
     """A guest that has ended on a live node, with its VMI."""
     return [*pod_of("node-2"), *live_node()]
+
+
+def owned(by: str | None, *, policy: str = "Delete", ticked: str = "") -> list[Body]:
+    """A VM with a disk that an object of that kind owns, which the VM owns."""
+    notes = {REMOVED_PVCS: ticked}
+    vm = deleted_vm(spec=builders.with_disks("web-root"), annotations=notes)
+    between = stored(builders.bare(builders.KINDS[by or "DataVolume"], "shop", "root", owner=vm))
+    return [
+        vm,
+        between,
+        stored(builders.pvc("shop", "web-root", owner=between if by else None, volume="pv-1")),
+        stored(builders.volume("pv-1", policy)),
+    ]
 
 
 # guard, expected answer, scene
@@ -488,6 +515,47 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "nothing that --finalizer names": (
         "finalizers", R, lambda: Scene(alone(), Request(finalizers=frozenset({"example.com/x"}))),
     ),
+    "a disk that nobody owns": ("disks-kept", P, lambda: Scene(owned(None))),
+    "a disk that goes with the VM": ("disks-kept", R, lambda: Scene(owned("DataVolume"))),
+    "a restored disk": ("disks-kept", R, lambda: Scene(owned("VirtualMachineRestore"))),
+    "a disk that goes with the VM, overridden": (
+        "disks-kept", P,
+        lambda: Scene(owned("DataVolume"), Request(overrides=frozenset({"disks-kept"}))),
+    ),
+    "a disk that goes with the VM, its volume retained": (
+        "disks-kept", P, lambda: Scene(owned("DataVolume", policy="Retain")),
+    ),
+    "a disk that goes with the VM and was selected": (
+        "disks-kept", P, lambda: Scene(owned("DataVolume", ticked="web-root")),
+    ),
+    "a volume that cannot be read": (
+        "disks-kept", R, lambda: Scene(owned("DataVolume"), unreadable={PV: "Forbidden"}),
+    ),
+    "a snapshot that the VM owns": (
+        "disks-kept", R,
+        lambda: Scene([vm := deleted_vm(),
+                       stored(builders.vm_backup("shop", "nightly", "web", owner=vm))]),
+    ),
+    "a snapshot that nobody owns": (
+        "disks-kept", P,
+        lambda: Scene([deleted_vm(), stored(builders.vm_backup("shop", "nightly", "web"))]),
+    ),
+    **{
+        f"{kind.plural} cannot be read": (
+            "disks-kept", U, lambda kind=kind: Scene(owned(None), unreadable={kind: "Forbidden"}),
+        )
+        for kind in ownership.NEEDED
+    },
+    "what is unreadable hides no disk that is known to go": (
+        "disks-kept", R,
+        lambda: Scene(owned("DataVolume"), unreadable={VM_BACKUP: "Forbidden"}),
+    ),
+    "a stop of a VM that owns its disk": (
+        "disks-kept", P,
+        lambda: Scene([vm := stored(builders.vm("shop", "web")), deleted_vmi(owner=vm),
+                       stored(builders.pvc("shop", "web-root", owner=vm, volume="pv-1")),
+                       stored(builders.volume("pv-1")), *live_node()]),
+    ),
     "allowed": ("permitted", P, lambda: Scene(alone())),
     "not allowed": ("permitted", R, lambda: Scene(alone(), forbid="this user may not")),
     "accepted": ("webhooks-accept", P, lambda: Scene(alone())),
@@ -605,6 +673,14 @@ REASONS = {
     "a VMI that loses one finalizer and keeps another": (
         "VirtualMachineInstance shop/web would still be there"
     ),
+    "a restored disk": (
+        "PersistentVolumeClaim shop/web-root would be destroyed: owned by VirtualMachineRestore"
+        " shop/root, owned by VirtualMachine shop/web; its data is destroyed: PersistentVolume"
+        " pv-1 is Delete"
+    ),
+    "virtualmachinerestores cannot be read": (
+        "could not read virtualmachinerestores.harvesterhci.io in shop: Forbidden"
+    ),
 }
 
 
@@ -624,6 +700,53 @@ def test_what_belongs_to_harvester_is_left_alone(namespace: str) -> None:
     machine = stored(builders.vm(namespace, "repo"), deleted=ago(hours=1))
     made = Scene([machine], ref=ObjectRef(namespace, "repo", VM)).plan()
     assert [item.guard for item in made.refusals] == ["not-system"]
+
+
+@pytest.mark.parametrize("scene", ["a disk that goes with the VM", "a snapshot that the VM owns"])
+def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
+    made = SCENES[scene][2]().plan()
+    (refusal,) = made.refusals
+    comment, command = refusal.commands
+    assert comment.startswith(f"# to keep {made.destroys[0].ref}")
+    assert command.startswith("kubectl patch ")
+
+
+@dataclass(frozen=True)
+class Watched(ClusterSnapshot):
+    """A snapshot that keeps account of the kinds that are looked at."""
+
+    seen: set[Kind] = field(default_factory=set)
+
+    def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
+        self.seen.add(kind)
+        return super().all(kind, namespace)
+
+    def one(self, ref: ObjectRef) -> KubeObject | None:
+        self.seen.add(ref.kind)
+        return super().one(ref)
+
+
+def looked_at(guard: guards.Guard) -> set[Kind]:
+    """The kinds that the guard looks at, in all the scenes."""
+    seen: set[Kind] = set()
+    for _, _, make in SCENES.values():
+        made = make()
+        around = snapshot(*made.bodies, unreadable=made.unreadable, namespace=made.ref.namespace)
+        case = Target(made.ref, around)
+        steps = plan.build(case, made.request).steps
+        watched = Watched(around.taken_at, around.listed, around.found, around.unreadable)
+        refs = dict.fromkeys(step.ref for step in steps)
+        draft = guards.GuardContext(Target(made.ref, watched), made.request, steps, (), None,
+                                    PreflightResults(refs, refs))  # fmt: skip
+        with suppress(UnreadableError):
+            guard.check(draft)
+        seen |= watched.seen
+    return seen
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_a_guard_looks_at_the_kinds_that_it_names_and_at_no_other(guard: guards.Guard) -> None:
+    assert looked_at(guard) == guard.reads
 
 
 def test_a_step_whose_object_is_gone_blocks() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, places, settings
+from kubectl_harvester_stuck.harvester import finalizers, ownership, places, settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
@@ -80,11 +80,14 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
     return reader.snapshot()
 
 
-def around(cluster: Cluster, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
+def around(
+    cluster: Cluster, targets: Iterable[ObjectRef], kinds: Iterable[Kind]
+) -> ClusterSnapshot:
     """Everything that a plan for these targets depends on.
 
-    The number of requests depends on the kinds, namespaces and nodes involved, apart from the
-    VM and the VMI of each target. Raises UnreachableError when the API server is.
+    `kinds` are those that the guards look at. The number of requests depends on the kinds,
+    namespaces and nodes involved, apart from the VM and the VMI of each target and from the disks
+    that would go with it. Raises UnreachableError when the API server is.
     """
     wanted = tuple(targets)
     reader = Reader(cluster)
@@ -100,6 +103,7 @@ def around(cluster: Cluster, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
         snapshot = reader.snapshot()
         nodes = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}
         subjects = tuple(item for item in snapshot.found.values() if item is not None)
+        listed = (frozenset(kinds) - _READ_BY_ITSELF) | finalizers.kinds_needed(subjects)
         reader.read(
             pool,
             {ObjectRef("", name, NODE) for name in nodes}
@@ -107,10 +111,32 @@ def around(cluster: Cluster, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
             [
                 ListQuery(kind, namespace, metadata_only=kind.metadata_only)
                 for namespace in namespaces
-                for kind in sorted(finalizers.kinds_needed(subjects), key=lambda kind: kind.plural)
+                for kind in sorted(listed, key=lambda kind: kind.plural)
             ],
         )
+        _read_what_goes(reader, pool, wanted)
     return reader.snapshot()
+
+
+_READ_BY_ITSELF = frozenset({VM, VMI, POD, MIGRATION, NODE, LEASE, PV})
+"""Kinds of which not the whole list in the targets' namespaces is read, or not there."""
+
+
+def _read_what_goes(
+    reader: Reader, pool: ThreadPoolExecutor, targets: tuple[ObjectRef, ...]
+) -> None:
+    """The disks that would go with the targets, their volumes, and owners not known yet."""
+    asked: set[ObjectRef] = set()
+    while True:
+        snapshot = reader.snapshot()
+        cases = [Target(ref, snapshot) for ref in targets]
+        more = {
+            ref for case in cases for ref in ownership.to_read(case, ownership.follow(case))
+        } - asked.union(snapshot.found, snapshot.unreadable)
+        if not more:
+            return
+        reader.read(pool, more, [])
+        asked |= more
 
 
 def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> ClusterSnapshot:

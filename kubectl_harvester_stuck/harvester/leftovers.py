@@ -1,7 +1,9 @@
 """What a released VM leaves: disks, attachments, snapshots, addresses, with what to do about it.
 
+What the garbage collector takes with the VM is not left: `ownership` tells of that.
 Only what nobody will take away any more comes with a command that removes it. Disks that the user
-did not tick for deletion are kept on purpose; they are named, and no command deletes them.
+did not tick for deletion are kept on purpose, and so are snapshots; they are named, and no command
+deletes them, nor what owns them.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
+from kubectl_harvester_stuck.harvester import ownership
+from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED
 from kubectl_harvester_stuck.harvester.node_health import read_node
+from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import (
+    DATA_VOLUME,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
@@ -21,10 +26,13 @@ from kubectl_harvester_stuck.k8s.kinds import (
     MIGRATION,
     NETWORK_CONFIG,
     PCI_CLAIM,
+    POD,
     PVC,
     USB_CLAIM,
+    VM,
     VM_BACKUP,
     VM_RESTORE,
+    VMI,
     VOLUME_ATTACHMENT,
     Kind,
 )
@@ -47,28 +55,56 @@ def of(case: Target, vm: KubeObject) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _ticked(vm: KubeObject) -> frozenset[str]:
-    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
-    return frozenset(name.strip() for name in names) - {""}
-
-
 def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
-    wanted = {*pvc_names(vm), *_ticked(vm)}
+    wanted = {*pvc_names(vm), *ownership.selected(vm)}
     for claim in case.snapshot.all(PVC, vm.ref.namespace):
         if claim.ref.name in wanted and claim.deletion_timestamp is None:
             yield claim
 
 
 def _disks(case: Target, vm: KubeObject) -> Iterator[str]:
-    ticked = _ticked(vm)
+    ticked = ownership.selected(vm)
+    going = _going(case, vm)
     for claim in _claims(case, vm):
-        if claim.ref.name in ticked:
+        if going.of(claim.ref) is not None:
+            continue
+        if claim.ref.name not in ticked:
+            yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
+        elif users := _other_users(case, vm, claim.ref.name):
+            yield (
+                f"{claim.ref} was ticked for deletion, but {users[0]} uses it: it is kept, with"
+                " its data"
+            )
+        else:
             yield (
                 f"{claim.ref} was ticked for deletion and is still there; if its data is"
                 f" really not wanted: kubectl delete pvc {claim.ref.name} -n {claim.ref.namespace}"
             )
-        else:
-            yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
+
+
+def _going(case: Target, vm: KubeObject) -> Ownership:
+    """What goes with the VM. Raises UnreadableError where that is not known."""
+    going = ownership.of(case, (vm,), (vm,))
+    if going.blind is not None:
+        raise going.blind
+    return going
+
+
+def _other_users(case: Target, vm: KubeObject, claim: str) -> list[str]:
+    """VMs, VMIs and pods but those of `vm` that use the PVC. Raises UnreadableError."""
+    machines = (
+        item
+        for kind in (VM, VMI)
+        for item in case.snapshot.all(kind, vm.ref.namespace)
+        if item.ref.name != vm.ref.name and claim in pvc_names(item)
+    )
+    own = {pod.ref for pod in (*case.pods, *case.doubtful_pods, *case.attachment_pods)}
+    pods = (
+        pod
+        for pod in case.snapshot.all(POD, vm.ref.namespace)
+        if pod.ref not in own and claim in ownership.claims_of(pod)
+    )
+    return [str(item.ref) for item in (*machines, *pods)]
 
 
 def _attachments(case: Target, vm: KubeObject) -> Iterator[str]:
@@ -104,18 +140,31 @@ def _delete(kind: Kind, item: KubeObject) -> str:
 
 
 def _backups(case: Target, vm: KubeObject) -> Iterator[str]:
+    going = _going(case, vm)
     for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
         of_this = item.text("spec", "source", "name") == vm.ref.name
-        if of_this and item.text("spec", "type") != "backup":
+        is_left = of_this and going.of(item.ref) is None
+        if is_left and item.text("spec", "type") != "backup":
             yield (
-                f"{item.ref} is a snapshot of this VM, which is normally deleted with it; if it"
-                f" is not wanted: {_delete(VM_BACKUP, item)}"
+                f"{item.ref} is a snapshot of this VM, which Harvester normally deletes with it;"
+                " it stays, and a new VM can be restored from it"
             )
 
 
 def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
+    going = _going(case, vm)
     for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
-        if item.text("spec", "target", "name") == vm.ref.name:
+        if item.text("spec", "target", "name") != vm.ref.name or going.of(item.ref) is not None:
+            continue
+        owned = [
+            str(one.ref)
+            for kind in (PVC, DATA_VOLUME)
+            for one in case.snapshot.all(kind, vm.ref.namespace)
+            if one.is_owned_by(item)
+        ]
+        if owned:
+            yield f"{item.ref} speaks of this VM; leave it, for {owned[0]} goes with it"
+        else:
             yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"
 
 
@@ -146,7 +195,7 @@ def _migrations(case: Target, vm: KubeObject) -> Iterator[str]:
 
 
 def _volumes(case: Target, vm: KubeObject) -> Iterator[str]:
-    wanted = {*pvc_names(vm), *_ticked(vm)}
+    wanted = {*pvc_names(vm), *ownership.selected(vm)}
     claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
     for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):

@@ -65,12 +65,20 @@ class Owner:
     name: str
     uid: str
     is_controller: bool = False
+    api_version: str = ""
 
     @classmethod
     def parse(cls, item: Mapping[str, Any]) -> Owner:
         """Read one ownerReference; what it lacks is ""."""
-        kind, name, uid = (str(item.get(key) or "") for key in ("kind", "name", "uid"))
-        return cls(kind, name, uid, is_controller=item.get("controller") is True)
+        kind, name, uid, version = (
+            str(item.get(key) or "") for key in ("kind", "name", "uid", "apiVersion")
+        )
+        return cls(kind, name, uid, item.get("controller") is True, version)
+
+    @property
+    def group(self) -> str:
+        """The API group of its kind; "" for the core group."""
+        return self.api_version.rpartition("/")[0]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 To add one: a function under `@guard` that returns None when it passes and otherwise the reason,
 in one line that names its evidence. A read that fails inside raises `UnreadableError` and becomes
 `unknown`, which blocks like a refusal. The function's name with hyphens is the guard's public
-name, its docstring what `unstick --help` says of it.
+name, its docstring what `unstick --help` says of it. `reads` names every kind that it looks at:
+what is not named there is not read for a plan.
 """
 
 from __future__ import annotations
@@ -11,13 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import places
+from kubectl_harvester_stuck.harvester import ownership, places
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
+from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, POD, VM
+from kubectl_harvester_stuck.k8s.kinds import (
+    HARVESTER_NAMESPACE,
+    LEASE,
+    MIGRATION,
+    NODE,
+    POD,
+    PV,
+    VM,
+    VMI,
+    Kind,
+)
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Request, Step
 
@@ -61,9 +74,26 @@ class GuardContext:
             raise UnreadableError(str(step.ref), "it is gone")
         return found
 
+    @cached_property
+    def ownership(self) -> Ownership:
+        """What goes with the target, and what stays of it."""
+        return ownership.follow(self.case)
+
 
 class Firm(str):
     """A reason that no `--override` passes."""
+
+
+class Curable(str):
+    """A reason with the commands after which it no longer holds; comments start with `#`."""
+
+    commands: tuple[str, ...]
+
+    def __new__(cls, reason: str, commands: tuple[str, ...]) -> Curable:
+        """Raises nothing; `reason` is the text."""
+        made = super().__new__(cls, reason)
+        made.commands = commands
+        return made
 
 
 Check = Callable[[GuardContext], str | None]
@@ -76,6 +106,7 @@ class Guard:
     name: str
     check: Check
     overridable: bool
+    reads: frozenset[Kind] = frozenset()
 
     @property
     def summary(self) -> str:
@@ -86,14 +117,20 @@ class Guard:
 GUARDS: list[Guard] = []
 
 
-def guard(*, overridable: bool = False) -> Callable[[Check], Check]:
-    """Register a check under its name."""
+def guard(*, overridable: bool = False, reads: tuple[Kind, ...] = ()) -> Callable[[Check], Check]:
+    """Register a check under its name, with the kinds that it looks at."""
 
     def register(check: Check) -> Check:
-        GUARDS.append(Guard(check.__name__.replace("_", "-"), check, overridable))
+        name = check.__name__.replace("_", "-")
+        GUARDS.append(Guard(name, check, overridable, frozenset(reads)))
         return check
 
     return register
+
+
+def kinds_read() -> frozenset[Kind]:
+    """Every kind that a guard looks at."""
+    return frozenset().union(*(entry.reads for entry in GUARDS))
 
 
 def run(draft: GuardContext) -> tuple[GuardResult, ...]:
@@ -120,10 +157,11 @@ def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
     by_name = entry.overridable and entry.name in draft.request.overrides
     if by_name and not isinstance(reason, Firm):
         return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}")
-    return GuardResult(entry.name, verdict, reason)
+    commands = reason.commands if isinstance(reason, Curable) else ()
+    return GuardResult(entry.name, verdict, reason, commands)
 
 
-@guard()
+@guard(reads=(VM, VMI, POD))
 def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
     if draft.case.state is None:
@@ -178,7 +216,7 @@ def unchanged(draft: GuardContext) -> str | None:
     return None
 
 
-@guard(overridable=True)
+@guard(overridable=True, reads=(VM, VMI, POD, MIGRATION, NODE, LEASE))
 def past_grace(draft: GuardContext) -> str | None:
     """It was deleted long enough ago, and a guest that may still shut down had its time."""
     reason = too_young(draft)
@@ -216,7 +254,7 @@ def too_young(draft: GuardContext) -> str | None:
     return None
 
 
-@guard()
+@guard(reads=(VMI, POD, MIGRATION, NODE, LEASE))
 def guest_stopped(draft: GuardContext) -> str | None:
     """Every place where the guest may run is clear, each by a proof of its own."""
     case, powered_off = draft.case, draft.request.powered_off
@@ -260,7 +298,7 @@ def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@guard(overridable=True)
+@guard(overridable=True, reads=(VMI, MIGRATION))
 def no_migration(draft: GuardContext) -> str | None:
     """No migration of this guest is in flight."""
     for item in draft.case.migrations:
@@ -269,7 +307,34 @@ def no_migration(draft: GuardContext) -> str | None:
     return None
 
 
-@guard()
+@guard(
+    overridable=True,
+    reads=(*ownership.FOLLOWED, PV, VM, VMI, POD),
+)
+def disks_kept(draft: GuardContext) -> str | None:
+    """No disk or snapshot that nobody selected for deletion is destroyed with it."""
+    found = draft.ownership
+    if found.lost:
+        reason = "; ".join(f"{fate.ref} would be destroyed: {fate.why}" for fate in found.lost)
+        return Curable(reason, how_to_keep(found))
+    if found.blind is not None:
+        raise found.blind
+    return None
+
+
+def how_to_keep(found: Ownership) -> tuple[str, ...]:
+    """The commands that keep what would be lost, each after a comment that says what it keeps."""
+    kept: dict[str, list[str]] = {}
+    for fate in found.lost:
+        kept.setdefault(fate.keep, []).append(str(fate.ref))
+    return tuple(
+        line
+        for command, refs in kept.items()
+        for line in (f"# to keep {' and '.join(refs)}:", command)
+    )
+
+
+@guard(reads=(VMI,))
 def instance_gone(draft: GuardContext) -> str | None:
     """The VMI is absent, or goes earlier in the same plan."""
     vmi = draft.case.vmi

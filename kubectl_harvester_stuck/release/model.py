@@ -14,6 +14,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
+from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
@@ -53,11 +54,15 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class GuardResult:
-    """The answer of one guard, with its evidence in one line."""
+    """The answer of one guard, with its evidence in one line.
+
+    `commands` are those after which it passes, as far as there are any; comments start with `#`.
+    """
 
     guard: str
     verdict: GuardState
     reason: str
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,10 @@ class Plan:
     """What this look and the ones before it have shown, for the next one."""
     silent_nodes: tuple[str, ...] = ()
     """Nodes that hold the guest back and show no life, so that the operator could vouch."""
+    goes: tuple[Fate, ...] = ()
+    """What the garbage collector destroys with the target, through ownerReferences."""
+    stays: tuple[Fate, ...] = ()
+    """What is left of the VM."""
 
     def __post_init__(self) -> None:
         if not self.steps and not self.refusals:
@@ -117,6 +126,11 @@ class Plan:
     def refusals(self) -> tuple[GuardResult, ...]:
         """The guards that did not pass."""
         return tuple(result for result in self.guards if result.verdict is not GuardState.PASS)
+
+    @property
+    def destroys(self) -> tuple[Fate, ...]:
+        """The disks and snapshots that are destroyed with the target."""
+        return tuple(fate for fate in self.goes if fate.destroys)
 
     @property
     def leaves_behind(self) -> tuple[FinalizerAssessment, ...]:

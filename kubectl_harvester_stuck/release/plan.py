@@ -59,7 +59,8 @@ def build(
             steps, judgments, kept = _steps(case, state, request)
         except UnreadableError as error:
             kept = (str(error),)
-    results = guards.run(GuardContext(case, request, steps, kept, shown=shown, preflight=preflight))
+    draft = GuardContext(case, request, steps, kept, shown=shown, preflight=preflight)
+    results = guards.run(draft)
     if state is None:
         # The other guards would only speak of what is not going to be touched.
         results = tuple(result for result in results if result.guard == "terminating")
@@ -77,6 +78,8 @@ def build(
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
         memory=places.remember(case),
         silent_nodes=_silent_nodes(case, request) if state is not None else (),
+        goes=draft.ownership.goes if state is not None else (),
+        stays=draft.ownership.stays if state is not None else (),
     )
 
 
@@ -105,8 +108,9 @@ def _silent_nodes(case: Target, request: Request) -> tuple[str, ...]:
 def digest(server: str, plans: Iterable[Plan]) -> str:
     """A fingerprint of what would be sent, and where to: 16 hexadecimal digits.
 
-    It covers the API server, every step with its uid, resourceVersion and body, and the nodes
-    that are taken for powered off. Targets that are refused are no part of it.
+    It covers the API server, every step with its uid, resourceVersion and body, the nodes that
+    are taken for powered off, and the disks and snapshots that are destroyed. Targets that are
+    refused are no part of it.
     """
     content = [
         [
@@ -114,11 +118,22 @@ def digest(server: str, plans: Iterable[Plan]) -> str:
             for step in plan.steps
         ]
         + [list(plan.powered_off)]
+        + ([sorted(str(fate.ref) for fate in plan.destroys)] if plan.destroys else [])
         for plan in sorted(plans, key=lambda plan: (plan.ref.key, plan.ref.kind.kind))
         if not plan.refusals
     ]
     text = json.dumps([server, content], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def destroyed_beyond(plan: Plan, agreed: Plan) -> GuardResult | None:
+    """A refusal where `plan` destroys a disk or a snapshot that `agreed` did not show."""
+    shown = {fate.ref for fate in agreed.destroys}
+    for fate in plan.destroys:
+        if fate.ref not in shown:
+            why = f"{fate.ref} would be destroyed, which was not shown: {fate.why}"
+            return GuardResult("unchanged", GuardState.REFUSE, why)
+    return None
 
 
 def patch_of(subject: KubeObject, keeps: tuple[str, ...]) -> dict[str, object]:

@@ -31,7 +31,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
-from kubectl_harvester_stuck.release import backup_contents, preflight
+from kubectl_harvester_stuck.release import backup_contents, guards, preflight
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.interrupts import defer_interrupt
@@ -220,7 +220,7 @@ def _plan_all(
     desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster."""
-    snapshot = reader.around(desk.cluster, targets)
+    snapshot = reader.around(desk.cluster, targets, guards.kinds_read())
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:
@@ -245,11 +245,13 @@ def _release(
     interrupted: Callable[[], bool],
 ) -> TargetReport:
     """One confirmed plan: look again, save, then step by step until nothing is left to do."""
-    snapshot = reader.around(desk.cluster, [plan.ref])
+    snapshot = reader.around(desk.cluster, [plan.ref], guards.kinds_read())
     case = Target(plan.ref, snapshot, plan.memory)
     again = preflight.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
     if again.refusals:
         return _refused(again)
+    if (beyond := planning.destroyed_beyond(again, plan)) is not None:
+        return TargetReport(again, Outcome.REFUSED, refusals=(beyond,))
     saved = backup_contents.of_plan(case, again)
     disks, not_saved = backup_contents.disks(desk.cluster, case)
     backup = desk.archive.save(again, (*saved, *disks), run.digest, not_saved)
@@ -403,7 +405,9 @@ def _still_needed(
     for look in range(MAX_REPLANS):
         if look:
             desk.clock.sleep(POLL.total_seconds())
-        case = Target(plan.ref, reader.around(desk.cluster, [plan.ref]), memory)
+        case = Target(
+            plan.ref, reader.around(desk.cluster, [plan.ref], guards.kinds_read()), memory
+        )
         again = preflight.plan(desk.rights, case, request, dry_run=True)
         memory = again.memory
         refusals = again.refusals or tuple(
@@ -411,6 +415,8 @@ def _still_needed(
             for step in again.steps
             if (stray := _why_not_agreed(step, plan, done)) is not None
         )
+        beyond = planning.destroyed_beyond(again, plan)
+        refusals = refusals or ((beyond,) if beyond is not None else ())
         now = {step.ref: step.resource_version for step in again.steps}
         if not refusals or now == seen:
             break

@@ -31,6 +31,11 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
         lines += section(
             "Guards that do not pass", [f"{one.guard}: {one.reason}" for one in plan.refusals]
         )
+    lines += section("A release would destroy", [f"{one.ref}: {one.why}" for one in plan.destroys])
+    lines += section(
+        "A release would take along",
+        [f"{one.ref}: {one.why}" for one in plan.goes if not one.destroys],
+    )
     lines += section("A release would leave", item.leftovers)
     lines += section("Events", item.events)
     lines += section("Could not be looked for", item.blind)
@@ -55,6 +60,7 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     plan, steps = item.plan, list(item.steps)
     if plan.state is None:
         return steps
+    steps += [line for guard in plan.refusals for line in guard.commands]
     if plan.silent_nodes:
         vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
         steps.append("# only once it is known to have no power:")
@@ -65,6 +71,9 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     elif {guard.guard for guard in plan.refusals} == {"not-system"}:
         steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
         steps.append(where.unstick(plan.ref, "--override", "not-system"))
+    elif {guard.guard for guard in plan.refusals} == {"disks-kept"}:
+        steps.append("# then:")
+        steps.append(where.unstick(plan.ref))
     elif item.advice is Verdict.REPAIR:
         steps.append("# then, if it does not go by itself:")
         steps.append(where.unstick(plan.ref))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
     from kubectl_harvester_stuck.errors import StuckError
     from kubectl_harvester_stuck.harvester.finalizers import Finalizer, FinalizerAssessment
+    from kubectl_harvester_stuck.harvester.ownership import Fate
     from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing, StuckObject
@@ -227,6 +228,8 @@ def diagnoses(
                 "finalizers": [_judgment(one) for one in item.finalizers],
                 "guards": [_guard(one) for one in item.plan.guards],
                 "plan": [_step(step, "not sent") for step in item.plan.steps],
+                "goes": [_fate(one) for one in item.plan.goes],
+                "stays": [_fate(one) for one in item.plan.stays],
                 "chain": _link(item.chain),
                 "events": list(item.events),
                 "leftovers": list(item.leftovers),
@@ -270,6 +273,10 @@ def _guard(item: GuardResult) -> Document:
     return {"id": item.guard, "result": item.verdict.value, "reason": item.reason}
 
 
+def _fate(item: Fate) -> Document:
+    return {**_ref(item.ref), "why": item.why, "destroysData": item.destroys}
+
+
 def unread(item: Unreadable) -> Document:
     """Something that could not be read."""
     return {
@@ -288,7 +295,12 @@ def _outcome(outcome: TargetReport) -> Document:
         "outcome": outcome.result.value,
         "reason": outcome.reason,
         "steps": [_step(step, sent.get(step.ref, "not sent")) for step in plan.steps],
-        "refusals": [{"guard": guard.guard, "reason": guard.reason} for guard in outcome.refusals],
+        "goes": [_fate(one) for one in plan.goes],
+        "stays": [_fate(one) for one in plan.stays],
+        "refusals": [
+            {"guard": guard.guard, "reason": guard.reason, "commands": list(guard.commands)}
+            for guard in outcome.refusals
+        ],
         "guards": [_guard(guard) for guard in plan.guards],
         "finalizers": [_judgment(item) for item in plan.judgments],
         "backup": outcome.backup,

@@ -49,6 +49,18 @@ def _plans(plans: Sequence[Plan]) -> str:
     behind = sum(bool(plan.leaves_behind) for plan in plans if not plan.refusals)
     if behind:
         lines.append(f"{behind} of them leave work behind; --dry-run=client names it\n")
+    destroyed = sum(len(plan.destroys) for plan in plans if not plan.refusals)
+    if destroyed:
+        # Nobody may agree to that unseen, however many plans there are.
+        several = "disks or snapshots are" if destroyed > 1 else "disk or snapshot is"
+        lines.append(f"{destroyed} {several} DESTROYED\n")
+        lines += [
+            f"{line}\n"
+            for plan in plans
+            if not plan.refusals
+            for fate in plan.destroys
+            for line in wrap(safe(f"destroys {fate.ref}: {fate.why}"), "  ")
+        ]
     return table(["NAMESPACE", "NAME", "STATE", "NODE", "PLAN"], rows) + "\n" + "".join(lines)
 
 
@@ -109,7 +121,21 @@ def _plan(plan: Plan) -> str:
     overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
     for guard in overridden:
         lines += wrap(f"{guard.guard} {guard.reason}", "  ")
+    lines += _goes(plan)
+    for fate in plan.stays:
+        lines += wrap(f"stays: {fate.ref}: {fate.why}", "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _goes(plan: Plan) -> list[str]:
+    """What the garbage collector destroys and takes along with the target."""
+    lines: list[str] = []
+    for fate in plan.destroys:
+        lines += wrap(f"destroys {fate.ref}: {fate.why}", "  ")
+    for fate in plan.goes:
+        if not fate.destroys:
+            lines += wrap(f"goes with it: {fate.ref}: {fate.why}", "  ")
+    return lines
 
 
 def headline(plan: Plan) -> str:
@@ -142,10 +168,13 @@ def _refusal(plan: Plan, where: Invocation) -> str:
 
 
 def _next(plan: Plan, where: Invocation) -> list[str]:
+    # A command stays in one piece, so that it can be pasted.
+    cures = [f"  {line}" for guard in plan.refusals for line in guard.commands]
     if not plan.silent_nodes:
-        return []
+        return cures
     vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
     return [
+        *cures,
         f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
         f"    {where.unstick(plan.ref, *vouched)}",
     ]
@@ -179,6 +208,8 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:
         lines += _next(plan, where)
+    if outcome.changed:
+        lines += _goes(plan)
     for leftover in outcome.leftovers:
         lines += wrap(f"left behind: {leftover}", "  ")
     if outcome.backup:

@@ -16,6 +16,14 @@ from tests.world import QUICK, Answers, World, acting_before, before, is_dry_run
 UNKNOWN = "example.com/do-not-know"
 
 
+OWNING = (
+    ["apps", "batch", "cdi.kubevirt.io", "harvesterhci.io", "snapshot.storage.k8s.io"],
+    ["*"],
+    ["list"],
+)
+"""The rule for what can own a disk, or go with a VM."""
+
+
 def refusals(run: object) -> set[str]:
     return {item["guard"] for item in run.item["refusals"]}  # type: ignore[attr-defined]
 
@@ -79,6 +87,7 @@ def test_a_disk_that_cannot_be_read_is_named_and_stops_nothing(world: World) -> 
         "bob",
         (["kubevirt.io"], ["*"], ["*"]),
         ([""], ["pods", "persistentvolumeclaims"], ["*"]),
+        OWNING,
     )
     run = world.unstick("--yes", user="bob")
     assert run.status is ExitStatus.OK, run.out + run.err
@@ -401,6 +410,7 @@ def test_a_user_who_cannot_read_nodes_is_refused(world: World) -> None:
         "bob",
         (["kubevirt.io"], ["*"], ["*"]),
         ([""], ["pods", "persistentvolumeclaims"], ["*"]),
+        OWNING,
     )
     run = world.unstick(*power_off(world), user="bob")
     assert run.status is ExitStatus.REFUSED

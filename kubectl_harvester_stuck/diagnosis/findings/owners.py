@@ -17,7 +17,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_BACKUP,
     VOLUME_SNAPSHOT,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 
 
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
@@ -33,7 +33,13 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
             continue
         if backup.text("spec", "type") == "backup":
             continue
-        for volume in backup.mappings("status", "volumeBackups"):
+        volumes = backup.mappings("status", "volumeBackups")
+        intact = [
+            str(volume.get("name"))
+            for volume in volumes
+            if volume.get("name") in snapshots and _name_of_claim(volume) in claims
+        ]
+        for volume in volumes:
             claim = _name_of_claim(volume)
             for what, name, known in (
                 ("VolumeSnapshot", str(volume.get("name") or ""), snapshots),
@@ -45,11 +51,19 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
                         " CleanupPVCAndSnapshot fails on it at every try (H#10294)",
                         (saw(backup, "status.volumeBackups", name),),
                         Verdict.REPAIR,
-                        (
-                            f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name}"
-                            f" -n {backup.ref.namespace}",
-                        ),
+                        (_end_of_snapshot(backup, intact),),
                     )
+
+
+def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> str:
+    """The command that deletes a broken snapshot, unless a part of it would be lost with it."""
+    if intact:
+        return (
+            f"# VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
+            " is deleted; to keep it, release the VM with"
+            " --leave-behind wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
+        )
+    return f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name} -n {backup.ref.namespace}"
 
 
 def _name_of_claim(volume: object) -> str:

@@ -1,0 +1,480 @@
+"""What Kubernetes' garbage collector destroys once a target is released, and what of it stays.
+
+The collector deletes an object when none of the owners that its ownerReferences name stays. So a
+VM that goes can take disks with it that nobody selected: it owns a VirtualMachineRestore or a
+DataVolume that owns the PVC, or a VirtualMachineBackup that owns VolumeSnapshots. Owners are
+followed by their uid, from what a release lets go downwards.
+
+Whether an owner may be awaited (`blockOwnerDeletion`) decides when the collector lets an object go
+that is deleted in the foreground, and never whether its dependents go. With the finalizer `orphan`
+it cuts the dependents loose first: they do not go.
+
+What is not certain counts as going. An owner of a kind that was not read may go itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, unique
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.target import State, Target, pvc_names
+from kubectl_harvester_stuck.k8s.kinds import (
+    CONTROLLER_REVISION,
+    DATA_VOLUME,
+    JOB,
+    POD,
+    PV,
+    PVC,
+    SECRET,
+    VM,
+    VM_BACKUP,
+    VM_RESTORE,
+    VMI,
+    VOLUME_SNAPSHOT,
+)
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
+
+NEEDED = (VM_RESTORE, DATA_VOLUME, PVC, VM_BACKUP, VOLUME_SNAPSHOT)
+"""Kinds that hold data, or own what does: without them it is not known what is destroyed."""
+
+FOLLOWED = (*NEEDED, JOB, CONTROLLER_REVISION)
+"""Kinds in the target's namespace whose owners are followed."""
+
+_OF_THE_PLAN = (VM, VMI, POD)
+_KNOWN = {(kind.group, kind.kind): kind for kind in (*FOLLOWED, *_OF_THE_PLAN)}
+
+ORPHAN = "orphan"
+RETAIN = "Retain"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one object, and why.
+
+    `destroys` says that data, or a snapshot, is destroyed with it; `lost`, that nobody selected it
+    for deletion either, and that it could still be kept. `keep` is then the command that keeps it.
+    """
+
+    ref: ObjectRef
+    why: str
+    destroys: bool = False
+    lost: bool = False
+    keep: str = ""
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """What goes with a target and what stays of it, apart from the pods, the VMI and the VM.
+
+    `blind` is the first gap that leaves open what would be destroyed.
+    """
+
+    goes: tuple[Fate, ...] = ()
+    stays: tuple[Fate, ...] = ()
+    blind: UnreadableError | None = None
+
+    @property
+    def lost(self) -> tuple[Fate, ...]:
+        """What would be destroyed although nobody selected it for deletion."""
+        return tuple(fate for fate in self.goes if fate.lost)
+
+    def of(self, ref: ObjectRef) -> Fate | None:
+        """What becomes of `ref` if it goes; None if it does not."""
+        return next((fate for fate in self.goes if fate.ref == ref), None)
+
+
+def follow(case: Target) -> Ownership:
+    """What goes with the target, and what stays. Never raises UnreadableError."""
+    try:
+        roots = let_go(case)
+        machines = [item for item in (case.vm, case.vmi) if item is not None]
+    except UnreadableError as error:
+        return Ownership(blind=error)
+    return of(case, roots, machines)
+
+
+def let_go(case: Target) -> tuple[KubeObject, ...]:
+    """The pods, the VMI and the VM that go once the target is released. Raises UnreadableError.
+
+    A VM that is being deleted goes once its VMI does, whichever of the two was named.
+    """
+    state, vmi, vm = case.state, case.vmi, case.vm
+    if state is None:
+        return ()
+    if state is State.NOT_READY:
+        return case.stuck_pods
+    is_going = vm is not None and vm.deletion_timestamp is not None
+    machines = (vmi, vm if is_going else None)
+    return (*case.pods, *(item for item in machines if item is not None))
+
+
+def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]) -> Ownership:
+    """What goes with `roots`, and what stays of `machines`, the VM and its VMI.
+
+    Both may be gone from the cluster already. Never raises UnreadableError.
+    """
+    graph = _Graph(case, tuple(roots))
+    try:
+        related = _related(case, graph, tuple(machines))
+        return graph.result(related)
+    except UnreadableError as error:
+        return Ownership(blind=error)
+
+
+def selected(vm: KubeObject) -> frozenset[str]:
+    """Names of the PVCs that were selected for deletion together with the VM."""
+    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
+    return frozenset(name.strip() for name in names) - {""}
+
+
+def to_read(case: Target, going: Ownership) -> frozenset[ObjectRef]:
+    """Single objects that say more of what goes: PVCs in full, their PVs, and owners.
+
+    To be asked for until nothing new comes.
+    """
+    wanted: set[ObjectRef] = set()
+    for fate in going.goes:
+        if fate.ref.kind is PVC:
+            wanted.add(fate.ref)
+            with suppress(UnreadableError):
+                claim = case.snapshot.one(fate.ref)
+                name = claim.text("spec", "volumeName") if claim else ""
+                wanted |= {ObjectRef("", name, PV)} if name else set()
+        with suppress(UnreadableError):
+            item = case.snapshot.one(fate.ref)
+            wanted |= {
+                ObjectRef(fate.ref.namespace, owner.name, kind)
+                for owner in (item.owners if item else ())
+                if (kind := _KNOWN.get((owner.group, owner.kind))) in (VM, VMI)
+            }
+    return frozenset(wanted)
+
+
+@unique
+class _Stand(Enum):
+    """How an owner stands to the release."""
+
+    STAYS = "it stays"
+    GOES = "it goes, or is being deleted already"
+    GONE = "it is gone"
+    UNREAD = "it is of a kind that was not read"
+    CUTS = "it goes, but cuts its dependents loose first"
+
+
+@dataclass
+class _Graph:
+    """The objects of the target's namespace and their owners."""
+
+    case: Target
+    roots: tuple[KubeObject, ...]
+    objects: dict[str, KubeObject] = field(default_factory=dict)
+    """By uid."""
+    leaving: set[str] = field(default_factory=set)
+    """uids of all that goes, with this release or without."""
+    parents: dict[str, KubeObject] = field(default_factory=dict)
+    """Of what goes with this release by its uid: the owner through which it does."""
+    blind: UnreadableError | None = None
+
+    def __post_init__(self) -> None:
+        for kind in (*FOLLOWED, *_OF_THE_PLAN):
+            try:
+                found = self.case.snapshot.all(kind, self.case.ref.namespace)
+            except UnreadableError as error:
+                if kind in NEEDED:
+                    self.blind = self.blind or error
+                continue
+            self.objects.update((item.uid, item) for item in found)
+        with suppress(UnreadableError):
+            self.objects.update((one.uid, one) for one in (self.case.vm, self.case.vmi) if one)
+        self.objects.update((root.uid, root) for root in self.roots)
+        self.leaving = {root.uid for root in self.roots} | {
+            item.uid for item in self.objects.values() if item.deletion_timestamp is not None
+        }
+        self._close()
+        self._descend()
+
+    def _close(self) -> None:
+        """Take for leaving whatever none of whose owners stays, until there is no more of it."""
+        left = [item for item in self.objects.values() if item.owners]
+        while True:
+            still = [item for item in left if item.uid not in self.leaving]
+            found = {item.uid for item in still if self._loses_every_owner(item)}
+            if not found:
+                return
+            self.leaving |= found
+            left = still
+
+    def _loses_every_owner(self, item: KubeObject) -> bool:
+        stands = {self.stand(item, owner) for owner in item.owners} - {_Stand.CUTS}
+        return bool(stands) and _Stand.STAYS not in stands
+
+    def stand(self, item: KubeObject, owner: Owner) -> _Stand:
+        """How this owner of `item` stands."""
+        found = self.objects.get(owner.uid)
+        if found is None:
+            kind = _KNOWN.get((owner.group, owner.kind))
+            if kind is None:
+                return _Stand.UNREAD
+            ref = ObjectRef(item.ref.namespace, owner.name, kind)
+            try:
+                found = self.case.snapshot.one(ref)
+            except UnreadableError:
+                return _Stand.UNREAD
+            if found is None or found.uid != owner.uid:
+                return _Stand.GONE
+        if found.uid not in self.leaving and found.deletion_timestamp is None:
+            return _Stand.STAYS
+        return _Stand.CUTS if ORPHAN in found.finalizers else _Stand.GOES
+
+    def _descend(self) -> None:
+        """Find what leaves because of the roots, and through which owner."""
+        owned: dict[str, list[KubeObject]] = {}
+        for item in self.objects.values():
+            for owner in item.owners:
+                owned.setdefault(owner.uid, []).append(item)
+        todo = list(self.roots)
+        seen = {root.uid for root in self.roots}
+        while todo:
+            parent = todo.pop(0)
+            for item in owned.get(parent.uid, ()):
+                if item.uid in self.leaving and item.uid not in seen:
+                    seen.add(item.uid)
+                    self.parents[item.uid] = parent
+                    todo.append(item)
+
+    def result(self, related: _Related) -> Ownership:
+        """Everything that is told of what goes and what stays. Raises UnreadableError."""
+        ours = [item for item in self.objects.values() if item.ref.kind not in _OF_THE_PLAN]
+        goes = [
+            item
+            for item in ours
+            if item.uid in self.parents or (item.uid in self.leaving and item.uid in related.uids)
+        ]
+        stays = [item for item in ours if item.uid in related.uids - self.leaving]
+        return Ownership(
+            tuple(self._going(item, related) for item in sorted(goes, key=_order))
+            + related.secrets,
+            tuple(_staying(item, self, related) for item in sorted(stays, key=_order)),
+            self.blind,
+        )
+
+    def _going(self, item: KubeObject, related: _Related) -> Fate:
+        why = [self._because(item)]
+        is_wanted = False
+        destroys = item.ref.kind in (VM_BACKUP, VOLUME_SNAPSHOT)
+        if item.ref.kind is PVC:
+            destroys, text = self._data_of(item)
+            why.append(text)
+            users = related.users.get(item.ref.name, ())
+            why += [f"pod {name} uses it, too" for name in users]
+            by_hand = item.deletion_timestamp is not None and not item.owners
+            is_wanted = (item.ref.name in related.selected or by_hand) and not users
+            if item.ref.name in related.selected:
+                why.append("it was selected for deletion")
+        elif destroys:
+            # Whatever keeps it is its own finalizer: no release does anything to it.
+            is_wanted = item.deletion_timestamp is not None
+        lost = destroys and not is_wanted
+        return Fate(item.ref, "; ".join(why), destroys, lost, self._keep(item) if lost else "")
+
+    def _because(self, item: KubeObject) -> str:
+        unread = [
+            f"{owner.kind} {owner.name}"
+            for owner in item.owners
+            if self.stand(item, owner) is _Stand.UNREAD
+        ]
+        if item.uid in self.parents:
+            chain = []
+            uid = item.uid
+            while uid in self.parents:
+                chain.append(f"owned by {self.parents[uid].ref}")
+                uid = self.parents[uid].uid
+            text = ", ".join(chain)
+            return (
+                f"{text}; {' and '.join(unread)} owns it, too, and was not read"
+                if unread
+                else (text)
+            )
+        if item.deletion_timestamp is not None:
+            return "it is being deleted already"
+        if unread:
+            return f"owned by {' and '.join(unread)}, which was not read and may go"
+        names = " and ".join(f"{owner.kind} {owner.name}" for owner in item.owners)
+        return f"owned by {names}, which does not stay"
+
+    def _data_of(self, claim: KubeObject) -> tuple[bool, str]:
+        """Whether the data of a PVC that goes is destroyed, and by what. Unreadable is yes."""
+        if "spec" not in claim.body:
+            full = None
+            with suppress(UnreadableError):
+                full = self.case.snapshot.one(claim.ref)
+            if full is None or full.uid != claim.uid or "spec" not in full.body:
+                return True, "its PersistentVolume is not known, so that its data counts as lost"
+            claim = full
+        name = _volume_of(claim)
+        if not name and claim.text("status", "phase") == "Pending":
+            return False, "it was never bound, so that it holds no data"
+        if not name:
+            return True, "its PersistentVolume is not known, so that its data counts as lost"
+        try:
+            volume = self.case.snapshot.one(ObjectRef("", name, PV))
+            policy = volume.text("spec", "persistentVolumeReclaimPolicy") if volume else ""
+        except UnreadableError as error:
+            why = f"PersistentVolume {name} could not be read ({error.why})"
+            return True, f"{why}, so that its data counts as lost"
+        if volume is None:
+            return False, f"PersistentVolume {name} is not there any more"
+        if policy == RETAIN:
+            return False, f"its data stays: PersistentVolume {name} is {RETAIN}"
+        return True, f"its data is destroyed: PersistentVolume {name} is {policy or 'Delete'}"
+
+    def _keep(self, item: KubeObject) -> str:
+        """The command that keeps the data of a PVC, or a snapshot."""
+        if item.ref.kind is not PVC:
+            # To keep a snapshot keeps what it owns.
+            while (parent := self.parents.get(item.uid)) and parent.ref.kind is VM_BACKUP:
+                if parent.deletion_timestamp is not None:
+                    break
+                item = parent
+            return _disown(item)
+        name = ""
+        with suppress(UnreadableError):
+            full = self.case.snapshot.one(item.ref)
+            name = _volume_of(full) if full is not None else ""
+        policy = {"spec": {"persistentVolumeReclaimPolicy": RETAIN}}
+        looked_up = (
+            f'"$(kubectl get pvc {item.ref.name} -n {item.ref.namespace}'
+            " -o jsonpath='{.spec.volumeName}')\""
+        )
+        return f"kubectl patch pv {shlex.quote(name) if name else looked_up} -p {_quoted(policy)}"
+
+
+@dataclass(frozen=True)
+class _Related:
+    """What belongs to the target without being owned by it."""
+
+    uids: frozenset[str]
+    selected: frozenset[str]
+    users: Mapping[str, tuple[str, ...]]
+    """Pods of others, by the name of the PVC that they use."""
+    secrets: tuple[Fate, ...]
+
+
+def _related(case: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _Related:
+    disks: set[str] = set()
+    ticked: set[str] = set()
+    for machine in machines:
+        disks |= set(pvc_names(machine))
+        ticked |= selected(machine) if machine.ref.kind is VM else set()
+    names = {machine.ref.name for machine in machines if machine.ref.kind is VM}
+    uids: set[str] = set()
+    for item in graph.objects.values():
+        if item.ref.kind is PVC:
+            is_ours = item.ref.name in disks | ticked
+        elif item.ref.kind is VM_BACKUP:
+            is_ours = item.text("spec", "source", "name") in names
+        elif item.ref.kind is VM_RESTORE:
+            is_ours = item.text("spec", "target", "name") in names
+        else:
+            continue
+        if is_ours:
+            uids.add(item.uid)
+    uids |= {
+        item.uid
+        for item in graph.objects.values()
+        if item.ref.kind is VOLUME_SNAPSHOT and any(owner.uid in uids for owner in item.owners)
+    }
+    own = {pod.uid for pod in (*case.pods, *case.doubtful_pods, *case.attachment_pods)}
+    users: dict[str, tuple[str, ...]] = {}
+    for pod in graph.objects.values():
+        if pod.ref.kind is POD and pod.uid not in own:
+            for name in claims_of(pod):
+                users[name] = (*users.get(name, ()), pod.ref.name)
+    return _Related(frozenset(uids), frozenset(ticked), users, tuple(_secrets(graph, machines)))
+
+
+def claims_of(pod: KubeObject) -> frozenset[str]:
+    """Names of the PVCs that a pod uses. Raises UnreadableError."""
+    claims = (volume.get("persistentVolumeClaim") for volume in pod.mappings("spec", "volumes"))
+    return frozenset(
+        str(claim["claimName"])
+        for claim in claims
+        if isinstance(claim, Mapping) and claim.get("claimName")
+    )
+
+
+def _secrets(graph: _Graph, machines: Iterable[KubeObject]) -> Iterator[Fate]:
+    """The Secrets that a VM which goes refers to; a right to read them would open all they hold."""
+    going = {root.uid for root in graph.roots}
+    names = {
+        name
+        for machine in machines
+        if machine.ref.kind is VM and machine.uid in going
+        for name in _secret_names(machine.mapping("spec"))
+    }
+    for name in sorted(names):
+        yield Fate(
+            ObjectRef(graph.case.ref.namespace, name, SECRET),
+            "the VM refers to it; it goes if the VM owns it, and Secrets are not read",
+        )
+
+
+def _secret_names(value: object) -> Iterator[str]:
+    """Names of the Secrets anywhere in a spec: `secretName`, or `name` under a reference."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key == "secretName" and isinstance(item, str) and item:
+                yield item
+            elif str(key).lower().endswith(("secretref", "secret")) and isinstance(item, Mapping):
+                if isinstance(item.get("name"), str) and item["name"]:
+                    yield item["name"]
+                yield from _secret_names({k: v for k, v in item.items() if k != "name"})
+            else:
+                yield from _secret_names(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secret_names(item)
+
+
+def _staying(item: KubeObject, graph: _Graph, related: _Related) -> Fate:
+    keepers = [
+        f"{owner.kind} {owner.name}"
+        for owner in item.owners
+        if graph.stand(item, owner) is _Stand.STAYS
+    ]
+    if keepers:
+        return Fate(item.ref, f"owned by {' and '.join(keepers)}, which stays")
+    if item.ref.kind is PVC and item.ref.name in related.selected:
+        why = "nothing that goes owns it; it was selected for deletion, which is Harvester's work"
+        return Fate(item.ref, why)
+    return Fate(item.ref, "nothing that goes owns it")
+
+
+def _volume_of(claim: KubeObject) -> str:
+    return claim.text("spec", "volumeName")
+
+
+def _disown(item: KubeObject) -> str:
+    """The command that takes the ownerReferences off, if they are still these."""
+    path = "/metadata/ownerReferences"
+    patch: list[dict[str, str]] = [
+        {"op": "test", "path": f"{path}/{number}/uid", "value": owner.uid}
+        for number, owner in enumerate(item.owners)
+    ]
+    patch.append({"op": "remove", "path": path})
+    where = f"{item.ref.kind.full_name} {item.ref.name} -n {item.ref.namespace}"
+    return f"kubectl patch {where} --type=json -p {_quoted(patch)}"
+
+
+def _quoted(patch: object) -> str:
+    return shlex.quote(json.dumps(patch, separators=(",", ":")))
+
+
+def _order(item: KubeObject) -> tuple[int, str]:
+    return FOLLOWED.index(item.ref.kind), item.ref.name
