@@ -62,36 +62,8 @@ def guards_page() -> str:
         f"| `{guard.name}` | {guard.summary} | {'yes' if guard.overridable else 'no'} |"
         for guard in GUARDS
     ]
-    return "\n".join([*lines, "", PLACES])
-
-
-PLACES = """\
-## Where the guest may run
-
-`guest-stopped` looks at every *place* where KubeVirt says that this guest may run: each pod whose
-controller owner is this VirtualMachineInstance (by uid), each entry of `status.activePods`,
-`status.nodeName`, and both ends of a migration that has not finished. Each place needs a proof of
-its own. A pod that has ended proves nothing about another pod, not even on the same node.
-
-| proof | what has to be seen |
-|---|---|
-| ended | The pod is there, and its kubelet reports each container that ever ran as terminated. `ContainerStatusUnknown` is no such report: the kubelet writes it when it cannot find the container. This proof is kept when the pod is deleted as a step of the plan. |
-| absent | The pod is gone (or its kubelet cannot find its containers), the node *answers*, and since the deletion of the VirtualMachineInstance, and since the node became Ready, the guest's grace period and 15 seconds have passed. If virt-handler itself wrote the final phase, there is no need to wait. |
-| stated | `--node-powered-off NODE`, as long as nothing contradicts it. The signs are read again before each step. |
-
-A node *answers* when it is Ready, its Lease was renewed within the last minute, and the Node is not
-younger than the guest: a Node that was created later speaks for another installation. The age of a
-sign is counted from when the API server stored it, where `metadata.managedFields` says so, because
-the clock of a host can be wrong. A sign in the future is unreadable. A sign that differs from the one
-of an earlier look of the same run is a sign of life, whatever its age.
-
-A label makes no place clear and no step: KubeVirt writes the guest's host name into
-`vm.kubevirt.io/name`, and a restored or cloned VM keeps it. A pod that carries the label and that no
-VirtualMachineInstance owns can only block.
-
-The far end of a migration between clusters is no place in this cluster. While such a migration is not
-finished, the guest may run over there, and that blocks.
-"""
+    see = "`guest-stopped` is explained in [where the guest may run](places.md)."
+    return "\n".join([*lines, "", see, ""])
 
 
 def findings_page() -> str:
