@@ -298,15 +298,6 @@ def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@guard(overridable=True, reads=(VMI, MIGRATION))
-def no_migration(draft: GuardContext) -> str | None:
-    """No migration of this guest is in flight."""
-    for item in draft.case.migrations:
-        phase = item.text("status", "phase") or "not started"
-        return f"{item.ref} is not finished ({phase})"
-    return None
-
-
 @guard(
     overridable=True,
     reads=(*ownership.FOLLOWED, PV, VM, VMI, POD),
@@ -332,6 +323,15 @@ def how_to_keep(found: Ownership) -> tuple[str, ...]:
         for command, refs in kept.items()
         for line in (f"# to keep {' and '.join(refs)}:", command)
     )
+
+
+@guard(overridable=True, reads=(VMI, MIGRATION))
+def no_migration(draft: GuardContext) -> str | None:
+    """No migration of this guest is in flight."""
+    for item in draft.case.migrations:
+        phase = item.text("status", "phase") or "not started"
+        return f"{item.ref} is not finished ({phase})"
+    return None
 
 
 @guard(reads=(VMI,))
