@@ -116,6 +116,10 @@ class Place(World):
             f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases/{self.dead}",
             {"spec": lease["spec"]},
         )
+        for body in (builders.node(self.dead), lease):
+            found = self.api.get(body)
+            assert found is not None
+            self.stored_when_it_says(found)
         handler = builders.virt_handler(self.dead, ready=False)
         path = POD.path(handler["metadata"]["namespace"], handler["metadata"]["name"])
         self.patch(f"{path}/status", {"status": handler["status"]})

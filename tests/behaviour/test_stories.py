@@ -40,6 +40,7 @@ from tests.world import World
 # tests.
 ELSEWHERE = {
     "guest-runs",
+    "sign-unreadable",  # a real API server records when it stored the sign
     "no pod, and the node answers",
     "settling",
     "owner-says",
