@@ -285,6 +285,9 @@ def test_once_a_veto_ends_virt_controller_does_the_rest(
         lambda: place.finalizers(place.there(VMI)) == only,
         lambda: "virt-controller does not release the VMI as far as it can",
     )
+    ended = place.there(VMI)
+    assert ended is not None
+    place.written_by("virt-handler", ended, "status", "phase")  # which is played here
     place.api.forget()
     found = place.run("diagnose", "vm/web", "-o", "json", "--no-logs").item["findings"]
     assert {"settling", "veto-keeps-vmi"} == {item["id"] for item in found}
