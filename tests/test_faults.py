@@ -331,7 +331,7 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
 def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bool) -> None:
     code = (
         "import signal, sys\n"
-        "from kubectl_harvester_stuck.release.interrupts import defer_interrupt\n"
+        "from kubectl_harvester_stuck.release.interrupts import Interrupts\n"
         "from kubectl_harvester_stuck.render.invocation import Invocation\n"
         "from kubectl_harvester_stuck.cli.terminal import Terminal\n"
         "class Pressing:\n"
@@ -346,9 +346,10 @@ def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bo
         "    def isatty(self): return False\n"
         "sys.stderr = Pressing()\n"
         "terminal = Terminal(Invocation('', ''))\n"
-        "with defer_interrupt(terminal.println) as interrupted:\n"
+        "with Interrupts(terminal.println) as interrupts:\n"
+        "    interrupts.hold()\n"
         "    terminal.println('patch VirtualMachine shop/web: done')\n"
-        "    print(interrupted(), sys.stderr.said)\n"
+        "    print(interrupts.pressed, sys.stderr.said)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
@@ -512,7 +513,8 @@ def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
 def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
     machine, _, launcher = world.power_cut()
     with mock.patch(
-        "kubectl_harvester_stuck.release.run._wait_until_gone", side_effect=KeyError("bug")
+        "kubectl_harvester_stuck.release.run.ReleaseRun._wait_until_gone",
+        side_effect=KeyError("bug"),
     ):
         run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED

@@ -194,17 +194,20 @@ class Cluster:
         """Send a JSON merge patch; with `dry_run` everything happens but the change.
 
         Returns the object as it then is. Raises ApiError with the server's words,
-        UnreachableError when it may have happened.
+        UnreachableError when it may have happened: an answer that is not this object, by kind and
+        uid, is none.
         """
         query = [("dryRun", "All")] if dry_run else []
-        return self._ask(
+        path = ref.kind.path(ref.namespace, ref.name)
+        answer = self._ask(
             "PATCH",
-            ref.kind.path(ref.namespace, ref.name),
+            path,
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
             content_type="application/merge-patch+json",
             retryable=dry_run,
         )
+        return _about(answer, f"PATCH {path}", ref, body.get("metadata"))
 
     def delete_pod(
         self, ref: ObjectRef, options: Mapping[str, Any], *, dry_run: bool = False
@@ -212,33 +215,39 @@ class Cluster:
         """Delete a pod with these DeleteOptions; with `dry_run` everything happens but the change.
 
         Returns the pod or a Status. Raises ApiError with the server's words, UnreachableError
-        when it may have happened.
+        when it may have happened: an answer that is neither is none.
         """
         if ref.kind is not POD:
             raise ValueError(f"only pods are deleted, not {ref}")
         # The API server ignores the query of a DELETE that has a body, dryRun included.
         body = {**options, "dryRun": ["All"]} if dry_run else options
-        return self._ask(
-            "DELETE", ref.kind.path(ref.namespace, ref.name), body=body, retryable=dry_run
-        )
+        path = ref.kind.path(ref.namespace, ref.name)
+        answer = self._ask("DELETE", path, body=body, retryable=dry_run)
+        if _is_status(answer) and answer.get("status") == "Success":
+            return answer
+        return _about(answer, f"DELETE {path}", ref, options.get("preconditions"))
 
     def create(
         self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> Mapping[str, Any]:
         """Create the object and return it; with `dry_run` everything happens but the change.
 
-        Raises ApiError with the server's words, UnreachableError when it may have happened.
+        Raises ApiError with the server's words, UnreachableError when it may have happened: an
+        answer that is not an object of this kind and name is none.
         """
         if not (kind.namespaced and namespace):
             raise ValueError(f"{kind.kind} is created in a namespace")
         query = [("dryRun", "All")] if dry_run else []
-        return self._ask(
+        path = kind.path(namespace)
+        answer = self._ask(
             "POST",
-            kind.path(namespace),
+            path,
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
             retryable=dry_run,
         )
+        ref = ObjectRef(namespace, str(body["metadata"]["name"]), kind)
+        return _about(answer, f"POST {path}", ref, None)
 
     def log(self, pod: ObjectRef) -> str:
         """The end of the log of a pod's first container, bounded in lines, bytes and time.
@@ -335,6 +344,33 @@ class Cluster:
         return answer
 
 
+def _about(
+    answer: Mapping[str, Any], what: str, ref: ObjectRef, locks: object
+) -> Mapping[str, Any]:
+    """The answer, if it is the object `ref` with the uid of `locks`, where they name one.
+
+    Raises UnreachableError where it is not: something on the way answered, or changed the answer.
+    """
+    meta = answer.get("metadata")
+    meta = meta if isinstance(meta, Mapping) else {}
+    uid = meta.get("uid")
+    wanted = locks.get("uid") if isinstance(locks, Mapping) else None
+    if (
+        (answer.get("apiVersion"), answer.get("kind")) != (ref.kind.api_version, ref.kind.kind)
+        or (meta.get("namespace"), meta.get("name")) != (ref.namespace, ref.name)
+        or not (isinstance(uid, str) and uid)
+        or wanted not in (None, uid)
+    ):
+        raise UnreachableError(
+            f"the answer to {what} is not {ref}; it is not known whether it was carried out"
+        )
+    return answer
+
+
+def _is_status(answer: Mapping[str, Any]) -> bool:
+    return (answer.get("apiVersion"), answer.get("kind")) == ("v1", "Status")
+
+
 def _selected(selection: ListQuery) -> list[tuple[str, str]]:
     query = []
     if selection.labels:
@@ -367,12 +403,13 @@ def api_error(response: HttpResponse, what: str) -> ApiError:
         status = response.json()
     except UnreachableError:
         status = None
-    if not isinstance(status, Mapping) or status.get("kind") != "Status":
+    if not isinstance(status, Mapping) or not _is_status(status):
         if response.status == 404 and response.body.strip() == b"404 page not found":
             # So the API server itself answers for a group that it does not serve.
-            return ApiError(404, NOT_SERVED, f"{what}: not served")
+            return ApiError(404, NOT_SERVED, f"{what}: not served", is_kubernetes=False)
         # Bodies of gateways are not shown: they are pages, and may hold what nobody asked for.
-        return ApiError(response.status, "", f"{what}: HTTP status {response.status}")
+        words = f"{what}: HTTP status {response.status}"
+        return ApiError(response.status, "", words, is_kubernetes=False)
     details = status.get("details")
     return ApiError(
         response.status,
