@@ -6,12 +6,12 @@ object is absence. Nothing here decides anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
@@ -383,8 +383,8 @@ def _selected(selection: ListQuery) -> list[tuple[str, str]]:
 def _event(line: bytes, path: str) -> tuple[str, Mapping[str, Any]]:
     """One line of a watch. Raises UnreachableError for what is none, such as half a line."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = nesting.parse_answer(line)
+    except ValueError:
         event = None
     body = event.get("object") if isinstance(event, Mapping) else None
     if not isinstance(body, Mapping):

@@ -25,6 +25,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.connection.kubeconfig import REFUSED, ClientConfig
 from kubectl_harvester_stuck.errors import UnreachableError
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -55,10 +56,13 @@ class Response:
     url: str = ""
 
     def json(self) -> Any:
-        """The decoded body; UnreachableError if it is not JSON."""
+        """The decoded body; UnreachableError if it is not JSON.
+
+        Objects in it that are nested too deep are TooDeepObjects.
+        """
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return nesting.parse_answer(self.body)
+        except ValueError:
             raise UnreachableError(
                 f"the answer of {self.url or 'the server'} (HTTP {self.status}) is not JSON: "
                 "check that the server is a Kubernetes API server"
