@@ -152,6 +152,19 @@ def test_pages_that_do_not_end_are_an_error(world: World, server: Simulator) -> 
     assert "do not end" in run.json["incomplete"][0]["message"]
 
 
+def test_pages_that_come_too_slowly_are_an_error(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 1)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.LIST_SECONDS", 0.5)
+    for number in range(20):
+        world.delete(world.vm(f"web-{number}"))
+    server.inject(faults.delay(0.2), path=r"/virtualmachines\?", times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "takes longer than" in run.json["incomplete"][0]["message"]
+
+
 def test_a_malformed_object_hides_no_other_from_a_diagnosis(
     world: World, server: Simulator
 ) -> None:

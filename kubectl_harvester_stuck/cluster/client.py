@@ -6,6 +6,7 @@ object is absence. Nothing here decides anything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,9 @@ PAGE = 500
 
 PAGES = 4000
 """Pages of one list: more objects than a cluster can hold, so that no list goes on for ever."""
+
+LIST_SECONDS = 600.0
+"""How long all pages of one list may take."""
 
 RESTARTS = 3
 """How often a list whose pages expired underneath (410) is started again."""
@@ -153,6 +157,7 @@ class Cluster:
         path = selection.kind.path(selection.namespace)
         accept = _METADATA_LIST if selection.metadata_only else "application/json"
         token, seen = "", set[str]()
+        begun = time.monotonic()
         for _ in range(PAGES):
             more = [("continue", token)] if token else []
             body = self._ask("GET", path, query=[*query, *more], accept=accept)
@@ -168,6 +173,11 @@ class Cluster:
                 return
             if token in seen:
                 break
+            if time.monotonic() - begun > LIST_SECONDS:
+                raise UnreachableError(
+                    f"the list of {selection.kind.resource} takes longer than {LIST_SECONDS:g} s;"
+                    " try a namespace with -n"
+                )
             seen.add(token)
         raise UnreachableError(f"the pages of GET {path} do not end")
 

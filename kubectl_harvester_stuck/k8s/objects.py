@@ -35,7 +35,7 @@ _NAME = re.compile("[A-Za-z0-9][-_.A-Za-z0-9]*")
 YEARS = range(1970, 2200)
 """Years of times that are believed. No cluster is older; a grace period ends before."""
 
-LONGEST = timedelta(days=3650)
+LONGEST = timedelta(seconds=10**9)
 """The longest period that is believed; arithmetic with longer ones has no result in `YEARS`."""
 
 
