@@ -208,7 +208,7 @@ def test_a_server_that_drips_is_given_up_without_a_time_limit_too(
     for method in ("GET", "PATCH"):
         said = failure(transport(http.url, timeout=None), method)
         assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port} in time")
-    assert time.monotonic() - started < 30  # without the limit it never ends
+    assert time.monotonic() - started < 8  # connecting may take longer
     done.set()
 
 

@@ -107,13 +107,14 @@ class _HeadInTime:
     """
 
     sock: Any
+    timeout: Any
 
     def getresponse(self, *arguments: Any, **more: Any) -> Any:
         """Begin the answer. Raises TimeoutError when its head does not come in time."""
         read: Any = super().getresponse  # type: ignore[misc]
         held = self.sock
-        seconds = held.gettimeout() if held is not None else None
-        if seconds is None:
+        seconds = self.timeout
+        if held is None or not isinstance(seconds, int | float):
             return read(*arguments, **more)
         late = threading.Event()
 
