@@ -19,13 +19,14 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.S)
 _TOKEN = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.S)
 _MARK = "\x00 nested too deep"
+_RELATIONS = ("labels", "annotations", "ownerReferences")
 _WRITTEN_MARK = json.dumps(_MARK).encode()
 
 
 class TooDeepObject(dict[str, Any]):
     """What is left of an object that is nested deeper than `DEPTH`: type and metadata.
 
-    Where the metadata itself is, only its strings are left, and `metadata_is_whole` is false.
+    `metadata_is_whole` is false where it does not tell to which others the object belongs.
     """
 
     metadata_is_whole = True
@@ -120,9 +121,9 @@ def _without_marks(value: Any) -> Any:
     if isinstance(value, Mapping) and not _is_marked(meta) and not _is_marked(rest):
         return {**rest, "metadata": meta}
     left = TooDeepObject({key: item for key, item in rest.items() if isinstance(item, str)})
-    left.metadata_is_whole = not _is_marked(meta)
-    if not left.metadata_is_whole:
-        meta = {key: item for key, item in meta.items() if isinstance(item, str) and item != _MARK}
+    # What was cut stays cut, which is neither a time nor a list.
+    meta = {key: _MARK if _is_marked(item) else item for key, item in meta.items()}
+    left.metadata_is_whole = not any(meta.get(key) == _MARK for key in _RELATIONS)
     left["metadata"] = meta
     return left
 
