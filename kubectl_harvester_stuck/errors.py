@@ -70,19 +70,35 @@ NOT_SERVED = "NotServed"
 """Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
 
 
+_TIME_LIMITS = (408, 499)
+"""Statuses of gateways that did not wait for the answer."""
+
+
 class ApiError(StuckError):
     """The API server answered with an HTTP error.
 
     `code` is the HTTP status, `reason` the Status reason (empty when there was no Status),
     `message` the server's words, `about` the name of the object that the Status speaks of.
+    `is_kubernetes` says whether there was a Status: a gateway answers with pages of its own.
     """
 
-    def __init__(self, code: int, reason: str, message: str, about: str = "") -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, about: str = "", *, is_kubernetes: bool = True
+    ) -> None:
         super().__init__(f"Error from server ({reason or code}): {message}")
         self.code = code
         self.reason = reason
         self.message = message
         self.about = about
+        self.is_kubernetes = is_kubernetes
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the request that was answered so is not carried out later, either.
+
+        An answer of 5xx, or of a time limit, can come before, or after, a change was stored.
+        """
+        return self.is_from_webhook or (self.code < 500 and self.code not in _TIME_LIMITS)
 
     @property
     def is_unserved(self) -> bool:

@@ -79,6 +79,27 @@ def changes(fault: Fault) -> Callable[[World, Simulator], object]:
     return everywhere(only)
 
 
+def repeated(exchange: Exchange) -> None:
+    """A proxy sends it twice, and gives the second answer."""
+    exchange.handle()
+    exchange.respond(exchange.handle_again())
+
+
+def done_and(fault: Fault) -> Fault:
+    """What is asked is done, and then something else is answered."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.handle()
+        fault(exchange)
+
+    return act
+
+
+def page(code: int) -> Fault:
+    """A page of a gateway."""
+    return faults.body(b"<html>no</html>", "text/html", code)
+
+
 def forbidden(plural: str) -> Callable[[World, Simulator], object]:
     """This user may not read that kind."""
     return at(rf"/{plural}([/?]|$)", status(403, "Forbidden"), "GET")
@@ -143,6 +164,11 @@ def huge(world: World, server: Simulator) -> None:
         exchange.respond(Response(200, json.dumps(body).encode()))
 
     server.inject(fault, method="GET", path=r"/team/virtualmachines\?", times=None)
+
+
+DEEP: object = "end"
+for _ in range(300):
+    DEEP = {"a": DEEP}
 
 
 def object_with(**fields: object) -> Callable[[World, Simulator], object]:
@@ -220,6 +246,23 @@ ROWS = (
     Row("finalizers that are numbers", object_with(finalizers=[1]), "6 6 0 0 0 0"),
     Row("a time that is none", object_with(deletionTimestamp="soon"), "6 6 0 0 0 0"),
     Row("labels that are a list", object_with(labels=["a"]), "6 6 0 0 0 0"),
+    Row("owners that are a number", object_with(ownerReferences=7), "6 6 0 0 0 0"),
+    Row("an endless grace", object_with(deletionGracePeriodSeconds=1 << 63), "6 6 0 0 0 0"),
+    Row("a grace that was", object_with(deletionGracePeriodSeconds=-1), "6 6 0 0 0 0"),
+    Row("the last year", object_with(deletionTimestamp="9999-12-31T23:59:59Z"), "6 6 0 0 0 0"),
+    Row("the first year", object_with(deletionTimestamp="0001-01-01T00:00:00Z"), "6 6 0 0 0 0"),
+    Row("a long name", object_with(name="n" * 250), "0 0 0 0 0 0"),
+    Row("deep labels", object_with(annotations=DEEP), "6 6 0 0 0 0"),
+    Row("every change twice", changes(repeated), "0 0 0 0 0 0"),
+    Row("a page with 200 for every change", changes(page(200)), "0 0 0 0 5 5"),
+    Row("a page with 403 for every change", changes(page(403)), "0 0 0 0 4 4"),
+    Row("a page with 404 for every change", changes(page(404)), "0 0 0 0 4 4"),
+    Row("a page with 408 for every change", changes(page(408)), "0 0 0 0 5 5"),
+    Row("a page with 502 for every change", changes(page(502)), "0 0 0 0 5 5"),
+    Row("a page with 403 behind every change", changes(done_and(page(403))), "0 0 0 0 0 0"),
+    Row("a page with 404 behind every change", changes(done_and(page(404))), "0 0 0 0 0 0"),
+    Row("a page with 502 behind every change", changes(done_and(page(502))), "0 0 0 0 0 0"),
+    Row("409 behind every change", changes(done_and(status(409, "Conflict"))), "0 0 0 0 0 0"),
 )
 
 

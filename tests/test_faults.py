@@ -152,6 +152,19 @@ def test_pages_that_do_not_end_are_an_error(world: World, server: Simulator) -> 
     assert "do not end" in run.json["incomplete"][0]["message"]
 
 
+def test_pages_that_come_too_slowly_are_an_error(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 1)
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.LIST_SECONDS", 0.5)
+    for number in range(20):
+        world.delete(world.vm(f"web-{number}"))
+    server.inject(faults.delay(0.2), path=r"/virtualmachines\?", times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "takes longer than" in run.json["incomplete"][0]["message"]
+
+
 def test_a_malformed_object_hides_no_other_from_a_diagnosis(
     world: World, server: Simulator
 ) -> None:
@@ -331,7 +344,7 @@ def test_ctrl_c_lets_the_request_in_flight_finish_and_tells_it(
 def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bool) -> None:
     code = (
         "import signal, sys\n"
-        "from kubectl_harvester_stuck.release.interrupts import defer_interrupt\n"
+        "from kubectl_harvester_stuck.release.interrupts import Interrupts\n"
         "from kubectl_harvester_stuck.render.invocation import Invocation\n"
         "from kubectl_harvester_stuck.cli.terminal import Terminal\n"
         "class Pressing:\n"
@@ -346,9 +359,10 @@ def test_ctrl_c_in_the_middle_of_a_line_is_told_and_holds_nothing_up(is_held: bo
         "    def isatty(self): return False\n"
         "sys.stderr = Pressing()\n"
         "terminal = Terminal(Invocation('', ''))\n"
-        "with defer_interrupt(terminal.println) as interrupted:\n"
+        "with Interrupts(terminal.println) as interrupts:\n"
+        "    interrupts.hold()\n"
         "    terminal.println('patch VirtualMachine shop/web: done')\n"
-        "    print(interrupted(), sys.stderr.said)\n"
+        "    print(interrupts.pressed, sys.stderr.said)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
@@ -512,7 +526,8 @@ def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
 def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
     machine, _, launcher = world.power_cut()
     with mock.patch(
-        "kubectl_harvester_stuck.release.run._wait_until_gone", side_effect=KeyError("bug")
+        "kubectl_harvester_stuck.release.run.ReleaseRun._wait_until_gone",
+        side_effect=KeyError("bug"),
     ):
         run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED

@@ -22,7 +22,7 @@ from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import POD, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
-from kubectl_harvester_stuck.release.model import Action, Plan, Step
+from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
 from tests.simulator import Simulator
@@ -54,6 +54,52 @@ def book(tmp_path: Path) -> journal.Journal:
 
 def text(book: journal.Journal) -> str:
     return (book.directory / journal.FILE).read_text()
+
+
+OLD = """\
+{"schema":"harvester-stuck/journal/v1","phase":"before","id":"a1","run":"r1",\
+"time":"2026-11-24T09:00:00Z","user":"jane","context":"prod","server":"https://x",\
+"version":"0.1.0","digest":"d1","target":{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine",\
+"namespace":"shop","name":"web-1","uid":"u"},"action":"patch","object":{"apiVersion":\
+"kubevirt.io/v1","kind":"VirtualMachine","namespace":"shop","name":"web-1","uid":"u",\
+"resourceVersion":"7"},"before":{"resourceVersion":"7","finalizers":["a"]},"patch":{"metadata":\
+{"uid":"u","resourceVersion":"7","finalizers":[]}},"overrides":["not-system"],"poweredOff":["n1"],\
+"leaveBehind":[],"backup":"/backup.json"}
+{"schema":"harvester-stuck/journal/v1","phase":"after","id":"a1","run":"r1",\
+"time":"2026-11-24T09:00:01Z","user":"jane","context":"prod","server":"https://x",\
+"version":"0.1.0","digest":"d1","target":{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine",\
+"namespace":"shop","name":"web-1","uid":"u"},"action":"patch","object":{"apiVersion":\
+"kubevirt.io/v1","kind":"VirtualMachine","namespace":"shop","name":"web-1","uid":"u",\
+"resourceVersion":"7"},"before":{"resourceVersion":"7","finalizers":["a"]},"patch":{"metadata":\
+{"uid":"u","resourceVersion":"7","finalizers":[]}},"overrides":["not-system"],"poweredOff":["n1"],\
+"leaveBehind":[],"backup":"/backup.json","outcome":"conflict: the object has been modified",\
+"after":null}
+"""
+"""Two lines as the version before wrote them, when an outcome was a text alone."""
+
+
+def test_what_an_earlier_version_wrote_is_read_and_written_on(book: journal.Journal) -> None:
+    book.directory.mkdir()
+    (book.directory / journal.FILE).write_text(OLD)
+    report = StepReport(change().step, StepStatus.CONFLICT, changed=False, message="it moved")
+    book.begin(change())
+    book.end(change(), report.text, None)
+    old, new = journal.read(book.directory).changes
+    assert old["outcome"] == "conflict: the object has been modified"
+    assert new["outcome"] == "conflict: it moved"
+    assert set(old) == set(new)
+    table = render.journal([old, new], "table", NOW)
+    assert [line.split()[-1] for line in table.splitlines()] == ["OUTCOME", "conflict", "conflict"]
+    assert "not-system" in render.journal([old], "wide", NOW)
+
+
+def test_an_outcome_is_written_as_before() -> None:
+    step = change().step
+    assert {status.value for status in StepStatus} == {
+        "planned", "done", "already gone", "conflict", "denied", "unknown"
+    }  # fmt: skip
+    assert StepReport(step, StepStatus.DONE, changed=True).text == "done"
+    assert StepReport(step, StepStatus.DENIED, changed=False, message="no").text == "denied: no"
 
 
 def test_a_change_is_two_lines_with_one_id(book: journal.Journal) -> None:

@@ -192,6 +192,54 @@ def test_a_stalled_answer_ends_in_time(http: Server, head: bytes, piece: bytes) 
     done.set()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"],
+    ids=["status line", "header", "body"],
+)
+def test_a_server_that_drips_is_given_up_without_a_time_limit_too(
+    http: Server, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    for name in ("_READ_SECONDS", "_ANSWER_SECONDS"):
+        monkeypatch.setattr(f"kubectl_harvester_stuck.connection.transport.{name}", 0.3)
+    done = threading.Event()
+    http.respond = stall(head, done, b"x")
+    started = time.monotonic()
+    for method in ("GET", "PATCH"):
+        said = failure(transport(http.url, timeout=None), method)
+        assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port} in time")
+    assert time.monotonic() - started < 8  # connecting may take longer
+    done.set()
+
+
+def test_a_head_that_drips_ends_within_the_time_limit(http: Server) -> None:
+    done = threading.Event()
+    http.respond = stall(b"HTTP/1.1 200 OK\r\nX-A: ", done, b"x")
+    started = time.monotonic()
+    said = failure(transport(http.url, timeout=0.3))
+    assert time.monotonic() - started < 2
+    assert said.startswith(f"no whole answer from 127.0.0.1:{http.server_port} in time")
+    done.set()
+
+
+def test_a_slow_answer_that_comes_is_waited_for(
+    http: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.transport._ANSWER_SECONDS", 0.05)
+    piece = b" " * 4096
+
+    def slow(handler: Handler) -> None:
+        size = 5 * len(piece) + 2
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(5):
+            handler.wfile.write(piece)
+            time.sleep(0.1)
+        handler.wfile.write(b"{}")
+
+    http.respond = slow
+    assert transport(http.url, timeout=None).request("GET", "/x").json() == {}
+
+
 @pytest.mark.parametrize(("timeout", "connect", "read"), [(None, 10, 60), (0, 10, None), (7, 7, 7)])
 def test_the_time_limits(
     http: Server,

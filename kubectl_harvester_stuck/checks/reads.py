@@ -47,7 +47,7 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     The number of requests depends on the namespaces alone. Raises UnreachableError when the API
     server is.
     """
-    reader = Reader(source)
+    reader = Reader(source, strict=True)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         # Settings one by one: others among them hold certificates and credentials.
         refs = map(settings.ref, SETTINGS)

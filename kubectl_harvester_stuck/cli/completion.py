@@ -49,7 +49,7 @@ _DIRECTORIES = 16
 def end(cli: click.Command, words: list[str]) -> NoReturn:
     """Print the candidates and end the process, whatever still waits for an answer."""
     is_leader = _detach()
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # it may be closed
         # kubectl reads UTF-8, whatever the terminal shows.
         sys.stdout.buffer.write(answer(cli, words).encode(errors="replace"))
         sys.stdout.flush()

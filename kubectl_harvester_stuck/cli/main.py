@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -24,7 +25,7 @@ from kubectl_harvester_stuck.cli.commands.restore import restore
 from kubectl_harvester_stuck.cli.commands.unstick import unstick
 from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
-from kubectl_harvester_stuck.cli.output import answer, print_error
+from kubectl_harvester_stuck.cli.output import OutputError, answer, prepared, print_error
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 
@@ -72,6 +73,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == [completion.COMMAND]:
         completion.end(cli, given[1:])
+    with prepared():
+        status = _run(given)
+    sys.exit(status)
+
+
+def _run(given: list[str]) -> int:
+    """Run the program and return the exit status of the contract."""
     try:
         status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -84,7 +92,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = error.status
     except (KeyboardInterrupt, click.Abort):
         status = 130
-    sys.exit(int(status))
+    return int(status)
 
 
 def complete() -> NoReturn:
@@ -108,4 +116,6 @@ def _fail(arguments: list[str], error: StuckError) -> None:
 
     command = next((word for word in arguments if word in cli.commands), "")
     command = "diagnosis" if command == "diagnose" else command
-    answer(document.dump(document.failure(command, error), asked))
+    # Where it cannot be written, the error itself says more than that.
+    with suppress(OutputError):
+        answer(document.dump(document.failure(command, error), asked))

@@ -1,10 +1,16 @@
-"""What the operator gets to read: the answer on stdout, everything else on stderr."""
+"""What the operator gets to read: the answer on stdout, everything else on stderr.
+
+`prepared` puts streams in the place of both that write UTF-8 whatever the locale, and that know
+what it means when they cannot: no report of a change is lost for it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -15,29 +21,150 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.listing.model import Listing
 
 
-def print_result(ctx: click.Context, output: str, text: str) -> None:
-    """The answer, coloured where it is for people who want that."""
+class OutputError(StuckError):
+    """stdout cannot be written to; a pipe that nobody reads any more is none of these."""
 
+
+class _Stream:
+    """A text stream in the place of stdout or stderr, which may be closed (None)."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+        self.locale = getattr(stream, "encoding", None) or "ascii"
+        """The encoding that the locale, or PYTHONIOENCODING, asks for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def isatty(self) -> bool:
+        try:
+            return self.stream is not None and self.stream.isatty()
+        except ValueError:
+            return False
+
+    def write(self, text: str) -> int:
+        try:
+            if self.stream is None and text:
+                raise ValueError("it is closed")
+            return 0 if self.stream is None else self.stream.write(text)
+        except (OSError, ValueError) as error:
+            return self.failed(error, text)
+
+    def flush(self) -> None:
+        try:
+            if self.stream is not None:
+                self.stream.flush()
+        except (OSError, ValueError) as error:
+            self.failed(error, "")
+
+    def failed(self, error: OSError | ValueError, text: str) -> int:
+        """What it means that `text` could not be written; raises, or returns its length."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Write nothing any more, neither now nor at exit, which would change the exit status."""
+        with suppress(AttributeError, OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, cast(TextIO, self.stream).fileno())
+            os.close(nowhere)
+
+
+class _Answer(_Stream):
+    """stdout. Raises BrokenPipeError where nobody reads any more, otherwise OutputError."""
+
+    def failed(self, error: OSError | ValueError, text: str) -> int:
+        self.leave()
+        if isinstance(error, BrokenPipeError):
+            raise error
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise OutputError(f"cannot write to stdout: {why}") from error
+
+
+class _Aside(_Stream):
+    """stderr. What cannot be told there is not told, and stops nothing."""
+
+    can_write = True
+
+    def failed(self, error: OSError | ValueError, text: str) -> int:
+        self.can_write = False
+        self.leave()
+        return len(text)
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Streams in the place of stdin, stdout and stderr that say what it means that they fail."""
+    before = sys.stdin, sys.stdout, sys.stderr
+    # A file that is opened later must not get the number of a stream that is closed.
+    for number in range(3):
+        with suppress(OSError):
+            _fill(number)
+    answers, asides = _Answer(before[1]), _Aside(before[2])
+    for stream in before[1:]:
+        # UTF-8 as kubectl writes it; what is no text at all, such as half a surrogate, is escaped.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdin = before[0] or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stdout, sys.stderr = cast(TextIO, answers), cast(TextIO, asides)
+    try:
+        yield
+    finally:
+        # At exit Python flushes what is still in the buffers, and a failure would be its status.
+        with suppress(OSError, StuckError):
+            answers.flush()
+        asides.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _fill(number: int) -> None:
+    """Open nothing under the number of a stream, if it is free. Raises OSError."""
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+
+
+def can_tell() -> bool:
+    """Whether stderr took everything so far."""
+    return getattr(sys.stderr, "can_write", True)
+
+
+def print_result(ctx: click.Context, output: str, text: str, *, report: bool = False) -> None:
+    """The answer, coloured where it is for people who want that.
+
+    A `report` tells of changes: where stdout cannot be written to, it goes to stderr, and the exit
+    status stays that of the changes.
+    """
     from kubectl_harvester_stuck.render import color
 
     when = ctx.obj.get("color", "auto")
     for_people = output in ("table", "wide")
+    shown = text
     if for_people and color.wanted(when, os.environ, is_terminal=sys.stdout.isatty()):
-        text = color.paint(text)
-    answer(text)
+        shown = color.paint(text)
+    if not report:
+        answer(shown)
+        return
+    try:
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    except (OutputError, BrokenPipeError) as error:
+        why = str(error) if isinstance(error, OutputError) else "nobody reads stdout any more"
+        click.echo(f"warning: {why}; the report:\n{text}", nl=False, err=True)
 
 
 def answer(text: str, *, stop: bool = False) -> None:
     """Write to stdout. A reader that went away does not change how the work itself ended.
 
-    With `stop` the work is over then: nobody waits for the rest.
+    With `stop` the work is over then: nobody waits for the rest. Raises OutputError.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if stop:
             sys.exit(ExitStatus.OK)
 

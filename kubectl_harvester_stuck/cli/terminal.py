@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from kubectl_harvester_stuck.cli.output import can_tell
 from kubectl_harvester_stuck.errors import RefusedError
 from kubectl_harvester_stuck.render import layout
 
@@ -76,8 +77,7 @@ class Terminal:
         self.clear()
         from kubectl_harvester_stuck.render import release_text
 
-        sys.stderr.write(release_text.preview(plans, digest, self._where))
-        sys.stderr.flush()
+        _write(release_text.preview(plans, digest, self._where))
         if self._confirmed is not None:
             if self._confirmed != digest:
                 raise RefusedError(
@@ -94,8 +94,7 @@ class Terminal:
         self.clear()
         from kubectl_harvester_stuck.render import restore_text
 
-        sys.stderr.write(restore_text.proposal(proposal, self._where))
-        sys.stderr.flush()
+        _write(restore_text.proposal(proposal, self._where))
         if not self._yes:
             self._type(proposal.backup.ref.key, "--yes")
         self._started = time.monotonic()
@@ -105,14 +104,15 @@ class Terminal:
         self._type(wanted, "--confirm DIGEST")
 
     def _type(self, wanted: str, otherwise: str) -> None:
-        sys.stderr.write(f"To go ahead, type {layout.safe(wanted)}: ")
-        sys.stderr.flush()
+        _write(f"To go ahead, type {layout.safe(wanted)}: ")
+        if not can_tell():
+            raise RefusedError(f"the plan could not be shown, nothing was changed; use {otherwise}")
         try:
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             answer = ""
         if not answer.endswith("\n"):
-            sys.stderr.write("\n")
+            _write("\n")
         if answer.strip() != wanted:
             hint = "" if sys.stdin.isatty() else f"; without a terminal use {otherwise}"
             raise RefusedError(f"not confirmed, nothing was changed{hint}")
@@ -181,9 +181,9 @@ def _write(text: str) -> None:
 
 
 def draws_boxes() -> bool:
-    """Whether stdout can show box characters."""
+    """Whether whoever shows stdout can show box characters."""
     try:
-        "├└│─".encode(sys.stdout.encoding or "ascii")
+        "├└│─".encode(getattr(sys.stdout, "locale", None) or sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -6,12 +6,13 @@ object is absence. Nothing here decides anything.
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
@@ -24,6 +25,9 @@ PAGE = 500
 
 PAGES = 4000
 """Pages of one list: more objects than a cluster can hold, so that no list goes on for ever."""
+
+LIST_SECONDS = 600.0
+"""How long all pages of one list may take."""
 
 RESTARTS = 3
 """How often a list whose pages expired underneath (410) is started again."""
@@ -153,6 +157,7 @@ class Cluster:
         path = selection.kind.path(selection.namespace)
         accept = _METADATA_LIST if selection.metadata_only else "application/json"
         token, seen = "", set[str]()
+        begun = time.monotonic()
         for _ in range(PAGES):
             more = [("continue", token)] if token else []
             body = self._ask("GET", path, query=[*query, *more], accept=accept)
@@ -168,6 +173,11 @@ class Cluster:
                 return
             if token in seen:
                 break
+            if time.monotonic() - begun > LIST_SECONDS:
+                raise UnreachableError(
+                    f"the list of {selection.kind.resource} takes longer than {LIST_SECONDS:g} s;"
+                    " try a namespace with -n"
+                )
             seen.add(token)
         raise UnreachableError(f"the pages of GET {path} do not end")
 
@@ -194,17 +204,20 @@ class Cluster:
         """Send a JSON merge patch; with `dry_run` everything happens but the change.
 
         Returns the object as it then is. Raises ApiError with the server's words,
-        UnreachableError when it may have happened.
+        UnreachableError when it may have happened: an answer that is not this object, by kind and
+        uid, is none.
         """
         query = [("dryRun", "All")] if dry_run else []
-        return self._ask(
+        path = ref.kind.path(ref.namespace, ref.name)
+        answer = self._ask(
             "PATCH",
-            ref.kind.path(ref.namespace, ref.name),
+            path,
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
             content_type="application/merge-patch+json",
             retryable=dry_run,
         )
+        return _about(answer, f"PATCH {path}", ref, body.get("metadata"))
 
     def delete_pod(
         self, ref: ObjectRef, options: Mapping[str, Any], *, dry_run: bool = False
@@ -212,33 +225,39 @@ class Cluster:
         """Delete a pod with these DeleteOptions; with `dry_run` everything happens but the change.
 
         Returns the pod or a Status. Raises ApiError with the server's words, UnreachableError
-        when it may have happened.
+        when it may have happened: an answer that is neither is none.
         """
         if ref.kind is not POD:
             raise ValueError(f"only pods are deleted, not {ref}")
         # The API server ignores the query of a DELETE that has a body, dryRun included.
         body = {**options, "dryRun": ["All"]} if dry_run else options
-        return self._ask(
-            "DELETE", ref.kind.path(ref.namespace, ref.name), body=body, retryable=dry_run
-        )
+        path = ref.kind.path(ref.namespace, ref.name)
+        answer = self._ask("DELETE", path, body=body, retryable=dry_run)
+        if _is_status(answer) and answer.get("status") == "Success":
+            return answer
+        return _about(answer, f"DELETE {path}", ref, options.get("preconditions"))
 
     def create(
         self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> Mapping[str, Any]:
         """Create the object and return it; with `dry_run` everything happens but the change.
 
-        Raises ApiError with the server's words, UnreachableError when it may have happened.
+        Raises ApiError with the server's words, UnreachableError when it may have happened: an
+        answer that is not an object of this kind and name is none.
         """
         if not (kind.namespaced and namespace):
             raise ValueError(f"{kind.kind} is created in a namespace")
         query = [("dryRun", "All")] if dry_run else []
-        return self._ask(
+        path = kind.path(namespace)
+        answer = self._ask(
             "POST",
-            kind.path(namespace),
+            path,
             query=[*query, ("fieldManager", FIELD_MANAGER)],
             body=body,
             retryable=dry_run,
         )
+        ref = ObjectRef(namespace, str(body["metadata"]["name"]), kind)
+        return _about(answer, f"POST {path}", ref, None)
 
     def log(self, pod: ObjectRef) -> str:
         """The end of the log of a pod's first container, bounded in lines, bytes and time.
@@ -335,6 +354,33 @@ class Cluster:
         return answer
 
 
+def _about(
+    answer: Mapping[str, Any], what: str, ref: ObjectRef, locks: object
+) -> Mapping[str, Any]:
+    """The answer, if it is the object `ref` with the uid of `locks`, where they name one.
+
+    Raises UnreachableError where it is not: something on the way answered, or changed the answer.
+    """
+    meta = answer.get("metadata")
+    meta = meta if isinstance(meta, Mapping) else {}
+    uid = meta.get("uid")
+    wanted = locks.get("uid") if isinstance(locks, Mapping) else None
+    if (
+        (answer.get("apiVersion"), answer.get("kind")) != (ref.kind.api_version, ref.kind.kind)
+        or (meta.get("namespace"), meta.get("name")) != (ref.namespace, ref.name)
+        or not (isinstance(uid, str) and uid)
+        or wanted not in (None, uid)
+    ):
+        raise UnreachableError(
+            f"the answer to {what} is not {ref}; it is not known whether it was carried out"
+        )
+    return answer
+
+
+def _is_status(answer: Mapping[str, Any]) -> bool:
+    return (answer.get("apiVersion"), answer.get("kind")) == ("v1", "Status")
+
+
 def _selected(selection: ListQuery) -> list[tuple[str, str]]:
     query = []
     if selection.labels:
@@ -347,8 +393,8 @@ def _selected(selection: ListQuery) -> list[tuple[str, str]]:
 def _event(line: bytes, path: str) -> tuple[str, Mapping[str, Any]]:
     """One line of a watch. Raises UnreachableError for what is none, such as half a line."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = nesting.parse_answer(line)
+    except ValueError:
         event = None
     body = event.get("object") if isinstance(event, Mapping) else None
     if not isinstance(body, Mapping):
@@ -367,12 +413,13 @@ def api_error(response: HttpResponse, what: str) -> ApiError:
         status = response.json()
     except UnreachableError:
         status = None
-    if not isinstance(status, Mapping) or status.get("kind") != "Status":
+    if not isinstance(status, Mapping) or not _is_status(status):
         if response.status == 404 and response.body.strip() == b"404 page not found":
             # So the API server itself answers for a group that it does not serve.
-            return ApiError(404, NOT_SERVED, f"{what}: not served")
+            return ApiError(404, NOT_SERVED, f"{what}: not served", is_kubernetes=False)
         # Bodies of gateways are not shown: they are pages, and may hold what nobody asked for.
-        return ApiError(response.status, "", f"{what}: HTTP status {response.status}")
+        words = f"{what}: HTTP status {response.status}"
+        return ApiError(response.status, "", words, is_kubernetes=False)
     details = status.get("details")
     return ApiError(
         response.status,

@@ -52,6 +52,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
+from kubectl_harvester_stuck.k8s.nesting import TooDeepObject
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
@@ -210,6 +211,8 @@ def _is_of_kubevirt(pod: Any) -> bool:
     meta = pod.get("metadata") if isinstance(pod, Mapping) else None
     if not isinstance(meta, Mapping):
         return True
+    if isinstance(pod, TooDeepObject) and not pod.metadata_is_whole:
+        return True
     text = f"{meta.get('labels')} {meta.get('annotations')} {meta.get('ownerReferences')}"
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
@@ -220,10 +223,14 @@ def _wanted(selection: ListQuery) -> Callable[[Any], bool]:
 
 
 class Reader:
-    """Collects the answers and the failures of many reads."""
+    """Collects the answers and the failures of many reads.
 
-    def __init__(self, source: Source) -> None:
+    With `strict` one object that is malformed makes its list unknown.
+    """
+
+    def __init__(self, source: Source, *, strict: bool = False) -> None:
         self._source = source
+        self._strict = strict
         self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
         self._found: dict[ObjectRef, KubeObject | None] = {}
         self._unreadable: dict[Scope | ObjectRef, str] = {}
@@ -252,7 +259,7 @@ class Reader:
             bodies: list[Any] = []
             try:
                 bodies = many.result()
-                self._listed[scope] = tuple(KubeObject.parse(item.kind, one) for one in bodies)
+                self._listed[scope] = self._parsed(item.kind, bodies)
             except ApiError as error:
                 if error.is_unserved and item.kind.optional:
                     self._listed[scope] = ()
@@ -264,6 +271,20 @@ class Reader:
                     item.kind, error.items if isinstance(error, PartialListError) else bodies
                 )
                 self._fail(scope, error)
+
+    def _parsed(self, kind: Kind, bodies: Iterable[Any]) -> tuple[KubeObject, ...]:
+        """The objects of a list. One that is malformed is named, and stops nothing by itself.
+
+        Raises UnreadableError where an object does not even tell to which others it belongs, or
+        where malformed ones make the list unknown.
+        """
+        if self._strict:
+            return tuple(KubeObject.parse(kind, body) for body in bodies)
+        found = tuple(KubeObject.identify(kind, body) for body in bodies)
+        for item in found:
+            if item.malformed:
+                self._unreadable[item.ref] = f"{item.ref}: {item.malformed}"
+        return found
 
     def _keep(self, kind: Kind, items: Iterable[Any]) -> None:
         """Objects that are known, although not all of their kind are."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import socket
 import ssl
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -94,7 +97,63 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
         context = tls_context(connection.cluster, credential)
         settings["ssl_context"] = context
     proxy = proxy_for(connection.server, connection.cluster.get("proxy-url"), os.environ)
-    return manager if proxy is None else _proxied(proxy, context, settings)
+    return _with_deadlines(manager if proxy is None else _proxied(proxy, context, settings))
+
+
+class _HeadInTime:
+    """A connection whose read timeout is for all of the head of an answer.
+
+    Otherwise it is for each byte of it, and a server that drips them is waited for for ever.
+    """
+
+    sock: Any
+    timeout: Any
+
+    def getresponse(self, *arguments: Any, **more: Any) -> Any:
+        """Begin the answer. Raises TimeoutError when its head does not come in time."""
+        read: Any = super().getresponse  # type: ignore[misc]
+        held = self.sock
+        seconds = self.timeout
+        if held is None or not isinstance(seconds, int | float):
+            return read(*arguments, **more)
+        late = threading.Event()
+
+        def hang_up() -> None:
+            late.set()
+            with suppress(OSError):
+                # Not through TLS, which another thread is in the middle of.
+                socket.socket.shutdown(held, socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, hang_up)
+        timer.daemon = True
+        timer.start()
+        cause: Exception | None = None
+        try:
+            answer = read(*arguments, **more)
+        except Exception as error:
+            cause = error
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        # Half a head may look like a whole one.
+        if late.is_set():
+            raise TimeoutError("the head of the answer did not come in time") from cause
+        return answer
+
+
+def _with_deadlines(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    """The manager, whose connections are all `_HeadInTime`."""
+    classes: Mapping[str, Any] = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {
+        scheme: type(
+            pool.__name__,
+            (pool,),
+            {"ConnectionCls": type("Connection", (_HeadInTime, pool.ConnectionCls), {})},
+        )
+        for scheme, pool in classes.items()
+    }
+    return manager
 
 
 def _proxied(

@@ -8,6 +8,7 @@ imported with the first request, because that takes longer than most commands.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import threading
@@ -25,6 +26,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.connection.kubeconfig import REFUSED, ClientConfig
 from kubectl_harvester_stuck.errors import UnreachableError
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ USER_AGENT = f"kubectl-harvester-stuck/{__version__} ({sys.platform})"
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
+_SLOWEST = 8192.0
+"""Bytes in a second: an answer that comes slower, and takes longer than that, is given up."""
 _RETRIES = 5
 _LONGEST_RETRY_SECONDS = 5.0
 _JITTER = 0.5
@@ -55,10 +60,13 @@ class Response:
     url: str = ""
 
     def json(self) -> Any:
-        """The decoded body; UnreachableError if it is not JSON."""
+        """The decoded body; UnreachableError if it is not JSON.
+
+        Objects in it that are nested too deep are TooDeepObjects.
+        """
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return nesting.parse_answer(self.body)
+        except ValueError:
             raise UnreachableError(
                 f"the answer of {self.url or 'the server'} (HTTP {self.status}) is not JSON: "
                 "check that the server is a Kubernetes API server"
@@ -80,7 +88,8 @@ class Transport:
     """Requests over one connection; safe to use from several threads.
 
     `timeout` is in seconds, for connecting and for the whole answer; 0 is no limit. Without it
-    (None) connecting may take 10 s and each wait for more of the answer 60 s. `on_warning`
+    (None) connecting may take 10 s, each wait for more of the answer 60 s, and the whole answer
+    another second for every 8 KiB of it. `on_warning`
     gets every different text of the server's Warning headers once, `on_request` one line for
     each request, without credentials. Nothing is opened before the first request.
     """
@@ -283,7 +292,7 @@ class Transport:
         import urllib3
 
         limit = self._limit(request)
-        deadline = time.monotonic() + limit if limit else None
+        begun = time.monotonic()
         timeout = urllib3.Timeout(
             connect=limit or _CONNECT_SECONDS,
             read=_READ_SECONDS if self._timeout is None and limit is None else limit,
@@ -297,7 +306,7 @@ class Transport:
             try:
                 while chunk := answer.read1(_CHUNK):
                     body += chunk
-                    if deadline is not None and time.monotonic() > deadline:
+                    if time.monotonic() - begun > self._patience(limit, len(body)):
                         raise urllib3.exceptions.TimeoutError
                     if len(body) > _LARGEST_BODY:
                         raise urllib3.exceptions.ResponseError("it is too large")
@@ -308,6 +317,12 @@ class Transport:
             raise UnreachableError(self._reason(request, error)) from error
         found = Response(answer.status, answer.headers, bytes(body), request.place)
         return found, answer.reason or ""
+
+    def _patience(self, limit: float | None, size: int) -> float:
+        """How many seconds an answer may take that has brought `size` bytes so far."""
+        if limit is not None:
+            return limit
+        return math.inf if self._timeout == 0 else _ANSWER_SECONDS + size / _SLOWEST
 
     def _manager(self, credential: Credential) -> urllib3.PoolManager:
         """The pool for the client certificate of `credential`, made when it is first needed."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 
@@ -34,7 +34,7 @@ def about(ref: ObjectRef, log: str) -> tuple[str, ...]:
 
 def _words(ref: ObjectRef, line: str) -> str | None:
     try:
-        record = json.loads(line)
+        record = nesting.parse(line)
     except ValueError:
         record = None
     if isinstance(record, dict):

@@ -11,13 +11,13 @@ the case) where it is blind, which makes the state `unknown`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -199,7 +199,7 @@ def _owner_references(vm: KubeObject, case: Target) -> Answer:
 
 def _owned_by(written: str, claim: KubeObject) -> list[str]:
     try:
-        return [str(ref) for entry in json.loads(written) for ref in entry.get("refs") or ()]
+        return [str(ref) for entry in nesting.parse(written) for ref in entry.get("refs") or ()]
     except (ValueError, TypeError, AttributeError):
         raise UnreadableError(str(claim.ref), f"its {OWNED_BY} annotation is malformed") from None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import SETTING
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 
@@ -28,7 +28,7 @@ def value_of(setting: KubeObject) -> str:
 def fields_of(setting: KubeObject) -> Mapping[str, Any]:
     """What a setting of JSON says; empty where it says nothing. Raises UnreadableError."""
     try:
-        found = json.loads(value_of(setting) or "{}")
+        found = nesting.parse(value_of(setting) or "{}")
     except ValueError:
         found = None
     if not isinstance(found, Mapping):

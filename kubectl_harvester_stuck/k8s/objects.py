@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.nesting import DEPTH, TooDeepObject
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,31 @@ _NAME = re.compile("[A-Za-z0-9][-_.A-Za-z0-9]*")
 """Wider than what the API server takes for most kinds: there is an APIService `v1.`."""
 
 
+YEARS = range(1970, 2200)
+"""Years of times that are believed. No cluster is older; a grace period ends before."""
+
+LONGEST = timedelta(seconds=10**9)
+"""The longest period that is believed; arithmetic with longer ones has no result in `YEARS`."""
+
+
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time as Kubernetes writes it, in UTC. Raises ValueError."""
+    """An RFC 3339 time as Kubernetes writes it, in UTC, within `YEARS`. Raises ValueError."""
     # Python 3.10 does not know the Z.
     parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if parsed.year not in YEARS:
+        raise ValueError(f"{text!r} is not in the years from {YEARS.start} to {YEARS.stop - 1}")
     if parsed.tzinfo is None:
         return parsed.replace(tzinfo=timezone.utc)
     return parsed.astimezone(timezone.utc)
+
+
+def parse_seconds(value: object) -> timedelta:
+    """A number of whole seconds, as grace periods are written. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{str(value)[:40]!r} is not a number of seconds")
+    if value > LONGEST.total_seconds():
+        raise ValueError(f"{str(value)[:40]} seconds is longer than {LONGEST.days} days")
+    return timedelta(seconds=value)
 
 
 @dataclass(frozen=True)
@@ -83,35 +103,38 @@ class Owner:
 
 @dataclass(frozen=True)
 class KubeObject:
-    """One object as the API server gave it; only the metadata is read up front."""
+    """One object as the API server gave it; only the metadata is read up front.
+
+    `identify` reads what tells which object it is, and to which others it belongs; `parse` takes
+    only one of which all metadata can be read.
+    """
 
     ref: ObjectRef
     body: Mapping[str, Any]
     uid: str
     resource_version: str
-    deletion_timestamp: datetime | None
-    deletion_grace: timedelta
-    finalizers: tuple[str, ...]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owners: tuple[Owner, ...]
 
     @classmethod
     def parse(cls, kind: Kind, body: object) -> KubeObject:
-        """Read the metadata of `body`. Raises UnreadableError where it is not an object."""
+        """Read the metadata of `body`. Raises UnreadableError where it is malformed."""
+        found = cls.identify(kind, body)
+        if found.malformed:
+            raise UnreadableError(f"{kind.kind} {found.ref.name}", found.malformed)
+        return found
+
+    @classmethod
+    def identify(cls, kind: Kind, body: object) -> KubeObject:
+        """Read names, labels and owners. Raises UnreadableError where they are malformed."""
         if not isinstance(body, Mapping):
             raise UnreadableError(kind.kind, "the server sent something that is not an object")
         name = str(_mapping(body.get("metadata"), kind.kind, "metadata").get("name"))
         what = f"{kind.kind} {name}"
         meta = _mapping(body.get("metadata"), what, "metadata")
-        stamp = meta.get("deletionTimestamp")
-        try:
-            deleted = parse_time(stamp) if isinstance(stamp, str) else None
-        except ValueError:
-            raise UnreadableError(what, f"deletionTimestamp is {stamp!r}") from None
-        grace = meta.get("deletionGracePeriodSeconds") or 0
-        if (deleted is None and stamp is not None) or not isinstance(grace, int):
-            raise UnreadableError(what, "its deletionTimestamp or grace period is malformed")
+        if isinstance(body, TooDeepObject) and not body.metadata_is_whole:
+            raise UnreadableError(what, _TOO_DEEP)
         for field in ("name", "uid", "resourceVersion"):
             if not isinstance(meta.get(field), str) or not meta[field]:
                 raise UnreadableError(what, f"metadata.{field} is missing")
@@ -124,9 +147,6 @@ class KubeObject:
             body=body,
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
-            deletion_timestamp=deleted,
-            deletion_grace=timedelta(seconds=grace),
-            finalizers=tuple(_texts(meta.get("finalizers"), what, "finalizers")),
             labels=_text_map(meta.get("labels"), what, "labels"),
             annotations=_text_map(meta.get("annotations"), what, "annotations"),
             owners=tuple(
@@ -142,6 +162,40 @@ class KubeObject:
         if found.ref != ref:
             raise UnreadableError(str(ref), f"the server answered with {found.ref}")
         return found
+
+    @cached_property
+    def malformed(self) -> str:
+        """Why some of the metadata, or the rest, cannot be read; "" where all of it can."""
+        if isinstance(self.body, TooDeepObject):
+            return _TOO_DEEP
+        try:
+            _ = self.deletion_timestamp, self.deletion_grace, self.finalizers
+        except UnreadableError as error:
+            return error.why
+        return ""
+
+    @cached_property
+    def deletion_timestamp(self) -> datetime | None:
+        """When it is to be gone; None where it is not being deleted. Raises UnreadableError."""
+        stamp = self.mapping("metadata").get("deletionTimestamp")
+        if stamp is None:
+            return None
+        try:
+            return parse_time(stamp)
+        except (ValueError, TypeError, AttributeError):
+            why = f"deletionTimestamp is {str(stamp)[:40]!r}"
+            raise UnreadableError(str(self.ref), why) from None
+
+    @cached_property
+    def deletion_grace(self) -> timedelta:
+        """What of that is its grace period. Raises UnreadableError."""
+        return self.seconds("metadata", "deletionGracePeriodSeconds") or timedelta(0)
+
+    @cached_property
+    def finalizers(self) -> tuple[str, ...]:
+        """Who wants to do something before it goes. Raises UnreadableError."""
+        written = self.mapping("metadata").get("finalizers")
+        return tuple(_texts(written, str(self.ref), "finalizers"))
 
     @property
     def deletion_requested(self) -> datetime | None:
@@ -209,11 +263,24 @@ class KubeObject:
             raise UnreadableError(str(self.ref), f"{'.'.join(path)} is not a string")
         return value
 
+    def seconds(self, *path: str) -> timedelta | None:
+        """The period at `path`, None where there is none. Raises UnreadableError."""
+        value = self._at(path)
+        try:
+            return None if value is None else parse_seconds(value)
+        except ValueError as error:
+            raise UnreadableError(str(self.ref), f"{'.'.join(path)}: {error}") from None
+
     def _at(self, path: tuple[str, ...]) -> object:
+        if isinstance(self.body, TooDeepObject) and path[:1] != ("metadata",):
+            raise UnreadableError(str(self.ref), _TOO_DEEP)
         value: object = self.body
         for depth, key in enumerate(path):
             value = _mapping(value, str(self.ref), ".".join(path[:depth])).get(key)
         return value
+
+
+_TOO_DEEP = f"it is nested deeper than {DEPTH} levels"
 
 
 def _mapping(value: object, what: str, where: str) -> Mapping[str, Any]:

@@ -19,11 +19,16 @@ from typing import Any, BinaryIO
 
 from kubectl_harvester_stuck.errors import DumpError
 from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.nesting import TooDeepObject
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, parse_time
 from kubectl_harvester_stuck.offline import yaml_stream
 from kubectl_harvester_stuck.offline.archive import Archive
 from kubectl_harvester_stuck.offline.bundle_repair import mend
 from kubectl_harvester_stuck.offline.input import ReadResult, Wanted, group_of
+from kubectl_harvester_stuck.offline.yaml_stream import YamlChunk
+
+OBJECTS_LIMIT = 4 << 30
+"""Bytes of objects that one bundle may hold, all of its files together."""
 
 LOG_BYTES = 2_000_000
 """How much of the end of a log is read."""
@@ -70,6 +75,9 @@ class Bundle:
         }
         if not roots:
             raise DumpError(f"{archive.name} holds no Harvester support bundle (no yamls folder)")
+        objects = sum(size for path, size in self._sizes.items() if path.endswith(".yaml"))
+        if objects > OBJECTS_LIMIT:
+            raise DumpError(f"{archive.name} holds more than {OBJECTS_LIMIT >> 30} GiB of objects")
         self._root = min(roots, key=lambda root: (root.count("/"), root))
         self._members: dict[tuple[str, str], list[_Member]] = {}
         self._collected: set[str] = set()
@@ -216,7 +224,10 @@ class Bundle:
                 if uid and uid in seen:
                     continue
                 seen.add(uid)
-                part.items.append(mend(body))
+                if isinstance(item, TooDeepObject):
+                    part.items.append(item.typed(body["apiVersion"], body["kind"]))
+                else:
+                    part.items.append(mend(body))
         return part
 
     def _why_incomplete(self, kind: Kind, namespace: str, *, has_file: bool) -> str:
@@ -251,13 +262,20 @@ class Bundle:
                 for piece in yaml_stream.pieces(stream, name):
                     if piece.is_item:
                         if wanted(piece.text):
-                            yield piece.parse(name)
+                            yield from self._item(piece, name, part)
                         continue
                     rest = piece.parse(name)
                     items = rest.get("items") if isinstance(rest, Mapping) else None
                     if not isinstance(items, list | None) or (rest and not isinstance(rest, dict)):
                         raise DumpError(f"{name} is not a list of objects")
                     yield from items or ()
+        except DumpError as error:
+            part.gap = part.gap or str(error)
+
+    def _item(self, piece: YamlChunk, name: str, part: ReadResult) -> Iterator[Any]:
+        """An item of a list; one that cannot be read hides no other."""
+        try:
+            yield piece.parse(name)
         except DumpError as error:
             part.gap = part.gap or str(error)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from kubectl_harvester_stuck.errors import DumpError
 from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.nesting import TooDeepObject
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, parse_time
 from kubectl_harvester_stuck.offline import yaml_stream
 from kubectl_harvester_stuck.offline.input import ReadResult, Wanted, group_of
@@ -167,7 +168,9 @@ class Dump:
         version = item.get("apiVersion") or header.get("apiVersion")
         meta = item.get("metadata")
         meta = meta if isinstance(meta, Mapping) else {}
-        body = {**item, "apiVersion": version, "kind": kind}
+        body: Any = {**item, "apiVersion": version, "kind": kind}
+        if isinstance(item, TooDeepObject):
+            body = item.typed(version, kind)
         return (group_of(version), str(kind)), _Entry(
             str(meta.get("namespace") or ""), b"", lambda: body
         )
@@ -197,16 +200,13 @@ class Dump:
         )
         if not is_whole:
             part.gap = f"{self.name} holds no list of them"
-        try:
-            part.items = list(self._items(holding, place, wanted))
-        except DumpError as error:
-            part.gap = part.gap or str(error)
-        return part
-
-    def _items(self, holding: _Holding, place: str | None, wanted: Wanted) -> Iterator[Any]:
         for entry in holding.entries:
             if place in (None, entry.namespace) and (not entry.text or wanted(entry.text)):
-                yield entry.body()
+                try:
+                    part.items.append(entry.body())
+                except DumpError as error:  # it hides no other
+                    part.gap = part.gap or str(error)
+        return part
 
     def log(self, pod: ObjectRef, container: str) -> bytes | None:
         """None: files of objects hold no logs."""

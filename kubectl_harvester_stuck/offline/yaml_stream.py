@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from kubectl_harvester_stuck.errors import DumpError
+from kubectl_harvester_stuck.k8s import nesting
 
 MIB = 1 << 20
 ITEM_LIMIT = 16 * MIB
@@ -28,17 +29,27 @@ ITEMS_LIMIT = 250_000
 """How many items of lists one file may hold; each takes some time to be parsed."""
 
 DOCUMENT_LIMIT = 64 * MIB
-"""The largest YAML document of another shape that is read."""
+"""How large YAML documents of another shape may be, all of a file together."""
+
+FIELDS_LIMIT = 1_000_000
+"""How many lines and commas one YAML document may have; it takes time to parse each of them."""
 
 JSON_LIMIT = 128 * MIB
 """The largest file of JSON that is read; it takes several times as much memory."""
 
-DEPTH_LIMIT = 200
+DEPTH_LIMIT = nesting.DEPTH
 """How deep an object may be nested."""
 
 _BLOCK = MIB
-# No key of Kubernetes begins otherwise, but a string may go on with a line break of Unicode.
-_LINE = re.compile(rb"\n(?=[!-~])")
+# No key of Kubernetes begins otherwise, but a string may go on with a line break of Unicode. A
+# comment belongs to what stands before it.
+_LINE = re.compile(rb"\n(?=[!\"$-~])")
+_CONTENT = re.compile(rb"^[ \t]*[^#\s]", re.M)
+_TYPE = re.compile(rb"^(apiVersion|kind): ([\w./-]+)\s*$", re.M)
+_METADATA = re.compile(rb"^metadata:[ \t]*\r?\n(?:[ \t]+.*\n|\r?\n)*", re.M)
+_NAMES = re.compile(
+    rb"^  (name|namespace|uid|resourceVersion|deletionTimestamp): ([\w.:-]+)\s*$", re.M
+)
 _MARK = re.compile(rb"^(?:items:[ \t]*\r?\n|---(?=\s)|\.\.\.[ \t]*\r?\n)", re.M)
 _LONGEST_MARK = 4096
 _ALIAS = re.compile(r"(?:^|[\s,\[{])[&*][^\s,\]}]", re.M)
@@ -84,8 +95,11 @@ class YamlChunk:
     is_item: bool
 
     def parse(self, name: str) -> Any:
-        """What it holds. Raises DumpError."""
-        value = parse_yaml(self.text, name)
+        """What it holds; a TooDeepObject where it is an object that is. Raises DumpError."""
+        try:
+            value = parse_yaml(self.text, name)
+        except TooDeepError:
+            return _left_of(self.text, name, is_item=self.is_item)
         if not self.is_item:
             return value
         if not isinstance(value, list) or len(value) != 1:
@@ -93,13 +107,41 @@ class YamlChunk:
         return value[0]
 
 
+class TooDeepError(DumpError):
+    """An object is nested deeper than can be read."""
+
+
+def _left_of(text: bytes, name: str, *, is_item: bool) -> nesting.TooDeepObject:
+    """Type and metadata of an object in block style that is nested too deep. Raises DumpError."""
+    # In an item, everything stands two columns to the right.
+    lines = re.sub(rb"^(?:- |  )", b"", text, flags=re.M) if is_item else text
+    found = nesting.TooDeepObject(
+        {key.decode(): value.decode() for key, value in _TYPE.findall(lines)}
+    )
+    block = meta[0] if (meta := _METADATA.search(lines)) else b"metadata:"
+    try:
+        metadata = parse_yaml(block, name)["metadata"]
+    except TooDeepError:
+        found.metadata_is_whole = False
+        metadata = {key.decode(): value.decode() for key, value in _NAMES.findall(block)}
+    if not isinstance(metadata, dict):
+        raise TooDeepError(f"{name}: an object is nested deeper than {DEPTH_LIMIT} levels")
+    found["metadata"] = metadata
+    return found
+
+
 def pieces(stream: BinaryIO, name: str) -> Iterator[YamlChunk]:
     """The items of the lists in a stream of YAML, and what else there is. Raises DumpError."""
     cutter = _Cutter(stream, name)
-    document, rest, items = 0, bytearray(), 0
+    document, rest, items, marks, size = 0, bytearray(), 0, 0, 0
     while not cutter.is_over:
         block, mark = cutter.until(_MARK, DOCUMENT_LIMIT)
         rest += block
+        marks, size = marks + 1, size + len(block)
+        if marks > ITEMS_LIMIT:
+            raise DumpError(f"{name} holds more than {ITEMS_LIMIT} documents")
+        if size > DOCUMENT_LIMIT:
+            raise DumpError(f"{name}: its documents are larger than {DOCUMENT_LIMIT // MIB} MiB")
         if mark.startswith(b"items:"):
             rest += mark
             while cutter.starts(b"- ", b"#"):
@@ -111,10 +153,10 @@ def pieces(stream: BinaryIO, name: str) -> Iterator[YamlChunk]:
                 if is_item:
                     yield YamlChunk(document, item + end, is_item=True)
         elif mark.startswith(b"---") or cutter.is_over:
-            if rest.strip():
+            if _CONTENT.search(rest):
                 yield YamlChunk(document, bytes(rest), is_item=False)
             document, rest = document + 1, bytearray()
-    if rest.strip():
+    if _CONTENT.search(rest):
         yield YamlChunk(document, bytes(rest), is_item=False)
 
 
@@ -183,6 +225,8 @@ class _Cutter:
 
 def parse_yaml(text: bytes, name: str) -> Any:
     """One YAML document. Raises DumpError."""
+    if text.count(b"\n") + text.count(b",") > FIELDS_LIMIT:
+        raise DumpError(f"{name}: an object has more than {FIELDS_LIMIT} fields")
     try:
         decoded = text.decode("utf-8")
         if _ALIAS.search(decoded) and _has_alias(decoded):
@@ -191,8 +235,12 @@ def parse_yaml(text: bytes, name: str) -> Any:
     except UnicodeDecodeError:
         raise DumpError(f"{name} is not UTF-8: convert it first") from None
     except yaml.YAMLError as error:
-        raise DumpError(f"{name} is not valid YAML: {_where(error)}") from None
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:
+        # libyaml itself refuses more than 1,000 levels.
+        kind = TooDeepError if "nesting depth" in str(error) else DumpError
+        raise kind(f"{name} is not valid YAML: {_where(error)}") from None
+    except RecursionError:
+        raise TooDeepError(f"{name}: an object is nested too deep") from None
+    except (ValueError, OverflowError, TypeError) as error:
         raise DumpError(f"{name} is not valid YAML: {str(error)[:80]}") from None
 
 
@@ -216,6 +264,9 @@ def parse_json(text: bytes, name: str) -> Iterator[Any]:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         raise DumpError(f"{name} is not UTF-8: convert it first") from None
+    is_shallow = nesting.is_shallow(text)
+    if not is_shallow:
+        decoded = nesting.cut(text).decode("utf-8")
     decoder, position = json.JSONDecoder(), 0
     space = re.compile(r"\s*")
     while True:
@@ -227,7 +278,11 @@ def parse_json(text: bytes, name: str) -> Iterator[Any]:
             value, position = decoder.raw_decode(decoded, position)
         except (ValueError, RecursionError) as error:
             raise DumpError(f"{name} is not valid JSON: {str(error)[:80]}") from None
-        yield checked(value, name)
+        found = checked(value, name)
+        found = found if is_shallow else nesting.left_of(found)
+        if isinstance(found, nesting.TooDeepObject) and "name" not in found["metadata"]:
+            raise TooDeepError(f"{name}: an object is nested deeper than {DEPTH_LIMIT} levels")
+        yield found
 
 
 def checked(value: Any, name: str) -> Any:
@@ -235,7 +290,7 @@ def checked(value: Any, name: str) -> Any:
 
     def look(item: Any, depth: int) -> Any:
         if depth > DEPTH_LIMIT:
-            raise DumpError(f"{name}: an object is nested deeper than {DEPTH_LIMIT} levels")
+            raise TooDeepError(f"{name}: an object is nested deeper than {DEPTH_LIMIT} levels")
         if isinstance(item, dict):
             return {str(key): look(one, depth + 1) for key, one in item.items()}
         if isinstance(item, list):

@@ -44,9 +44,7 @@ class Change:
     @property
     def overrides(self) -> tuple[str, ...]:
         """The guards that did not pass by themselves."""
-        return tuple(
-            guard.guard for guard in self.plan.guards if guard.reason.startswith("overridden")
-        )
+        return tuple(guard.guard for guard in self.plan.guards if guard.overridden)
 
     @property
     def leaves_behind(self) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
         return GuardResult(entry.name, GuardState.PASS, entry.summary)
     by_name = entry.overridable and entry.name in draft.request.overrides
     if by_name and not isinstance(reason, Firm):
-        return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}")
+        return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}", overridden=True)
     commands = reason.commands if isinstance(reason, Curable) else ()
     return GuardResult(entry.name, verdict, reason, commands)
 

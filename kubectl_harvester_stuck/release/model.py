@@ -52,17 +52,34 @@ class Outcome(str, Enum):
     PLANNED = "planned"
 
 
+@unique
+class StepStatus(str, Enum):
+    """What became of a step; the values stand in JSON and in the journal."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    ALREADY_GONE = "already gone"
+    CONFLICT = "conflict"
+    """It changed before the step came, and was seen not to be changed by it."""
+    DENIED = "denied"
+    """An answer that refuses it came, and the object was seen to be as it was."""
+    UNKNOWN = "unknown"
+    """It may have been carried out, or may still be."""
+
+
 @dataclass(frozen=True)
 class GuardResult:
     """The answer of one guard, with its evidence in one line.
 
     `commands` are those after which it passes, as far as there are any; comments start with `#`.
+    `overridden` says that it did not pass by itself, but by `--override`.
     """
 
     guard: str
     verdict: GuardState
     reason: str
     commands: tuple[str, ...] = ()
+    overridden: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,12 +171,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What was sent, and what came back: `done`, `dry-run`, `already-gone`, or what went wrong."""
+    """What was sent, and what came of it; `message` says what the answer, and a look, told."""
 
     step: Step
-    status: str
+    status: StepStatus
     changed: bool
-    """True as soon as the request may have changed something."""
+    """Whether the request may have changed something: false only where it was seen not to."""
+    message: str = ""
+
+    @property
+    def text(self) -> str:
+        """Status and message in one line, as the JSON and the journal have them."""
+        return f"{self.status.value}: {self.message}" if self.message else self.status.value
 
 
 @dataclass(frozen=True)
@@ -173,6 +196,8 @@ class TargetReport:
     reason: str = ""
     backup: str | None = None
     leftovers: tuple[str, ...] = ()
+    seen: str = ""
+    """Of a VM that was freed: whether it is stopped or starts elsewhere, as seen afterwards."""
     private: bool = False
     """Whether the backup holds secrets of the guest."""
 

@@ -7,10 +7,10 @@ sent is told: after the first change no exception leaves this module without its
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,21 +20,23 @@ from kubectl_harvester_stuck.errors import (
     ApiError,
     ExitStatus,
     JournalError,
+    NotFoundError,
     StuckError,
     UnreachableError,
     gravest,
 )
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
-from kubectl_harvester_stuck.harvester.target import Memory, State, Target
+from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
-from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
-from kubectl_harvester_stuck.release import backup_contents, guards, preflight
+from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, Who, event
-from kubectl_harvester_stuck.release.interrupts import defer_interrupt
+from kubectl_harvester_stuck.release.interrupts import Interrupts
+from kubectl_harvester_stuck.release.look import Seen
 from kubectl_harvester_stuck.release.model import (
     Action,
     Failure,
@@ -45,6 +47,7 @@ from kubectl_harvester_stuck.release.model import (
     Request,
     Step,
     StepReport,
+    StepStatus,
     TargetReport,
 )
 
@@ -113,18 +116,23 @@ class ReleaseReport:
     failures: tuple[Failure, ...] = ()
     missing: tuple[Unreadable, ...] = ()
     """What could not be read while the targets were looked for."""
+    found_nothing: bool = False
+    """Whether targets were looked for, and none was found."""
+    is_blind: bool = False
+    """Whether nothing at all could be read while they were looked for."""
 
     @property
     def status(self) -> ExitStatus:
         """The exit status of the contract."""
         return gravest(
-            *(status_of(outcome) for outcome in self.outcomes),
+            *([ExitStatus.OK] if self.found_nothing else []),
+            *(_status_of(outcome) for outcome in self.outcomes),
             *(failure.error.status for failure in self.failures),
-            *(ExitStatus.INCOMPLETE for _ in self.missing),
+            *(ExitStatus.ERROR if self.is_blind else ExitStatus.INCOMPLETE for _ in self.missing),
         )
 
 
-def status_of(outcome: TargetReport) -> ExitStatus:
+def _status_of(outcome: TargetReport) -> ExitStatus:
     """What one outcome means for the exit status: success only with a positive reason."""
     if outcome.result in (Outcome.GONE, Outcome.FREED, Outcome.PLANNED):
         return ExitStatus.OK
@@ -144,68 +152,64 @@ class ReleaseContext:
     archive: BackupStore
     journal: Journal
     clock: Clock
-    waits: Timeouts = field(default_factory=Timeouts)
+    interrupts: Interrupts
+    waits: Timeouts = Timeouts()
     host: str = ""
     """This machine, which Events name as their reporter."""
 
 
 def preview(
-    desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, ask_webhooks: bool
+    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, ask_webhooks: bool
 ) -> ReleaseReport:
     """`--dry-run`: the plans, with the API server's word on each step.
 
     `ask_webhooks` sends every step with `dryRun=All`, so that admission answers; nothing else
     than reads and access reviews is sent otherwise.
     """
-    plans, failures, _ = _plan_all(desk, targets, request, dry_run=ask_webhooks)
-    outcomes = tuple(
-        _refused(plan)
-        if plan.refusals
-        else TargetReport(
-            plan, Outcome.PLANNED, tuple(StepReport(s, "planned", False) for s in plan.steps)
-        )
-        for plan in plans
-    )
-    return ReleaseReport(planning.digest(desk.server, plans), outcomes, failures)
+    plans, failures, _ = _plan_all(context, targets, request, dry_run=ask_webhooks)
+    outcomes = tuple(_refused(plan) if plan.refusals else _planned(plan) for plan in plans)
+    return ReleaseReport(planning.digest(context.server, plans), outcomes, failures)
 
 
-def unstick(desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request) -> ReleaseReport:
+def _planned(plan: Plan) -> TargetReport:
+    steps = (StepReport(step, StepStatus.PLANNED, changed=False) for step in plan.steps)
+    return TargetReport(plan, Outcome.PLANNED, tuple(steps))
+
+
+def unstick(
+    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request
+) -> ReleaseReport:
     """Release the targets, as far as every guard passes and the operator agrees.
 
-    Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
-    before anything was changed; never after that.
+    Signals are held from the operator's yes on. Raises RefusedError when nobody agreed, and
+    StuckError when the cluster could not be read, both before anything was changed; never after
+    that.
     """
-    plans, failures, before = _plan_all(desk, targets, request, dry_run=True)
+    plans, failures, before = _plan_all(context, targets, request, dry_run=True)
     machines = {ref: vm for ref in targets if (vm := before.found.get(ref)) is not None}
-    digest = planning.digest(desk.server, plans)
+    digest = planning.digest(context.server, plans)
     if all(plan.refusals for plan in plans):
         return ReleaseReport(digest, tuple(map(_refused, plans)), failures)
-    desk.operator.confirm(plans, digest)
-    run = _Run(digest, uuid.uuid4().hex, current_user(desk.cluster))
+    context.operator.confirm(plans, digest)
+    context.interrupts.hold()
+    command = _Command(digest, uuid.uuid4().hex, current_user(context.cluster))
 
     def release(plan: Plan) -> TargetReport | Failure:
         if plan.refusals:
             return _refused(plan)
-        if interrupted():
-            return TargetReport(
-                plan, Outcome.REFUSED, reason="interrupted; nothing was sent for it"
-            )
         try:
-            return _release(desk, plan, request, run, interrupted)
+            return ReleaseRun(context, command, plan, request).release()
         except StuckError as error:
             return Failure(plan.ref, error)
         except Exception as bug:  # noqa: BLE001 - it may not hide what became of the others
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
-    with (
-        defer_interrupt(desk.operator.println) as interrupted,
-        ThreadPoolExecutor(PARALLEL_REQUESTS) as pool,
-    ):
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         ends = list(pool.map(release, plans))
     outcomes = tuple(end for end in ends if isinstance(end, TargetReport))
     return ReleaseReport(
         digest,
-        _with_leftovers(desk, outcomes, machines),
+        _with_leftovers(context, outcomes, machines),
         failures + tuple(end for end in ends if isinstance(end, Failure)),
     )
 
@@ -217,14 +221,14 @@ def _refused(plan: Plan) -> TargetReport:
 
 
 def _plan_all(
-    desk: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
+    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster."""
-    snapshot = reader.around(desk.cluster, targets, guards.kinds_read())
+    snapshot = reader.around(context.cluster, targets, guards.kinds_read())
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:
-            return preflight.plan(desk.rights, Target(ref, snapshot), request, dry_run=dry_run)
+            return preflight.plan(context.rights, Target(ref, snapshot), request, dry_run=dry_run)
         except StuckError as error:
             return Failure(ref, error)
 
@@ -237,70 +241,8 @@ def _plan_all(
     )
 
 
-def _release(
-    desk: ReleaseContext,
-    plan: Plan,
-    request: Request,
-    run: _Run,
-    interrupted: Callable[[], bool],
-) -> TargetReport:
-    """One confirmed plan: look again, save, then step by step until nothing is left to do."""
-    snapshot = reader.around(desk.cluster, [plan.ref], guards.kinds_read())
-    case = Target(plan.ref, snapshot, plan.memory)
-    again = preflight.plan(desk.rights, case, request, dry_run=True, shown=plan.steps)
-    if again.refusals:
-        return _refused(again)
-    if (beyond := planning.destroyed_beyond(again, plan)) is not None:
-        return TargetReport(again, Outcome.REFUSED, refusals=(beyond,))
-    saved = backup_contents.of_plan(case, again)
-    disks, not_saved = backup_contents.disks(desk.cluster, case)
-    backup = desk.archive.save(again, (*saved, *disks), run.digest, not_saved)
-    outcome = TargetReport(
-        plan,
-        Outcome.UNKNOWN,
-        backup=backup,
-        private=any(redaction.has_secrets(item.body) for item in saved),
-    )
-    current: Plan | None = again
-    while current is not None:
-        step = current.steps[0]
-        change = Change(
-            uuid.uuid4().hex, run.id, desk.cluster.now, run.who, run.digest, current, step, backup
-        )
-        try:
-            desk.journal.begin(change)
-        except Exception as error:
-            if not outcome.reports:
-                raise JournalError(f"{plan.ref}: {error}; nothing was changed") from error
-            reason = f"{error}; nothing more was sent"
-            return replace(outcome, result=Outcome.STILL_THERE, reason=reason)
-        # From here on something may have been changed: nothing is raised any more, all is told.
-        report, answer = _send(desk.cluster, step)
-        try:
-            desk.journal.end(change, report.status, answer)
-        except Exception as error:  # noqa: BLE001 - it may not hide what was sent
-            desk.operator.println(f"warning: {step.ref}: {report.status}, but {error}")
-        verb = "delete" if step.action is Action.DELETE_POD else "patch"
-        desk.operator.println(f"{verb} {step.ref}: {report.status}")
-        if report.status == "done":
-            # Best effort: a user may have no right to it, and the journal has told it already.
-            with suppress(Exception):
-                desk.cluster.create_event(event(change, desk.host))
-        reports = (*outcome.reports, report)
-        outcome = replace(outcome, reports=reports, leftovers=_leftovers(plan, reports))
-        if report.status.startswith(("conflict", "denied")):
-            result = Outcome.CONFLICT if report.status.startswith("conflict") else Outcome.DENIED
-            return replace(outcome, result=result, reason=report.status)
-        try:
-            outcome, current = _next(desk, plan, current.memory, request, outcome, interrupted)
-        except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
-            reason = f"unexpected {type(bug).__name__}: {bug}"
-            return replace(outcome, result=Outcome.UNKNOWN, reason=reason)
-    return outcome
-
-
 def _with_leftovers(
-    desk: ReleaseContext,
+    context: ReleaseContext,
     outcomes: tuple[TargetReport, ...],
     machines: Mapping[ObjectRef, KubeObject],
 ) -> tuple[TargetReport, ...]:
@@ -313,7 +255,9 @@ def _with_leftovers(
     if not gone:
         return outcomes
     try:
-        after = reader.in_depth(desk.cluster, gone)
+        if context.interrupts.pressed:
+            raise StuckError("interrupted")
+        after = reader.in_depth(context.cluster, gone)
         found = {ref: leftovers.of(Target(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
         found = dict.fromkeys(gone, (f"not looked for: {error}",))
@@ -326,18 +270,8 @@ def _with_leftovers(
     )
 
 
-def _leftovers(plan: Plan, reports: Sequence[StepReport]) -> tuple[str, ...]:
-    """What the finalizers that were removed unfinished have left to be done."""
-    sent = {(report.step.ref, name) for report in reports for name in report.step.removes}
-    return tuple(
-        finalizers.left_behind(judgment)
-        for judgment in plan.leaves_behind
-        if (judgment.ref, judgment.name) in sent
-    )
-
-
 @dataclass(frozen=True)
-class _Run:
+class _Command:
     """What all changes of one `unstick` have in common."""
 
     digest: str
@@ -345,142 +279,304 @@ class _Run:
     who: Who
 
 
-def _send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] | None]:
-    """Send one step. Whatever happens is a report; with it the server's answer to a change."""
+class ReleaseRun:
+    """The release of one target, as its confirmed plan says: `release` reads top to bottom.
+
+    Look again, save, then for each step: send it, let the controllers settle, and look what is
+    still needed; at the end verify that every object of the plan is gone. What was sent is in
+    `_reports` from the moment it was answered.
+    """
+
+    def __init__(
+        self, context: ReleaseContext, command: _Command, plan: Plan, request: Request
+    ) -> None:
+        self._context = context
+        self._command = command
+        self._plan = plan
+        self._request = request
+        self._reports: list[StepReport] = []
+        self._backup = ""
+        self._private = False
+        self._goals: dict[ObjectRef, str] = {}
+        """What has to be gone, with its uid, before the target counts as released."""
+        self._memory = plan.memory
+        """What the looks so far have shown, for the next one."""
+        self._old_vmi = ""
+        """The uid of the VMI as it was before the first change."""
+
+    def release(self) -> TargetReport:
+        """Do it. Raises StuckError as long as nothing was sent, and never after that."""
+        if self._is_interrupted:
+            reason = "interrupted; nothing was sent for it"
+            return TargetReport(self._plan, Outcome.REFUSED, reason=reason)
+        case, again = self._look_again()
+        if again.refusals:
+            return _refused(again)
+        if (beyond := planning.destroyed_beyond(again, self._plan)) is not None:
+            return TargetReport(again, Outcome.REFUSED, refusals=(beyond,))
+        self._save(case, again)
+        self._aim(case)
+        following: Plan | TargetReport = again
+        while isinstance(following, Plan):
+            following = self._step(following)
+        return following
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self._context.interrupts.pressed
+
+    @property
+    def _sent(self) -> set[ObjectRef]:
+        return {report.step.ref for report in self._reports}
+
+    # Before the first change
+
+    def _look_again(self) -> tuple[Target, Plan]:
+        """The target as it is now, and the plan for it, held against the one that was shown."""
+        context = self._context
+        case = self._read()
+        shown = self._plan.steps
+        again = preflight.plan(context.rights, case, self._request, dry_run=True, shown=shown)
+        self._memory = again.memory
+        return case, again
+
+    def _read(self) -> Target:
+        ref = self._plan.ref
+        snapshot = reader.around(self._context.cluster, [ref], guards.kinds_read())
+        return Target(ref, snapshot, self._memory)
+
+    def _save(self, case: Target, again: Plan) -> None:
+        """Save what is going to be changed. Raises BackupError."""
+        saved = backup_contents.of_plan(case, again)
+        disks, not_saved = backup_contents.disks(self._context.cluster, case)
+        self._private = any(redaction.has_secrets(item.body) for item in saved)
+        self._backup = self._context.archive.save(
+            again, (*saved, *disks), self._command.digest, not_saved
+        )
+
+    def _aim(self, case: Target) -> None:
+        """Every object of the plan has to go, and the VMI of a VM that is stopping."""
+        plan = self._plan
+        self._goals = {step.ref: step.uid for step in plan.steps}
+        if plan.state is State.TERMINATING:
+            self._goals = {plan.ref: plan.uid, **self._goals}
+        if case.vmi is not None:
+            self._old_vmi = case.vmi.uid
+            if plan.state is State.STOPPING:
+                self._goals[case.vmi.ref] = case.vmi.uid
+
+    # One step
+
+    def _step(self, current: Plan) -> Plan | TargetReport:
+        """Send the first step of `current`; the plan for what is left, or how it ended.
+
+        Raises JournalError when the first change of all cannot be told; nothing was sent then.
+        """
+        context, step = self._context, current.steps[0]
+        change = self._change(current, step)
+        try:
+            context.journal.begin(change)
+        except Exception as error:
+            if not self._reports:
+                raise JournalError(f"{self._plan.ref}: {error}; nothing was changed") from error
+            return self._end(Outcome.STILL_THERE, f"{error}; nothing more was sent")
+        # From here on something may have been changed: nothing is raised any more, all is told.
+        report, answer = send(context.cluster, step)
+        self._reports.append(report)
+        self._tell(change, report, answer)
+        if report.status in _ENDS:
+            return self._end(_ENDS[report.status], report.text)
+        try:
+            return self._settle()
+        except Exception as bug:  # noqa: BLE001 - not even a bug may hide what was sent
+            return self._end(Outcome.UNKNOWN, f"unexpected {type(bug).__name__}: {bug}")
+
+    def _change(self, current: Plan, step: Step) -> Change:
+        command, now = self._command, self._context.cluster.now
+        return Change(
+            uuid.uuid4().hex, command.id, now, command.who, command.digest, current, step,
+            self._backup,
+        )  # fmt: skip
+
+    def _tell(self, change: Change, report: StepReport, answer: Mapping[str, Any] | None) -> None:
+        """Tell the journal, the operator, and whoever looks at the object."""
+        context, step = self._context, report.step
+        try:
+            context.journal.end(change, report.text, answer)
+        except Exception as error:  # noqa: BLE001 - it may not hide what was sent
+            context.operator.println(f"warning: {step.ref}: {report.text}, but {error}")
+        verb = "delete" if step.action is Action.DELETE_POD else "patch"
+        context.operator.println(f"{verb} {step.ref}: {report.text}")
+        if report.status is StepStatus.DONE:
+            # Best effort: a user may have no right to it, and the journal has told it already.
+            with suppress(Exception):
+                context.cluster.create_event(event(change, context.host))
+
+    # After a step
+
+    def _settle(self) -> Plan | TargetReport:
+        """Let the controllers work, read again, and say how it stands or what is still needed."""
+        try:
+            if not self._wait_until_gone(self._context.waits.settle):
+                return self._success()
+            if self._is_interrupted:
+                return self._end(Outcome.STILL_THERE, "interrupted")
+            if all(step.ref in self._sent for step in self._plan.steps):
+                return self._verify()
+            again, refusals = self._still_needed()
+            if self._is_interrupted:  # while it was looked at: what comes next is not in flight
+                return self._end(Outcome.STILL_THERE, "interrupted")
+            if not refusals:
+                return again
+            end = self._verify()
+            return end if end.result is self._wanted else replace(end, refusals=refusals)
+        except NotFoundError:
+            return self._verify()
+        except StuckError as error:
+            return self._verify(str(error))
+
+    def _still_needed(self) -> tuple[Plan, tuple[GuardResult, ...]]:
+        """The plan for what is left, and what speaks against it.
+
+        The controllers are at work, so that what was read can be gone, or another version, by the
+        time of its dry run. Such a refusal says nothing: one counts when nothing has moved since
+        the look before.
+        """
+        context = self._context
+        seen: dict[ObjectRef, str] | None = None
+        for look_number in range(MAX_REPLANS):
+            if look_number:
+                context.clock.sleep(POLL.total_seconds())
+            again = preflight.plan(context.rights, self._read(), self._request, dry_run=True)
+            self._memory = again.memory
+            refusals = again.refusals or tuple(
+                GuardResult("unchanged", GuardState.REFUSE, stray)
+                for step in again.steps
+                if (stray := self._why_not_agreed(step)) is not None
+            )
+            beyond = planning.destroyed_beyond(again, self._plan)
+            refusals = refusals or ((beyond,) if beyond is not None else ())
+            now = {step.ref: step.resource_version for step in again.steps}
+            if not refusals or now == seen:
+                break
+            seen = now
+        return again, refusals
+
+    def _why_not_agreed(self, step: Step) -> str | None:
+        """None if the operator agreed to this step: the same object, and not to lose more."""
+        if step.ref in self._sent:
+            return f"{step.ref} is still there after it was changed once"
+        for agreed in self._plan.steps:
+            if (step.ref, step.uid) == (agreed.ref, agreed.uid):
+                beyond = sorted(set(step.removes) - set(agreed.removes))
+                return f"{step.ref} would now lose {', '.join(beyond)} as well" if beyond else None
+        return f"{step.ref} was not in the plan that was shown"
+
+    # The end
+
+    def _verify(self, reason: str = "") -> TargetReport:
+        """Wait until everything is gone, by uid; what cannot be seen is unknown, never success.
+
+        `reason` is why nothing more was sent.
+        """
+        try:
+            left = self._wait_until_gone(self._context.waits.timeout)
+        except StuckError as error:
+            return self._end(Outcome.UNKNOWN, reason or str(error))
+        if not left:
+            return self._success()
+        return self._end(Outcome.STILL_THERE, reason or f"still there: {', '.join(map(str, left))}")
+
+    @property
+    def _wanted(self) -> Outcome:
+        return Outcome.GONE if self._plan.state is State.TERMINATING else Outcome.FREED
+
+    def _success(self) -> TargetReport:
+        end = self._end(self._wanted)
+        if end.result is not Outcome.FREED:
+            return end
+        return replace(
+            end, seen=look.after_freeing(self._context.cluster, self._plan, self._old_vmi)
+        )
+
+    def _end(self, result: Outcome, reason: str = "") -> TargetReport:
+        return TargetReport(
+            self._plan,
+            result,
+            tuple(self._reports),
+            reason=reason,
+            backup=self._backup,
+            leftovers=self._left_behind(),
+            private=self._private,
+        )
+
+    def _left_behind(self) -> tuple[str, ...]:
+        """What the finalizers that were removed unfinished have left to be done."""
+        sent = {(report.step.ref, name) for report in self._reports for name in report.step.removes}
+        return tuple(
+            finalizers.left_behind(judgment)
+            for judgment in self._plan.leaves_behind
+            if (judgment.ref, judgment.name) in sent
+        )
+
+    def _wait_until_gone(self, limit: timedelta) -> list[ObjectRef]:
+        """The goals that are still there after `limit`, or when there is an interrupt.
+
+        Raises StuckError when that cannot be seen.
+        """
+        context = self._context
+        started = context.clock.monotonic()
+        left = list(self._goals.items())
+        while True:
+            blind: StuckError | None = None
+            try:
+                left = [(ref, uid) for ref, uid in left if _is_there(context.cluster, ref, uid)]
+            except UnreachableError as error:
+                blind = error  # an API server that restarts is worth waiting for
+            waited = context.clock.monotonic() - started
+            if not left or waited >= limit.total_seconds() or self._is_interrupted:
+                if blind is not None:
+                    raise blind
+                return [ref for ref, _ in left]
+            of = int(limit.total_seconds())
+            context.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
+            context.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
+
+
+_ENDS = {StepStatus.CONFLICT: Outcome.CONFLICT, StepStatus.DENIED: Outcome.DENIED}
+"""What a step can come to that ends a release: the object was seen not to be changed by it."""
+
+
+def send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] | None]:
+    """Send one step. Whatever happens is a report; with it the server's answer to a change.
+
+    Without the answer of Kubernetes that it is done, the object is looked at first.
+    """
     try:
         answer = preflight.send(cluster, step)
-    except ApiError as error:
-        if error.code == 404 and error.about == step.ref.name:
-            return StepReport(step, "already gone", changed=False), None
-        if error.code == 409 or (error.code == 422 and "metadata.uid" in error.message):
-            return StepReport(step, f"conflict: {error.message}", changed=False), None
-        if error.code >= 500 and not error.is_from_webhook:
-            # Such an answer can come after the change was stored.
-            return StepReport(step, f"unknown: {error}", changed=True), None
-        return StepReport(step, f"denied: {preflight.with_hint(error)}", changed=False), None
     except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
-        return StepReport(step, f"unknown: {error}", changed=True), None
-    return StepReport(step, "done", changed=True), answer
+        return _looked_at(step, error, look.at(cluster, step)), None
+    return StepReport(step, StepStatus.DONE, changed=True), answer
 
 
-def _next(
-    desk: ReleaseContext,
-    plan: Plan,
-    memory: Memory,
-    request: Request,
-    outcome: TargetReport,
-    interrupted: Callable[[], bool],
-) -> tuple[TargetReport, Plan | None]:
-    """Let the controllers work, read again, and say how it stands and what is still needed."""
-    done = {report.step.ref for report in outcome.reports}
-    try:
-        if _wait_until_gone(desk, plan, desk.waits.settle, interrupted):
-            return replace(outcome, result=_success(plan)), None
-        if interrupted():
-            return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
-        if all(step.ref in done for step in plan.steps):
-            return _verify(desk, plan, outcome, interrupted), None
-        again, refusals = _still_needed(desk, plan, memory, request, done)
-        if interrupted():  # while it was looked at: what comes next is not in flight
-            return replace(outcome, result=Outcome.STILL_THERE, reason="interrupted"), None
-        if refusals:
-            verified = _verify(desk, plan, outcome, interrupted)
-            released = verified.result is _success(plan)
-            return (verified if released else replace(verified, refusals=refusals)), None
-        return outcome, again
-    except StuckError as error:
-        return _verify(desk, plan, replace(outcome, reason=str(error)), interrupted), None
+def _looked_at(step: Step, error: Exception, found: look.Look) -> StepReport:
+    """What the error means, with what was seen after it."""
+    if isinstance(error, ApiError):
+        if error.code == 404 and error.about == step.ref.name and found.seen is Seen.GONE:
+            # By itself, or by the first of two requests that a proxy made of this one.
+            return StepReport(step, StepStatus.ALREADY_GONE, changed=True)
+        if error.is_final and found.seen is Seen.AS_BEFORE:
+            if _is_conflict(error):
+                return StepReport(step, StepStatus.CONFLICT, False, error.message)
+            return StepReport(step, StepStatus.DENIED, False, preflight.with_hint(error))
+    return StepReport(step, StepStatus.UNKNOWN, True, f"{error}; {found.words}")
 
 
-def _still_needed(
-    desk: ReleaseContext, plan: Plan, memory: Memory, request: Request, done: set[ObjectRef]
-) -> tuple[Plan, tuple[GuardResult, ...]]:
-    """The plan for what is left, and what speaks against it.
-
-    The controllers are at work, so that what was read can be gone, or another version, by the time
-    of its dry run. Such a refusal says nothing: one counts when nothing has moved since the look
-    before.
-    """
-    seen: dict[ObjectRef, str] | None = None
-    for look in range(MAX_REPLANS):
-        if look:
-            desk.clock.sleep(POLL.total_seconds())
-        case = Target(
-            plan.ref, reader.around(desk.cluster, [plan.ref], guards.kinds_read()), memory
-        )
-        again = preflight.plan(desk.rights, case, request, dry_run=True)
-        memory = again.memory
-        refusals = again.refusals or tuple(
-            GuardResult("unchanged", GuardState.REFUSE, stray)
-            for step in again.steps
-            if (stray := _why_not_agreed(step, plan, done)) is not None
-        )
-        beyond = planning.destroyed_beyond(again, plan)
-        refusals = refusals or ((beyond,) if beyond is not None else ())
-        now = {step.ref: step.resource_version for step in again.steps}
-        if not refusals or now == seen:
-            break
-        seen = now
-    return again, refusals
-
-
-def _why_not_agreed(step: Step, plan: Plan, done: set[ObjectRef]) -> str | None:
-    """None if the operator agreed to this step: the same object, nothing removed beyond that."""
-    if step.ref in done:
-        return f"{step.ref} is still there after it was changed once"
-    for agreed in plan.steps:
-        if (step.ref, step.uid) == (agreed.ref, agreed.uid):
-            beyond = sorted(set(step.removes) - set(agreed.removes))
-            return f"{step.ref} would now lose {', '.join(beyond)} as well" if beyond else None
-    return f"{step.ref} was not in the plan that was shown"
-
-
-def _verify(
-    desk: ReleaseContext, plan: Plan, outcome: TargetReport, interrupted: Callable[[], bool]
-) -> TargetReport:
-    """Wait until everything is gone, by uid; what cannot be seen is unknown, never success."""
-    try:
-        gone = _wait_until_gone(desk, plan, desk.waits.timeout, interrupted)
-    except StuckError as error:
-        return replace(outcome, result=Outcome.UNKNOWN, reason=outcome.reason or str(error))
-    return replace(outcome, result=_success(plan) if gone else Outcome.STILL_THERE)
-
-
-def _success(plan: Plan) -> Outcome:
-    return Outcome.GONE if plan.state is State.TERMINATING else Outcome.FREED
-
-
-def _goals(plan: Plan) -> list[tuple[ObjectRef, str]]:
-    """What has to be gone, with its uid, before the target counts as released."""
-    if plan.state is State.TERMINATING:
-        return [(plan.ref, plan.uid)]
-    if plan.state is State.STOPPING:
-        return [(step.ref, step.uid) for step in plan.steps if step.ref.kind is VMI]
-    return [(step.ref, step.uid) for step in plan.steps]
-
-
-def _wait_until_gone(
-    desk: ReleaseContext, plan: Plan, limit: timedelta, interrupted: Callable[[], bool]
-) -> bool:
-    """Whether every goal is gone within `limit`. Raises StuckError when that cannot be seen."""
-    started = desk.clock.monotonic()
-    left = _goals(plan)
-    if not left:
-        return False
-    while True:
-        blind: StuckError | None = None
-        try:
-            left = [(ref, uid) for ref, uid in left if _is_there(desk.cluster, ref, uid)]
-        except UnreachableError as error:
-            blind = error  # an API server that restarts is worth waiting for
-        waited = desk.clock.monotonic() - started
-        if not left or waited >= limit.total_seconds() or interrupted():
-            if blind is not None:
-                raise blind
-            return not left
-        of = int(limit.total_seconds())
-        desk.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
-        desk.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
+def _is_conflict(error: ApiError) -> bool:
+    """Whether Kubernetes says that the object is not the one that the step was made for."""
+    return error.is_kubernetes and (
+        error.code == 409 or (error.code == 422 and "metadata.uid" in error.message)
+    )
 
 
 def _is_there(cluster: Cluster, ref: ObjectRef, uid: str) -> bool:

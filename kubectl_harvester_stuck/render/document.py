@@ -227,7 +227,7 @@ def diagnoses(
                 ],
                 "finalizers": [_judgment(one) for one in item.finalizers],
                 "guards": [_guard(one) for one in item.plan.guards],
-                "plan": [_step(step, "not sent") for step in item.plan.steps],
+                "plan": [_step(step) for step in item.plan.steps],
                 "goes": [_fate(one) for one in item.plan.goes],
                 "stays": [_fate(one) for one in item.plan.stays],
                 "chain": _link(item.chain),
@@ -289,12 +289,12 @@ def unread(item: Unreadable) -> Document:
 
 def _outcome(outcome: TargetReport) -> Document:
     plan = outcome.plan
-    sent = {report.step.ref: report.status for report in outcome.reports}
+    sent = {report.step.ref: report.text for report in outcome.reports}
     return {
         "target": _planned(plan),
         "outcome": outcome.result.value,
         "reason": outcome.reason,
-        "steps": [_step(step, sent.get(step.ref, "not sent")) for step in plan.steps],
+        "steps": [_step(step, sent.get(step.ref)) for step in plan.steps],
         "goes": [_fate(one) for one in plan.goes],
         "stays": [_fate(one) for one in plan.stays],
         "refusals": [
@@ -305,15 +305,16 @@ def _outcome(outcome: TargetReport) -> Document:
         "finalizers": [_judgment(item) for item in plan.judgments],
         "backup": outcome.backup,
         "leftovers": list(outcome.leftovers),
+        "seen": outcome.seen,
     }
 
 
-def _step(step: Step, status: str) -> Document:
+def _step(step: Step, status: str | None = None) -> Document:
     return {
         "action": step.action.value,
         "target": {**_ref(step.ref), "uid": step.uid, "resourceVersion": step.resource_version},
         "patch": step.body,
-        "status": status,
+        "status": "not sent" if status is None else status,
     }
 
 

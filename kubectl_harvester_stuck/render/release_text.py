@@ -118,7 +118,7 @@ def _plan(plan: Plan) -> str:
         lines += wrap(f"by your word alone: node {node} has no power", "  ")
     for item in plan.leaves_behind:
         lines += wrap(f"leaves behind: {item.leaves_behind} ({item.reason})", "  ")
-    overridden = [guard for guard in plan.guards if guard.reason.startswith("overridden")]
+    overridden = [guard for guard in plan.guards if guard.overridden]
     for guard in overridden:
         lines += wrap(f"{guard.guard} {guard.reason}", "  ")
     lines += _goes(plan)
@@ -200,10 +200,12 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
     for report in outcome.reports:
         act = "delete" if report.step.action is Action.DELETE_POD else "patch"
         removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
-        lines += wrap(f"{act} {report.step.ref}: {report.status}{removed}", "  ")
-    told = {report.status for report in outcome.reports}
+        lines += wrap(f"{act} {report.step.ref}: {report.text}{removed}", "  ")
+    told = {report.text for report in outcome.reports}
     if outcome.reason and outcome.reason not in told:
         lines += wrap(outcome.reason, "  ")
+    if outcome.seen:
+        lines += wrap(outcome.seen, "  ")
     for guard in outcome.refusals:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:

@@ -16,6 +16,7 @@ from typing import Any
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redacted
@@ -78,6 +79,8 @@ class Backup:
 def load(text: str, path: str) -> Body:
     """The document of a backup. Raises RestoreError; `path` is for its message."""
     try:
+        if not nesting.is_shallow(text.encode("utf-8", "surrogatepass")):
+            raise ValueError
         document = json.loads(text, parse_constant=_refuse)
         # What is read is sent and printed: both need text that can be encoded.
         json.dumps(document, ensure_ascii=False).encode()

@@ -12,14 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.cluster.client import FIELD_MANAGER, Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
-from kubectl_harvester_stuck.release import interrupts, preflight, run
 from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release import preflight, run
 from kubectl_harvester_stuck.release.change import Change, event
-from kubectl_harvester_stuck.release.model import Action, GuardResult, GuardState, Plan, Step
+from kubectl_harvester_stuck.release.interrupts import Interrupts
+from kubectl_harvester_stuck.release.model import (
+    Action,
+    GuardResult,
+    GuardState,
+    Plan,
+    Step,
+    StepStatus,
+)
 from kubectl_harvester_stuck.restore import backup as restore
 from kubectl_harvester_stuck.restore.backup import (
     HALTED,
@@ -51,6 +59,7 @@ class RestoreContext:
     server: str
     operator: Confirmer
     journal: run.Journal
+    interrupts: Interrupts
     file: str
     """Where the backup is."""
     host: str = ""
@@ -63,34 +72,34 @@ def status_of(done: Restoration) -> ExitStatus:
     return ExitStatus.UNVERIFIED if done.end is RestoreOutcome.UNKNOWN else ExitStatus.REFUSED
 
 
-def preview(desk: RestoreContext, backup: Backup, *, ask_webhooks: bool) -> Restoration:
+def preview(context: RestoreContext, backup: Backup, *, ask_webhooks: bool) -> Restoration:
     """`--dry-run`: what would be made; with `ask_webhooks` admission is asked as well.
 
     Raises StuckError when the cluster cannot be read.
     """
-    proposal = _propose(desk, backup, dry_run=ask_webhooks)
+    proposal = _propose(context, backup, dry_run=ask_webhooks)
     return (
         _refused(proposal) if proposal.refusals else Restoration(proposal, RestoreOutcome.PLANNED)
     )
 
 
-def create(desk: RestoreContext, backup: Backup) -> Restoration:
+def create(context: RestoreContext, backup: Backup) -> Restoration:
     """Make the VM again, powered off, if every check passes and the operator agrees.
 
-    Raises RefusedError when nobody agreed, and StuckError when the cluster could not be read, both
-    before anything was sent; never after that.
+    Signals are held from the operator's yes on. Raises RefusedError when nobody agreed, and
+    StuckError when the cluster could not be read, both before anything was sent; never after that.
     """
-    proposal = _propose(desk, backup, dry_run=True)
+    proposal = _propose(context, backup, dry_run=True)
     if proposal.refusals:
         return _refused(proposal)
-    desk.operator.agree(proposal)
-    with interrupts.defer_interrupt(desk.operator.println) as interrupted:
-        again = _propose(desk, backup, dry_run=True)
-        if again.refusals:
-            return _refused(again)
-        if interrupted():
-            return Restoration(again, RestoreOutcome.REFUSED, "interrupted; nothing was created")
-        return _send(desk, again)
+    context.operator.agree(proposal)
+    context.interrupts.hold()
+    again = _propose(context, backup, dry_run=True)
+    if again.refusals:
+        return _refused(again)
+    if context.interrupts.pressed:
+        return Restoration(again, RestoreOutcome.REFUSED, "interrupted; nothing was created")
+    return _send(context, again)
 
 
 def _refused(proposal: Proposal) -> Restoration:
@@ -98,20 +107,20 @@ def _refused(proposal: Proposal) -> Restoration:
     return Restoration(proposal, RestoreOutcome.DENIED if by_webhook else RestoreOutcome.REFUSED)
 
 
-def _propose(desk: RestoreContext, backup: Backup, *, dry_run: bool) -> Proposal:
+def _propose(context: RestoreContext, backup: Backup, *, dry_run: bool) -> Proposal:
     """The checks of the cluster, and only if they pass the API server's word on the VM."""
-    snapshot = reader.before_restore(desk.cluster, backup.ref, backup.needs)
+    snapshot = reader.before_restore(context.cluster, backup.ref, backup.needs)
     proposal = Proposal(
         backup,
         restore.manifest_for(backup),
         restore.checks(backup, snapshot),
         restore.changes(backup),
-        restore.warnings(backup, desk.server, _secrets(desk.cluster, backup)),
+        restore.warnings(backup, context.server, _secrets(context.cluster, backup)),
     )
     for name, answer in (("permitted", _right), ("webhooks-accept", _admission)):
         if proposal.refusals or (name == "webhooks-accept" and not dry_run):
             break
-        wrong = answer(desk.cluster, proposal)
+        wrong = answer(context.cluster, proposal)
         said = GuardResult(
             name, GuardState.REFUSE if wrong else GuardState.PASS, wrong or _YES[name]
         )
@@ -153,89 +162,122 @@ def _secrets(cluster: Cluster, backup: Backup) -> Mapping[str, bool | str]:
     return found
 
 
-def _change(desk: RestoreContext, proposal: Proposal) -> Change:
+def _change(context: RestoreContext, proposal: Proposal) -> Change:
     """The create as the journal tells it."""
     ref = proposal.backup.ref
     step = Step(Action.CREATE, ref, "", "", proposal.body)
     plan = Plan(ref, "", "", None, None, None, (step,), proposal.checks, ())
-    digest = planning.digest(desk.server, [plan])
-    who, now = run.current_user(desk.cluster), desk.cluster.now
-    return Change(uuid.uuid4().hex, uuid.uuid4().hex, now, who, digest, plan, step, desk.file)
+    digest = planning.digest(context.server, [plan])
+    who, now = run.current_user(context.cluster), context.cluster.now
+    return Change(uuid.uuid4().hex, uuid.uuid4().hex, now, who, digest, plan, step, context.file)
 
 
-def _send(desk: RestoreContext, proposal: Proposal) -> Restoration:
+def _send(context: RestoreContext, proposal: Proposal) -> Restoration:
     """Create it, told before and after. Whatever happens once it was sent is a Restoration.
 
     Raises JournalError when it cannot be told; nothing was sent then.
     """
-    change = _change(desk, proposal)
+    change = _change(context, proposal)
     try:
-        desk.journal.begin(change)
+        context.journal.begin(change)
     except StuckError as error:
         raise JournalError(f"{proposal.backup.ref}: {error}; nothing was created") from error
-    done, answer = _create(desk, proposal)
-    outcome = {
-        RestoreOutcome.CREATED: "done",
-        RestoreOutcome.REFUSED: f"conflict: {done.reason}",
-        RestoreOutcome.DENIED: f"denied: {done.reason}",
-    }.get(done.end, f"unknown: {done.reason}")
+    done, answer = _create(context, proposal)
+    status = _STATUS[done.end].value
+    outcome = f"{status}: {done.reason}" if done.end is not RestoreOutcome.CREATED else status
     try:
-        desk.journal.end(change, outcome, answer)
+        context.journal.end(change, outcome, answer)
     except Exception as error:  # noqa: BLE001 - it may not hide what was sent
-        desk.operator.println(f"warning: {proposal.backup.ref}: {outcome}, but {error}")
+        context.operator.println(f"warning: {proposal.backup.ref}: {outcome}, but {error}")
     if done.end is RestoreOutcome.CREATED and done.uid:
         made = replace(change.step, uid=done.uid)
         # Best effort: a user may have no right to it, and the journal has told it already.
         with suppress(Exception):
-            desk.cluster.create_event(event(replace(change, step=made), desk.host))
+            context.cluster.create_event(event(replace(change, step=made), context.host))
     return done
 
 
+_STATUS = {
+    RestoreOutcome.CREATED: StepStatus.DONE,
+    RestoreOutcome.REFUSED: StepStatus.CONFLICT,
+    RestoreOutcome.DENIED: StepStatus.DENIED,
+    RestoreOutcome.UNKNOWN: StepStatus.UNKNOWN,
+}
+"""How the journal calls the end of a create that was sent."""
+
+
 def _create(
-    desk: RestoreContext, proposal: Proposal
+    context: RestoreContext, proposal: Proposal
 ) -> tuple[Restoration, Mapping[str, Any] | None]:
     """Create it and look at it; with the server's answer, where there was one."""
     ref = proposal.backup.ref
-    lost = ""
+    failed: Exception | None = None
     uid: str | None = None
     answer: Mapping[str, Any] | None = None
     try:
-        answer = desk.cluster.create(VM, ref.namespace, proposal.body)
+        answer = context.cluster.create(VM, ref.namespace, proposal.body)
         uid = KubeObject.parse_as(ref, answer).uid
-    except ApiError as error:
-        if error.code == 409:
-            return Restoration(
-                proposal, RestoreOutcome.REFUSED, f"{error}; it was made a moment ago"
-            ), None
-        if error.code < 500 or error.is_from_webhook:
-            return Restoration(proposal, RestoreOutcome.DENIED, preflight.with_hint(error)), None
-        lost = str(error)  # such an answer can come after the VM was stored
     except Exception as error:  # noqa: BLE001 - it may have been created, whatever went wrong
-        lost = str(error)
+        failed = error
     try:
-        return _look(desk.cluster, proposal, uid, lost), answer
+        body = context.cluster.get(ref)
+        found = None if body is None else KubeObject.parse_as(ref, body)
+        if failed is None:
+            return _look(found, proposal, uid), answer
+        return _look_without_answer(found, proposal, failed), answer
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was sent
-        return Restoration(proposal, RestoreOutcome.UNKNOWN, lost or str(error), uid), answer
+        reason = str(error) if failed is None else f"{failed}; it could not be looked at: {error}"
+        return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, uid), answer
 
 
-def _look(cluster: Cluster, proposal: Proposal, uid: str | None, lost: str) -> Restoration:
-    """Look at what was made. Without an answer, only the same VM, powered off, is success."""
-    ref = proposal.backup.ref
-    body = cluster.get(ref)
-    if body is None:
-        reason = lost or "it was created, and is not there any more"
+def _look(found: KubeObject | None, proposal: Proposal, uid: str | None) -> Restoration:
+    """What became of a VM that the API server said to be created."""
+    if found is None:
+        reason = "it was created, and is not there any more"
         return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, uid)
-    found = KubeObject.parse_as(ref, body)
-    strategy = _strategy(body)
-    if uid is not None and found.uid != uid:
+    strategy = _strategy(found.body)
+    if found.uid != uid:
         reason = f"it was created with uid {uid}, and now another one stands there"
     elif strategy != HALTED:
         reason = f"its runStrategy is {strategy}: it may start"
-    elif uid is None and body.get("spec") != proposal.body["spec"]:
-        reason = f"{lost}; a VM of this name is there, but it is not seen to be this one"
     else:
         return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid)
     return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, found.uid)
+
+
+def _look_without_answer(
+    found: KubeObject | None, proposal: Proposal, error: Exception
+) -> Restoration:
+    """What became of a create that the API server did not say to be done.
+
+    A proxy may have repeated it, so that the answer speaks of the second request; a gateway may
+    have answered by itself. That nothing was created is said where the error is final and no VM
+    of ours is there; only the same VM, powered off, is success.
+    """
+    is_final = isinstance(error, ApiError) and error.is_final
+    if found is None or (is_final and not _may_be_ours(found, proposal)):
+        if not (isinstance(error, ApiError) and is_final):
+            return Restoration(proposal, RestoreOutcome.UNKNOWN, str(error))
+        if error.code == 409 and error.is_kubernetes:
+            reason = f"{error}; it was made a moment ago" if found else str(error)
+            return Restoration(proposal, RestoreOutcome.REFUSED, reason)
+        return Restoration(proposal, RestoreOutcome.DENIED, preflight.with_hint(error))
+    strategy = _strategy(found.body)
+    if strategy != HALTED:
+        reason = f"{error}; a VM of this name is there, and its runStrategy is {strategy}"
+    elif found.body.get("spec") != proposal.body["spec"]:
+        reason = f"{error}; a VM of this name is there, but it is not seen to be this one"
+    else:
+        return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid)
+    return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, found.uid)
+
+
+def _may_be_ours(found: KubeObject, proposal: Proposal) -> bool:
+    """Whether this program made the VM, by the API server's own notes, else by its spec."""
+    managers = {str(entry.get("manager")) for entry in found.mappings("metadata", "managedFields")}
+    if managers:
+        return FIELD_MANAGER in managers
+    return bool(found.body.get("spec") == proposal.body["spec"])
 
 
 def _strategy(body: Mapping[str, Any]) -> str:

@@ -18,6 +18,9 @@ from kubectl_harvester_stuck.errors import BackupError, RestoreError
 from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.release.model import Plan
 
+NAME_LENGTH = 150
+"""Characters of namespace and name in the name of a file."""
+
 LIMIT = 64 << 20
 """Bytes of the largest file that is taken for a backup."""
 
@@ -48,7 +51,11 @@ class Backups:
 
         `not_saved` names what belongs to the target and could not be read. Raises BackupError.
         """
-        name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{plan.ref.namespace}_{plan.ref.name}_{digest}.json"
+        # Both can be long, and the name of a file may have 255 bytes.
+        target = f"{plan.ref.namespace}_{plan.ref.name}"
+        if len(target) > NAME_LENGTH:
+            target = f"{target[:NAME_LENGTH]}_{plan.uid[:36]}"
+        name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{target}_{digest}.json"
         path = self.directory / name
         document = {
             "apiVersion": "v1",

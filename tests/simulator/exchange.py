@@ -41,6 +41,11 @@ class Exchange:
             self._response = self._api.handle(self.request)
         return self._response
 
+    def handle_again(self) -> Response:
+        """Do what is asked once more, as for a proxy that repeats it, and give the answer."""
+        self._response = None
+        return self.handle()
+
     def answer(self) -> None:
         """Do what is asked and send the answer."""
         self.respond(self.handle())

@@ -44,6 +44,7 @@ def restore(
 
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.cli.terminal import Terminal, reading
+    from kubectl_harvester_stuck.release.interrupts import Interrupts
     from kubectl_harvester_stuck.render import document
     from kubectl_harvester_stuck.restore import backup as decisions
     from kubectl_harvester_stuck.restore import run
@@ -62,7 +63,8 @@ def restore(
         raise click.UsageError(f"the VM of this backup belongs to namespace {found.ref.namespace}")
     cluster, _, where = connect(ctx.obj)
     terminal = Terminal(where, yes=yes)
-    desk = run.RestoreContext(
+    interrupts = Interrupts(terminal.println)
+    context = run.RestoreContext(
         cluster,
         where.server,
         terminal,
@@ -73,14 +75,16 @@ def restore(
             __version__,
             lambda: cluster.now,
         ),
+        interrupts=interrupts,
         file=str(file.absolute()),
         host=platform.node(),
     )
-    if dry_run == "none":
-        done = run.create(desk, found)
-    else:
-        with reading(terminal.progress, "reading the cluster"):
-            done = run.preview(desk, found, ask_webhooks=dry_run == "server")
-    terminal.clear()
-    print_result(ctx, output, render.restoration(done, output, where))
+    with interrupts:  # up to the last word of the report
+        if dry_run == "none":
+            done = run.create(context, found)
+        else:
+            with reading(terminal.progress, "reading the cluster"):
+                done = run.preview(context, found, ask_webhooks=dry_run == "server")
+        terminal.clear()
+        print_result(ctx, output, render.restoration(done, output, where), report=True)
     ctx.exit(run.status_of(done))

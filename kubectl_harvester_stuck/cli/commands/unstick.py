@@ -23,7 +23,6 @@ from kubectl_harvester_stuck.cli.options import (
 )
 from kubectl_harvester_stuck.cli.output import (
     answer,
-    list_status,
     print_error,
     print_result,
     say_nothing,
@@ -141,6 +140,7 @@ def unstick(
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.listing import find
     from kubectl_harvester_stuck.release import preflight, run
+    from kubectl_harvester_stuck.release.interrupts import Interrupts
     from kubectl_harvester_stuck.release.model import Request
     from kubectl_harvester_stuck.render import journal_table, layout, release_text
     from kubectl_harvester_stuck.state import journal
@@ -173,12 +173,15 @@ def unstick(
             which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
             click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
         if not targets:
+            nothing = run.ReleaseReport(
+                "", missing=missing, found_nothing=True, is_blind=found.is_blind
+            )
             if output in render.DOCUMENTS:
-                answer(render.run(run.ReleaseReport("", missing=missing), output, where))
+                answer(render.run(nothing, output, where))
             place = "" if all_namespaces else f" in {namespace} namespace"
             say_nothing(f"{place} on node {host}" if host else place, missing)
             click.echo(layout.unreadable(missing), nl=False, err=True)
-            ctx.exit(list_status(found, exit_code=False))
+            ctx.exit(nothing.status)
     request = Request(
         older_than=older_than,
         finalizers=frozenset(finalizers),
@@ -190,7 +193,8 @@ def unstick(
     )
     state = state_directory(os.environ, Path.home())
     directory = backup_dir or state / "backups"
-    desk = run.ReleaseContext(
+    interrupts = Interrupts(terminal.println)
+    context = run.ReleaseContext(
         cluster=cluster,
         rights=preflight.Permissions(cluster),
         server=where.server,
@@ -202,21 +206,23 @@ def unstick(
             state, where.context, where.server, __version__, lambda: cluster.now
         ),
         clock=time,
+        interrupts=interrupts,
         host=platform.node(),
         waits=run.Timeouts(settle, timeout),
     )
-    if dry_run == "none":
-        last = journal.read(state, journal.TAIL)
-        click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
-        done = run.unstick(desk, targets, request)
-    else:
-        with reading(terminal.progress, "reading the cluster"):
-            done = run.preview(desk, targets, request, ask_webhooks=dry_run == "server")
-    done = replace(done, missing=missing)
-    terminal.clear()
-    print_result(ctx, output, render.run(done, output, where))
-    for failure in done.failures:
-        print_error(failure.error)
-    click.echo(layout.unreadable(missing), nl=False, err=True)
-    click.echo(release_text.private(done, where), nl=False, err=True)
+    with interrupts:  # up to the last word of the report
+        if dry_run == "none":
+            last = journal.read(state, journal.TAIL)
+            click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
+            done = run.unstick(context, targets, request)
+        else:
+            with reading(terminal.progress, "reading the cluster"):
+                done = run.preview(context, targets, request, ask_webhooks=dry_run == "server")
+        done = replace(done, missing=missing)
+        terminal.clear()
+        print_result(ctx, output, render.run(done, output, where), report=True)
+        for failure in done.failures:
+            print_error(failure.error)
+        click.echo(layout.unreadable(missing), nl=False, err=True)
+        click.echo(release_text.private(done, where), nl=False, err=True)
     ctx.exit(done.status)

@@ -5,7 +5,6 @@ A veto is seen by the dry run of the release; most of its causes can be seen bef
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
@@ -13,6 +12,7 @@ from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import webhook_denials
 from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
@@ -118,7 +118,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
     if not written:
         return
     try:
-        broken = not isinstance(json.loads(written), list)
+        broken = not isinstance(nesting.parse(written), list)
     except ValueError:
         broken = True
     if broken:
@@ -143,7 +143,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     if not written or BACKFILL not in vmi.finalizers:
         return
     try:
-        ours = {str(address).lower() for address in json.loads(written).values()}
+        ours = {str(address).lower() for address in nesting.parse(written).values()}
     except (ValueError, AttributeError):
         raise UnreadableError(str(vm.ref), f"its annotation {MAC_ADDRESSES} is malformed") from None
     path = ("spec", "template", "spec", "domain", "devices", "interfaces")

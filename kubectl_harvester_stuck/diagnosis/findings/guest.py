@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
@@ -17,6 +16,7 @@ from kubectl_harvester_stuck.harvester.target import (
     pvc_names,
     running_containers,
 )
+from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
@@ -259,7 +259,7 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     if setting is not None:
         written = setting.text("value") or setting.text("default")
         try:
-            enabled = json.loads(written).get("enable") if written else True
+            enabled = nesting.parse(written).get("enable") if written else True
         except (ValueError, AttributeError):
             raise UnreadableError(str(setting.ref), f"its value is {written!r}") from None
         if not enabled:
