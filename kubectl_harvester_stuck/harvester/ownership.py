@@ -194,7 +194,7 @@ class _Graph:
             self.objects.update((one.uid, one) for one in (self.case.vm, self.case.vmi) if one)
         self.objects.update((root.uid, root) for root in self.roots)
         self.leaving = {root.uid for root in self.roots} | {
-            item.uid for item in self.objects.values() if item.deletion_timestamp is not None
+            item.uid for item in self.objects.values() if _is_deleted(item)
         }
         self._close()
         self._descend()
@@ -228,9 +228,12 @@ class _Graph:
                 return _Stand.UNREAD
             if found is None or found.uid != owner.uid:
                 return _Stand.GONE
-        if found.uid not in self.leaving and found.deletion_timestamp is None:
-            return _Stand.STAYS
-        return _Stand.CUTS if ORPHAN in found.finalizers else _Stand.GOES
+        try:
+            if found.uid not in self.leaving and found.deletion_timestamp is None:
+                return _Stand.STAYS
+            return _Stand.CUTS if ORPHAN in found.finalizers else _Stand.GOES
+        except UnreadableError:  # its metadata are malformed
+            return _Stand.UNREAD
 
     def _descend(self) -> None:
         """Find what leaves because of the roots, and through which owner."""
@@ -271,7 +274,7 @@ class _Graph:
         if item.ref.kind is PVC:
             destroys, text = self._data_of(item)
             why.append(text)
-            users = related.users.get(item.ref.name, ())
+            users = (*related.users.get(item.ref.name, ()), *related.unread_pods)
             why += [f"pod {name} uses it, too" for name in users]
             by_hand = item.deletion_timestamp is not None and not item.owners
             is_wanted = (item.ref.name in related.selected or by_hand) and not users
@@ -363,6 +366,8 @@ class _Related:
     selected: frozenset[str]
     users: Mapping[str, tuple[str, ...]]
     """Pods of others, by the name of the PVC that they use."""
+    unread_pods: tuple[str, ...]
+    """Pods of others that may use any of them."""
     secrets: tuple[Fate, ...]
 
 
@@ -392,11 +397,23 @@ def _related(case: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _
     }
     own = {pod.uid for pod in (*case.pods, *case.doubtful_pods, *case.attachment_pods)}
     users: dict[str, tuple[str, ...]] = {}
+    unread: list[str] = []
     for pod in graph.objects.values():
         if pod.ref.kind is POD and pod.uid not in own:
-            for name in claims_of(pod):
-                users[name] = (*users.get(name, ()), pod.ref.name)
-    return _Related(frozenset(uids), frozenset(ticked), users, tuple(_secrets(graph, machines)))
+            try:
+                for name in claims_of(pod):
+                    users[name] = (*users.get(name, ()), pod.ref.name)
+            except UnreadableError:
+                unread.append(pod.ref.name)
+    secrets = tuple(_secrets(graph, machines))
+    return _Related(frozenset(uids), frozenset(ticked), users, tuple(unread), secrets)
+
+
+def _is_deleted(item: KubeObject) -> bool:
+    """Whether it is known to be being deleted."""
+    with suppress(UnreadableError):
+        return item.deletion_timestamp is not None
+    return False
 
 
 def claims_of(pod: KubeObject) -> frozenset[str]:
