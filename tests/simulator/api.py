@@ -13,6 +13,8 @@ from tests.resources import Resource
 
 from . import discovery
 from .access import Access, Attributes, User
+from .clock import timestamp
+from .fields import tracked
 from .lists import Form, accepted_form, list_json
 from .patches import patched
 from .registry import Registry
@@ -212,11 +214,15 @@ class Api:
         dry_run = _dry_run(request.query.get("dryRun"), options)
         content_type = request.header("content-type").partition(";")[0].strip()
 
+        agent = request.header("user-agent").partition("/")[0]
+        manager = request.query.get("fieldManager") or agent or "unknown"
+        now = timestamp(self._registry.clock.now())
+
         def change(old: Mapping[str, Any]) -> dict[str, Any]:
             if is_patch:
-                return patched(old, request.json(), content_type)
+                return tracked(old, patched(old, request.json(), content_type), manager, now)
             replacement: dict[str, Any] = request.json()
-            return replacement
+            return tracked(old, replacement, manager, now)
 
         obj = self._registry.update(
             resource,
