@@ -34,7 +34,7 @@ SHOWN = 2
 
 _numbers = itertools.count(1)
 
-Player = Callable[[History], Told]
+Player = Callable[..., Told]
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,13 @@ def player(
 ) -> Player:
     """Plays histories, each in a namespace of its own, with this program or the one of the tree."""
 
-    def play(history: History) -> Told:
+    def play(history: History, *, is_idle: bool = False) -> Told:
         number = next(_numbers)
         folder = directory / str(number)
         folder.mkdir()
         world = World(server, folder, f"shop-{number}", "n1", "n2")
-        return played(server, world, history, program(world) if program else None)
+        other = program(world) if program else None
+        return played(server, world, history, other, is_idle=is_idle)
 
     return play
 
@@ -79,7 +80,7 @@ def test_no_history_goes_wrong(play: Player, share: int) -> None:
             kinds[kind] += 1
             if kinds[kind] <= SHOWN:
                 history = shortest(invent(number), play, kind)
-                shown.append(readable(number, history, play(history)))
+                shown.append(readable(number, history, play(history), play(history, is_idle=True)))
     assert not kinds, "\n\n".join([f"{dict(kinds)} in {len(numbers)} histories", *shown])
     # Who refuses everything would be right about all guests; so there have to be releases.
     if len(numbers) >= 40:

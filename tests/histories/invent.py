@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.histories.play import NODES, History, Step, Told
+from tests.histories.play import MOMENTS, NODES, History, Step, Told
 
 GRACES = (0, 5, 30, 30, 120, 600, 3600)
 STRATEGIES = ("Always", "Always", "RerunOnFailure", "RerunOnFailure", "Manual", "Once", "Halted")
@@ -247,7 +247,7 @@ def _run(chance: random.Random, steps: list[Step]) -> Step:
         arguments["fast"] = False
     if chance.random() < 0.15:
         happening = chance.choice(("back", "beat", "beat", "controllers"))
-        arguments["meanwhile"] = (chance.randint(2, 40), happening, _node(chance))
+        arguments["meanwhile"] = (chance.choice(MOMENTS), happening, _node(chance))
     return Step.of("unstick", **arguments)
 
 
@@ -255,31 +255,56 @@ STRANGER = "wrangler.cattle.io/harvester-lb-vmi-controller"
 
 
 def shortest(
-    history: History, play: Callable[[History], Told], kind: str, *, tries: int = 150
+    history: History, play: Callable[[History], Told], kind: str, *, tries: int = 200
 ) -> History:
-    """The history without each step that it needs not to go wrong in the same way."""
+    """The history without each step and each argument that it needs not to go as wrong."""
     left = tries
-    number = len(history)
-    while number:
-        number -= 1
-        fewer = history[:number] + history[number + 1 :]
-        if left and any(wrong.kind == kind for wrong in _tried(play, fewer)):
-            history = fewer
-            number = min(number, len(history))
-        left = max(0, left - 1)
+    number = 0
+    while left and number < 2 * len(history):
+        found = False
+        for shorter in _shorter(history, number):
+            left -= 1
+            if any(wrong.kind == kind for wrong in play(shorter).wrong):
+                history, found = shorter, True
+                break
+        number = 0 if found and number >= len(history) else number + (not found)
     return history
 
 
-def _tried(play: Callable[[History], Told], history: History) -> list[Any]:
-    try:
-        return play(history).wrong
-    except Exception:  # noqa: BLE001 - a history that cannot be played is not a shorter one
-        return []
+def _shorter(history: History, number: int) -> Iterator[History]:
+    """What is left without a step, the last ones first; then without arguments of it."""
+    at = len(history) - 1 - number % len(history)
+    before, step, after = history[:at], history[at], history[at + 1 :]
+    if number < len(history):
+        yield before + after
+        return
+    for key, value in step.arguments:
+        kept = dict(step.arguments)
+        if (step.name, key) in SIMPLE and SIMPLE[step.name, key] != value:
+            yield (*before, Step.of(step.name, **(kept | {key: SIMPLE[step.name, key]})), *after)
+        elif key in OPTIONAL.get(step.name, ()):
+            yield (
+                *before,
+                Step.of(step.name, **{k: v for k, v in kept.items() if k != key}),
+                *after,
+            )
 
 
-def readable(number: int, history: History, told: Told) -> str:
-    """What went wrong, and how it came to that."""
+SIMPLE = {("vm", "strategy"): "Always", ("vm", "grace"): 30, ("vm", "obeys"): True,
+          ("unstick", "targets"): ("vm", "web"), ("wait", "minutes"): 10}  # fmt: skip
+OPTIONAL = {
+    "vm": {"sidecar", "hostname", "disks", "strangers", "phase_stays"},
+    "unstick": {"stated", "flags", "fast", "meanwhile"},
+    "migrate": {"hangs"},
+    "replace": {"keeps_pods"},
+    "delete": {"policy"},
+}
+
+
+def readable(number: int, history: History, told: Told, alone: Told) -> str:
+    """What went wrong, how it came to that, and whether it does so without the program."""
     wrong = "\n".join(f"  {one}" for one in told.wrong)
     steps = "\n".join(f"    {step}," for step in history)
     story = "\n".join(f"  {line}" for line in told.story)
-    return f"history {number}\n{wrong}\n{story}\n  as steps:\n{steps}"
+    without = "\n".join(f"  without the program, too: {one}\n" for one in alone.alone)
+    return f"history {number}\n{wrong}\n{without}{story}\n  as steps:\n{steps}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,11 @@ from tests.world import Run, World
 NODES = ("n1", "n2", "n3")
 BEGIN = datetime(2026, 11, 23, 3, 0, tzinfo=timezone.utc)
 ROUNDS = 40
+A_MOMENT = 5 / 60
+"""Minutes between two steps, as nobody does two things in the same second."""
+
+MOMENTS = ("looked", "tried", "told", "looking again")
+"""After the first look, at the dry run, after the first change, and at the look that follows."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Told:
     refused: int = 0
     had_to: int = 0
     """Runs that had to release."""
+    alone: list[str] = field(default_factory=list)
+    """Second guests in a history without the program."""
     lied: int = 0
     """Second guests after a false word that nobody could check."""
 
@@ -66,6 +74,8 @@ class Play:
         self.server = server
         self.world = world
         self.program = program or world.run
+        self.is_idle = False
+        """Whether the program is left out, to see what happens without it."""
         self.told = Told()
         self.truth = Truth()
         self.cluster = Cluster(server, world.namespace, server.clock.now)
@@ -208,9 +218,10 @@ class Play:
         self.truth.host(node).unmounts = False
 
     def forget(self, node: str) -> None:
-        """The runtime loses sight of its containers; they are said to be lost. Then it is cut off.
+        """The runtime loses sight of its containers, they are said to be lost, then it is cut off.
 
-        The processes go on: the shim of a container outlives the runtime.
+        The processes go on: the shim of a container outlives the runtime. A node that stays
+        stops them with their sandbox, so nobody is held to the seconds before it is silent.
         """
         host = self.truth.host(node)
         if not host.hears_pods:
@@ -222,6 +233,7 @@ class Play:
                 vm = pod["metadata"]["annotations"]["kubevirt.io/domain"]
                 self.nature.report(pod, states, keeps_phase=vm in self.nature.running_phase)
         self.settle()
+        self.wait(1)
 
     def _pods_on(self, node: str) -> list[Body]:
         return [pod for pod in self.cluster.launchers() if pod["spec"].get("nodeName") == node]
@@ -445,13 +457,15 @@ class Play:
         stated: tuple[str, ...] = (),
         flags: tuple[str, ...] = (),
         fast: bool = True,
-        meanwhile: tuple[int, str, str] | None = None,
+        meanwhile: tuple[str, str, str] | None = None,
     ) -> None:
         """Run the program, and say yes.
 
         With `fast` the controllers react before the answer to a change; else when it has ended.
-        `meanwhile`: before this request, that happens to a node.
+        `meanwhile`: at one of `MOMENTS`, something happens to a node.
         """
+        if self.is_idle:
+            return
         overridden = frozenset(
             flags[number + 1] for number, word in enumerate(flags) if word == "--override"
         )
@@ -497,20 +511,24 @@ class Play:
 
     @contextlib.contextmanager
     def _witnessed(
-        self, ran: Ran, *, fast: bool, meanwhile: tuple[int, str, str] | None
+        self, ran: Ran, *, fast: bool, meanwhile: tuple[str, str, str] | None
     ) -> Iterator[None]:
         witness = Witness(self.cluster, self.truth, ran)
+        left = [meanwhile] if meanwhile else []
+        lock = threading.Lock()  # the program reads several things at once
 
         def stand_by(exchange: Exchange) -> None:
-            if meanwhile is not None and ran.number + 1 == meanwhile[0]:
-                self.say(f"  [meanwhile: {meanwhile[1]} {meanwhile[2]}]")
-                self._happens(meanwhile[1], meanwhile[2])
             asked = exchange.request
-            about = witness.before(asked.method, asked.target, asked.body)
-            if about is not None:
-                witness.after(about, done=exchange.handle().status == 200)
-                if fast:
-                    self.settle()
+            with lock:
+                if left and _is_at(left[0][0], ran, asked.method, asked.target, asked.body):
+                    _, what, node = left.pop()
+                    self.say(f"  [meanwhile: {what} {node}]")
+                    self._happens(what, node)
+                about = witness.before(asked.method, asked.target, asked.body)
+                if about is not None:
+                    witness.after(about, done=exchange.handle().status == 200)
+                    if fast:
+                        self.settle()
             exchange.answer()
 
         handle = self.server.inject(stand_by, times=None)
@@ -544,6 +562,8 @@ class Play:
         self.controllers(True)
         self.lifecycle(True)
         released = {change.vm for change in self.changes}
+        if self.is_idle:
+            released = {vm["metadata"]["name"] for vm in self.cluster.every(k.VM)}
         for name in sorted(released):
             if self.cluster.get(k.VM, name) is None:
                 body = k.virtual_machine(name, strategy="Always", grace=30)
@@ -563,14 +583,33 @@ class Play:
             self._judge(overlap.first, overlap.second)
 
     def _judge(self, first: Guest, second: Guest) -> None:
+        if self.is_idle:
+            self.told.alone.append(f"{first} still runs when {second} starts")
+            return
         causes = [change for change in self.changes if first in change.running]
         if causes:
             did = ", ".join(map(str, causes))
+            told = "" if first.told is None else ", was told to stop"
+            heard = first.host.heard
+            if heard is not None and not first.host.speaks:
+                silent = (self.cluster.now() - heard).total_seconds() / 60
+                told += f", on a node that is silent since {silent:.1f} min"
             self.told.wrong.append(
-                Wrong("two-guests", f"{first} still ran when {second} started; the program: {did}")
+                Wrong("two-guests", f"{first} still ran{told}, when {second} started: {did}")
             )
         elif any(change.vm == first.vm for change in self.changes):
             self.told.lied += 1
+
+
+def _is_at(moment: str, ran: Ran, method: str, path: str, body: bytes) -> bool:
+    """Whether a run has come to one of `MOMENTS`."""
+    if moment == "looked":
+        return "selfsubject" in path
+    if moment == "tried":
+        return "dryRun" in path or b"dryRun" in body
+    if moment == "told":
+        return "/events" in path
+    return moment == "looking again" and method == "GET" and bool(ran.changes)
 
 
 def _why(run: Run) -> str:
@@ -585,15 +624,22 @@ def _why(run: Run) -> str:
 
 
 def played(
-    server: Simulator, world: World, history: History, program: Callable[..., Run] | None = None
+    server: Simulator,
+    world: World,
+    history: History,
+    program: Callable[..., Run] | None = None,
+    *,
+    is_idle: bool = False,
 ) -> Told:
-    """Play a history to its end, with this program or another one."""
+    """Play a history to its end, with this program or another one, or without any."""
     play = Play(server, world, program)
+    play.is_idle = is_idle
     try:
         for step in history:
             play.say(str(step))
             action: Callable[..., None] = getattr(play, step.name)
             action(**dict(step.arguments))
+            play.wait(A_MOMENT)
         play.finish()
     finally:
         play.veto(False)
