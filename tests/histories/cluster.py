@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from tests.resources import RESOURCES
@@ -49,8 +49,18 @@ class Cluster:
 
     api: Api
     namespace: str
-    now: Callable[[], datetime]
+    clock: Callable[[], datetime]
     """What the API server takes for the time."""
+    passed: timedelta = timedelta()
+    """How much time the history made pass beside that of the API server."""
+
+    def now(self) -> datetime:
+        """The time of the history."""
+        return self.clock() + self.passed
+
+    def text(self, moment: datetime) -> str:
+        """A time of the history as it is written for the API server."""
+        return text(moment - self.passed)
 
     def path(self, kind: str, name: str | None = None, namespace: str | None = None) -> str:
         resource = RESOURCES[kind]

@@ -46,7 +46,7 @@ def _beginning(chance: random.Random) -> list[Step]:
         "obeys": chance.random() < 0.5,
         "sidecar": chance.choice(("", "", "", "plain", "survives")),
         "disks": chance.choice(DISKS),
-        "strangers": chance.random() < 0.25,
+        "strangers": chance.random() < 0.35,
         "phase_stays": chance.random() < 0.4,
     }
     usual = {"sidecar": "", "disks": "", "strangers": False, "phase_stays": False}
@@ -153,7 +153,7 @@ def _mess(chance: random.Random) -> list[Step]:
         acts.append(Step.of("veto", on=True))
     if chance.random() < 0.2:
         acts.append(Step.of("jam", node=home))
-    if chance.random() < 0.1:
+    if chance.random() < 0.25:
         acts.append(Step.of("lifecycle", works=False))
     chance.shuffle(acts)
     for act in acts:
@@ -161,9 +161,9 @@ def _mess(chance: random.Random) -> list[Step]:
         if chance.random() < 0.5:
             steps.append(_wait(chance))
     end = chance.random()
-    if end < 0.25:
+    if end < 0.35:
         steps += [Step.of("back", node=home), _wait(chance)]
-    elif end < 0.35:
+    elif end < 0.45:
         steps += [Step.of("replace", node=home, keeps_pods=chance.random() < 0.5), _wait(chance)]
     return steps
 

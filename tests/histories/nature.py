@@ -87,13 +87,13 @@ class Nature:
             host.heard = now
             lease = self.cluster.get("Lease", host.name, k.LEASES)
             if lease:
-                renewed = k.text(there).replace("Z", ".000000Z")
+                renewed = self.cluster.text(there).replace("Z", ".000000Z")
                 changed |= self.cluster.patch(lease, {"spec": {"renewTime": renewed}})
             changed |= self._ready(node, "True" if host.runtime else "False", now, there)
         elif self.lifecycle_works and host.heard and now - host.heard >= UNKNOWN_AFTER:
             changed |= self._ready(node, "Unknown", now, now)
         if host.hears_guests:
-            beat = {"kubevirt.io/heartbeat": k.text(there)}
+            beat = {"kubevirt.io/heartbeat": self.cluster.text(there)}
             changed |= self.cluster.patch(node, {"metadata": {"annotations": beat}})
         return changed | self._handler_pod(host)
 
@@ -106,8 +106,8 @@ class Nature:
         (old,) = node.get("status", {}).get("conditions") or [{}]
         since = old.get("lastTransitionTime")
         if old.get("status") != status:
-            since = k.text(written)
-        heard = old.get("lastHeartbeatTime") if status == "Unknown" else k.text(written)
+            since = self.cluster.text(written)
+        heard = old.get("lastHeartbeatTime") if status == "Unknown" else self.cluster.text(written)
         reason = {"True": "KubeletReady", "False": "KubeletNotReady"}.get(
             status, "NodeStatusUnknown"
         )
@@ -227,7 +227,13 @@ class Nature:
         else:
             code = 137 if guest is not None and guest.fell else 0
             reason = "Error" if code else "Completed"
-            ended = {"terminated": {"exitCode": code, "reason": reason, "finishedAt": k.text(now)}}
+            ended = {
+                "terminated": {
+                    "exitCode": code,
+                    "reason": reason,
+                    "finishedAt": self.cluster.text(now),
+                }
+            }
             states = dict.fromkeys(_containers(pod), ended)
             if vm in self.surviving:
                 states |= {name: {"running": {}} for name in states if name != "compute"}
@@ -291,7 +297,10 @@ class Nature:
                     continue
                 if self.truth.guest(pod["metadata"]["uid"]) is None:
                     self.truth.start(self.new_guest(vmi, pod, host, now))
-                return self.cluster.patch(vmi, {"status": {"phase": "Running"}})
+                since = {"phase": "Running", "phaseTransitionTimestamp": self.cluster.text(now)}
+                transitions = [*vmi["status"].get("phaseTransitionTimestamps", ()), since]
+                status = {"phase": "Running", "phaseTransitionTimestamps": transitions}
+                return self.cluster.patch(vmi, {"status": status})
         if k.phase(vmi) not in ("Scheduled", "Running"):
             return False
         own = [guest for guest in self.truth.guests if guest.vmi == uid]

@@ -135,7 +135,7 @@ class Witness:
 
         A sign that moved since the program first read it is life, whatever its age.
         """
-        ran, now = self.ran, self.cluster.now()
+        ran, now = self.ran, self.cluster.clock()
         for host in self.truth.hosts:
             if host.is_replaced:
                 continue
@@ -212,7 +212,7 @@ class Witness:
         over = k.parsed(vmi["metadata"]["deletionTimestamp"]) + timedelta(
             seconds=guest.grace + k.GRACE_PADDING
         )
-        return self.cluster.now() < over
+        return self.cluster.clock() < over
 
     def _wrong(self, kind: str, what: str) -> None:
         self.ran.wrong.append(Wrong(kind, what))
@@ -321,7 +321,10 @@ class Clear:
         ):
             return False
         pods = cluster.launchers_of(vmi) if vmi else []
-        if not self._is_stuck(vm, vmi, pods, now):
+        move = vmi["status"].get("migrationState") if vmi else None
+        if move and not move.get("completed"):
+            return False
+        if not self._is_stuck(vm, vmi, pods):
             return False
         places = {pod["spec"].get("nodeName") for pod in pods}
         if vmi is not None:
@@ -342,7 +345,7 @@ class Clear:
     def _guests(self, name: str) -> list[Guest]:
         return [guest for guest in self.truth.guests if guest.vm == name]
 
-    def _is_stuck(self, vm: Body, vmi: Body | None, pods: list[Body], now: datetime) -> bool:
+    def _is_stuck(self, vm: Body, vmi: Body | None, pods: list[Body]) -> bool:
         if k.is_deleting(vm) and vmi is None:
             return True
         if vmi is None or not all(k.is_deleting(pod) for pod in pods):
@@ -354,7 +357,9 @@ class Clear:
         if k.is_deleting(vm):
             return False
         ends = [k.parsed(pod["metadata"]["deletionTimestamp"]) for pod in pods]
-        return bool(ends) and all(end + STEADY < now for end in ends)
+        over = all(end + STEADY < self.cluster.clock() for end in ends)
+        here = {pod["spec"].get("nodeName") for pod in pods}
+        return over and vmi["status"].get("nodeName") in here
 
     def _is_silent(self, host: Host, now: datetime) -> bool:
         if signs_of(self.cluster, host.name).ready != "Unknown":
@@ -375,4 +380,4 @@ class Clear:
             for one in ([vmi] if vmi else []) + pods
             if k.is_deleting(one)
         ]
-        return all(moment + grace + STEADY < now for moment in deleted)
+        return all(moment + grace + STEADY < self.cluster.clock() for moment in deleted)

@@ -68,6 +68,8 @@ class Told:
 class Play:
     """One history on the simulated API server."""
 
+    patience: tuple[str, ...] = ("--settle=0", "--timeout=0")
+
     def __init__(
         self, server: Simulator, world: World, program: Callable[..., Run] | None = None
     ) -> None:
@@ -78,7 +80,7 @@ class Play:
         """Whether the program is left out, to see what happens without it."""
         self.told = Told()
         self.truth = Truth()
-        self.cluster = Cluster(server, world.namespace, server.clock.now)
+        self.cluster = self._cluster()
         self.nature = Nature(self.cluster, self.truth)
         self.controller = VirtController(self.cluster)
         self.collector = Collector(self.cluster)
@@ -88,7 +90,11 @@ class Play:
         self._steady: dict[int, datetime] = {}
         self._judged = 0
         self._guests: dict[int, tuple[Guest, bool, datetime | None]] = {}
+        self.began = BEGIN
         self._set_up()
+
+    def _cluster(self) -> Cluster:
+        return Cluster(self.server, self.world.namespace, self.server.clock.now)
 
     def _set_up(self) -> None:
         for name in (self.cluster.namespace, k.SYSTEM):
@@ -110,8 +116,7 @@ class Play:
     # Time
 
     def say(self, what: str) -> None:
-        passed = self.cluster.now() - BEGIN
-        minutes = passed.total_seconds() / 60
+        minutes = (self.cluster.now() - self.began).total_seconds() / 60
         self.told.story.append(f"{minutes:6.1f} min  {what}")
 
     def settle(self) -> None:
@@ -188,7 +193,7 @@ class Play:
         if host.power and host.linked and host.kubelet and host.runtime and host.handler:
             return
         if not host.power:
-            host.booted = self.cluster.now()
+            host.booted = self.cluster.clock()
         host.power = host.linked = host.kubelet = host.runtime = host.handler = True
         self._steady[id(host)] = self.cluster.now()
         self.settle()
@@ -324,7 +329,7 @@ class Play:
         if not ready or target is source.host or not source.host.speaks or k.is_deleting(vmi):
             return
         job = f"{name}-move-{len(self.cluster.every(k.MIGRATION))}"
-        self._make(k.plain(k.MIGRATION, job, spec={"vmiName": name}, status={"phase": "Running"}))
+        self._announce(job, name)
         body = k.launcher(vmi, f"t{len(self.truth.guests):04}", migration=job)
         new = self._make(body)
         self.nature.bind(new, target)
@@ -336,17 +341,17 @@ class Play:
         state: Body = {
             "sourceNode": source.host.name,
             "targetNode": to,
-            "startTimestamp": k.text(now),
+            "startTimestamp": self.cluster.text(now),
         }
         if how == "open":
             self.cluster.patch(vmi, {"status": {"migrationState": state}})
         elif how == "failed":
             self.truth.end(guest, now, fell=False)
-            state |= {"failed": True, "completed": True, "endTimestamp": k.text(now)}
+            state |= {"failed": True, "completed": True, "endTimestamp": self.cluster.text(now)}
             self._end_move(vmi, job, state, "Failed")
         elif how == "done":
             self.truth.switch_over(source, guest, now)
-            state |= {"completed": True, "endTimestamp": k.text(now)}
+            state |= {"completed": True, "endTimestamp": self.cluster.text(now)}
             self.cluster.patch(vmi, {"status": {"nodeName": to}})
             self._end_move(vmi, job, state, "Succeeded")
         elif how == "unseen":
@@ -364,6 +369,10 @@ class Play:
                 self.cluster.patch(self.cluster.there(again) or again,
                                    {"status": {"phase": k.phase(again)}})  # fmt: skip
         self.settle()
+
+    def _announce(self, job: str, name: str) -> None:
+        spec = {"vmiName": name}
+        self._make(k.plain(k.MIGRATION, job, spec=spec, status={"phase": "Running"}))
 
     def _end_move(self, vmi: Body, job: str, state: Body, phase: str) -> None:
         self.cluster.patch(self.cluster.there(vmi) or vmi, {"status": {"migrationState": state}})
@@ -486,7 +495,7 @@ class Play:
         words = [word for node in stated for word in ("--node-powered-off", node)]
         arguments = (
             *("unstick", *targets, *words, *flags),
-            *("--yes", "--older-than=0s", "--settle=0", "--timeout=0", "-o", "json"),
+            *("--yes", "--older-than=0s", *self.patience, "-o", "json"),
         )
         before = data(self.cluster)
         with self._witnessed(ran, fast=fast, meanwhile=meanwhile):
@@ -513,22 +522,11 @@ class Play:
     def _witnessed(
         self, ran: Ran, *, fast: bool, meanwhile: tuple[str, str, str] | None
     ) -> Iterator[None]:
-        witness = Witness(self.cluster, self.truth, ran)
-        left = [meanwhile] if meanwhile else []
-        lock = threading.Lock()  # the program reads several things at once
+        stand = self._stand(ran, fast=fast, meanwhile=meanwhile)
 
         def stand_by(exchange: Exchange) -> None:
             asked = exchange.request
-            with lock:
-                if left and _is_at(left[0][0], ran, asked.method, asked.target, asked.body):
-                    _, what, node = left.pop()
-                    self.say(f"  [meanwhile: {what} {node}]")
-                    self._happens(what, node)
-                about = witness.before(asked.method, asked.target, asked.body)
-                if about is not None:
-                    witness.after(about, done=exchange.handle().status == 200)
-                    if fast:
-                        self.settle()
+            stand(asked.method, asked.target, asked.body, lambda: exchange.handle().status)
             exchange.answer()
 
         handle = self.server.inject(stand_by, times=None)
@@ -536,6 +534,28 @@ class Play:
             yield
         finally:
             handle.remove()
+
+    def _stand(
+        self, ran: Ran, *, fast: bool, meanwhile: tuple[str, str, str] | None
+    ) -> Callable[[str, str, bytes, Callable[[], int]], None]:
+        """What is done at each request: method, path, body, and what lets the server do it."""
+        witness = Witness(self.cluster, self.truth, ran)
+        left = [meanwhile] if meanwhile else []
+        lock = threading.Lock()  # the program reads several things at once
+
+        def stand(method: str, path: str, body: bytes, do: Callable[[], int]) -> None:
+            with lock:
+                if left and _is_at(left[0][0], ran, method, path, body):
+                    _, what, node = left.pop()
+                    self.say(f"  [meanwhile: {what} {node}]")
+                    self._happens(what, node)
+                about = witness.before(method, path, body)
+                if about is not None:
+                    witness.after(about, done=do() == 200)
+                    if fast:
+                        self.settle()
+
+        return stand
 
     def _happens(self, what: str, node: str) -> None:
         """The node comes back, or one heartbeat arrives, or the controllers look around."""
@@ -551,6 +571,16 @@ class Play:
             self.controllers(True)
 
     # The end
+
+    def through(self, history: History) -> Told:
+        """Play a history to its end."""
+        for step in history:
+            self.say(str(step))
+            action: Callable[..., None] = getattr(self, step.name)
+            action(**dict(step.arguments))
+            self.wait(A_MOMENT)
+        self.finish()
+        return self.told
 
     def finish(self) -> None:
         """All that holds a second guest back goes: what the program left open is seen now.
@@ -574,6 +604,7 @@ class Play:
             elif self.cluster.get(k.VMI, name) is None:
                 self.say(f"VM {name} is started")
                 self._patch(name, {"spec": {"runStrategy": "Always"}})
+        self.settle()
         self._check_guests()
 
     def _check_guests(self) -> None:
@@ -635,14 +666,8 @@ def played(
     play = Play(server, world, program)
     play.is_idle = is_idle
     try:
-        for step in history:
-            play.say(str(step))
-            action: Callable[..., None] = getattr(play, step.name)
-            action(**dict(step.arguments))
-            play.wait(A_MOMENT)
-        play.finish()
+        return play.through(history)
     finally:
         play.veto(False)
         server.forget()
         server.wipe(world.namespace)
-    return play.told
