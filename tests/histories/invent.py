@@ -231,9 +231,9 @@ def _run(chance: random.Random, steps: list[Step]) -> Step:
         arguments["stated"] = tuple(stated)
     aim = chance.random()
     if aim < 0.08:
-        arguments["targets"] = ("--all",)
+        arguments["targets"] = ("vm", "--all")
     elif aim < 0.12:
-        arguments["targets"] = ("--node", "n1")
+        arguments["targets"] = ("vm", "--node", "n1")
     elif aim < 0.2:
         arguments["targets"] = ("vmi", "web")
     flags: tuple[str, ...] = ()

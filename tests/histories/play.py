@@ -478,7 +478,7 @@ class Play:
         overridden = frozenset(
             flags[number + 1] for number, word in enumerate(flags) if word == "--override"
         )
-        names = None if targets[0].startswith("-") else frozenset(targets[1:])
+        names = None if "--all" in targets or "--node" in targets else frozenset(targets[1:])
         ran = Ran(frozenset(stated), overridden, names)
         clear = Clear(self.cluster, self.truth, lambda host: self._steady[id(host)])
         only = next(iter(names)) if names is not None and len(names) == 1 else None
