@@ -62,6 +62,9 @@ class Cluster:
         """A time of the history as it is written for the API server."""
         return text(moment - self.passed)
 
+    def read_anew(self) -> None:
+        """Trust nothing that was read before."""
+
     def path(self, kind: str, name: str | None = None, namespace: str | None = None) -> str:
         resource = RESOURCES[kind]
         return resource.path((namespace or self.namespace) if resource.namespaced else None, name)

@@ -129,6 +129,8 @@ class Witness:
     cluster: Cluster
     truth: Truth
     ran: Ran
+    looks: bool = True
+    """Whether anything may have happened since the last look at the nodes."""
 
     def look(self, method: str, path: str) -> None:
         """Note what the signs of life are, before a request is answered.
@@ -151,8 +153,12 @@ class Witness:
     def before(self, method: str, path: str, body: bytes) -> tuple[Body, Change] | None:
         """What is about to be changed; None for a read and for a dry run."""
         self.ran.number += 1
-        self.look(method, path)
-        if method not in ("PATCH", "DELETE", "PUT") or b"dryRun" in body or "dryRun" in path:
+        is_dry = b"dryRun" in body or "dryRun" in path
+        is_change = method in ("PATCH", "DELETE", "PUT") and not is_dry
+        if self.looks or is_change or "/nodes" in path or "/leases" in path:
+            self.look(method, path)
+            self.looks = False
+        if not is_change:
             return None
         plural, name = path.partition("?")[0].split("/")[-2:]
         kinds = {"virtualmachines": k.VM, "virtualmachineinstances": k.VMI, "pods": k.POD}

@@ -549,11 +549,14 @@ class Play:
                     _, what, node = left.pop()
                     self.say(f"  [meanwhile: {what} {node}]")
                     self._happens(what, node)
+                    witness.looks = True
+                self.cluster.read_anew()
                 about = witness.before(method, path, body)
                 if about is not None:
                     witness.after(about, done=do() == 200)
                     if fast:
                         self.settle()
+                    witness.looks = True
 
         return stand
 
@@ -588,6 +591,8 @@ class Play:
         virt-controller works, no webhook objects, a VM that was stopped is started, and one that
         was released is made again on its disks, from git or from the backup.
         """
+        if not self.changes and not self.is_idle:
+            return
         self.veto(False)
         self.controllers(True)
         self.lifecycle(True)
