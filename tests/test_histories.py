@@ -21,11 +21,12 @@ import pytest
 
 from tests.histories import stand_ins
 from tests.histories.invent import invent, readable, shortest
+from tests.histories.known import HAVE_TO_GO, HISTORIES
 from tests.histories.play import History, Told, played
 from tests.simulator import Simulator
 from tests.world import World
 
-NUMBER = int(os.environ.get("HISTORIES", "400"))
+NUMBER = int(os.environ.get("HISTORIES", "300"))
 FROM = int(os.environ.get("FROM", "0"))
 ONLY = os.environ.get("HISTORY")
 SHARES = 8
@@ -85,6 +86,14 @@ def test_no_history_goes_wrong(play: Player, share: int) -> None:
     # Who refuses everything would be right about all guests; so there have to be releases.
     if len(numbers) >= 40:
         assert min(sums["had_to"], sums["released"], sums["refused"]) >= 2, sums
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_known_history_goes_well(play: Player, name: str) -> None:
+    history = HISTORIES[name]
+    told = play(history)
+    assert not told.wrong, readable(0, history, told, play(history, is_idle=True))
+    assert bool(told.had_to) == (name in HAVE_TO_GO)
 
 
 def test_who_refuses_everything_is_found_out(server: Simulator, tmp_path: Path) -> None:
