@@ -33,7 +33,24 @@ HISTORIES: dict[str, History] = {
         Step.of("force", node="n2"),
         _unstick,
     ),
-    "a silent node told of lost containers": (_vm, Step.of("forget", node="n1"), _wait, _unstick),
+    "an ended pod of a failed migration is left, and the guest is still shutting down": (
+        _vm,
+        Step.of("migrate", name="web", to="n3", how="failed", hangs=True),
+        Step.of("force", node="n1"),
+        _unstick,
+    ),
+    "the ended source of a migration is left, and the guest is still shutting down": (
+        _vm,
+        Step.of("migrate", name="web", to="n2", how="done", hangs=True),
+        Step.of("force", node="n2"),
+        _unstick,
+    ),
+    "a silent node told of lost containers": (
+        Step.of("vm", name="web", phase_stays=True),
+        Step.of("forget", node="n1"),
+        _wait,
+        _unstick,
+    ),
     "a silent node is said to be Ready": (
         _held(),
         Step.of("lifecycle", works=False),
