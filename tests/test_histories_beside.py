@@ -1,0 +1,57 @@
+"""Random histories beside KubeVirt's own virt-controller: what `tests.histories` models is real.
+
+`BESIDE=200 python -m pytest tests/test_histories_beside.py` plays more, `FROM=5000` others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.controlplane.server import ControlPlane
+from tests.histories.beside import beside, played_beside
+from tests.histories.invent import invent, readable
+from tests.histories.play import Told
+from tests.virtcontroller.server import USER, VirtController
+from tests.world import World
+
+NUMBER = int(os.environ.get("BESIDE", "10"))
+FROM = int(os.environ.get("FROM", "0"))
+SHARES = 2
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ControlPlane]:
+    """An API server of its own: virt-controller sees everything in it."""
+    with ControlPlane(users={USER: ("system:masters",)}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def controller(
+    api: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[VirtController]:
+    with VirtController(api, tmp_path_factory.mktemp("virt-controller")) as program:
+        yield program
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_no_history_goes_wrong_beside_virt_controller(
+    api: ControlPlane, controller: VirtController, tmp_path: Path, share: int
+) -> None:
+    shown = []
+    for number in range(FROM + share, FROM + NUMBER, SHARES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(api, folder, f"beside-{next(_numbers)}", "n1", "n2")
+        history = beside(invent(number))
+        told = played_beside(api, world, controller, history)
+        if told.wrong:
+            shown.append(readable(number, history, told, Told()))
+    assert not shown, "\n\n".join(shown)
