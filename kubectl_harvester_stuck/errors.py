@@ -133,6 +133,12 @@ class RefusedError(StuckError):
     status = ExitStatus.REFUSED
 
 
+class StatementError(StuckError):
+    """The operator states something that cannot be meant; nothing was changed."""
+
+    status = ExitStatus.USAGE
+
+
 class BackupError(StuckError):
     """What would be changed could not be saved first, so nothing was changed."""
 

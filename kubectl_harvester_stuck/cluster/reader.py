@@ -82,11 +82,15 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
 
 
 def around(
-    cluster: Cluster, targets: Iterable[ObjectRef], kinds: Iterable[Kind]
+    cluster: Cluster,
+    targets: Iterable[ObjectRef],
+    kinds: Iterable[Kind],
+    nodes: Iterable[str] = (),
 ) -> ClusterSnapshot:
     """Everything that a plan for these targets depends on.
 
-    `kinds` are those that the guards look at. The number of requests depends on the kinds,
+    `kinds` are those that the guards look at, `nodes` those that count although no target may be
+    seen to run there. The number of requests depends on the kinds,
     namespaces and nodes involved, apart from the VM and the VMI of each target and from the disks
     that would go with it. Raises UnreachableError when the API server is.
     """
@@ -102,13 +106,13 @@ def around(
             selections.append(ListQuery(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
-        nodes = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}
+        names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
         subjects = tuple(item for item in snapshot.found.values() if item is not None)
         listed = (frozenset(kinds) - _READ_BY_ITSELF) | finalizers.kinds_needed(subjects)
         reader.read(
             pool,
-            {ObjectRef("", name, NODE) for name in nodes}
-            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in nodes},
+            {ObjectRef("", name, NODE) for name in names}
+            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in names},
             [
                 ListQuery(kind, namespace, metadata_only=kind.metadata_only)
                 for namespace in namespaces

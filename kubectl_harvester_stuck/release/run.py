@@ -32,7 +32,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
-from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight
+from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, statements
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.interrupts import Interrupts
@@ -223,8 +223,11 @@ def _refused(plan: Plan) -> TargetReport:
 def _plan_all(
     context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
-    """The plans of the whole batch from one read of the cluster."""
-    snapshot = reader.around(context.cluster, targets, guards.kinds_read())
+    """The plans of the whole batch from one read of the cluster. Raises StatementError."""
+    snapshot = reader.around(
+        context.cluster, targets, guards.kinds_read(), nodes=request.powered_off
+    )
+    statements.check([Target(ref, snapshot) for ref in targets], request.powered_off)
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:
