@@ -21,6 +21,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     EVENT,
     HARVESTER_NAMESPACE,
     JOB,
+    KUBEVIRT_RESTORE,
     LEASE,
     LEASE_NAMESPACE,
     LOAD_BALANCER,
@@ -77,6 +78,7 @@ _KINDS = (
     *(VM_IMAGE, VM_EXPORT, VM_SNAPSHOT, VM_POOL, SECRET),
 )
 KINDS = {kind.kind: kind for kind in _KINDS}
+KINDS["KubeVirtRestore"] = KUBEVIRT_RESTORE  # Harvester has one of that name, too
 
 LONGHORN = (LONGHORN_VOLUME, LONGHORN_ATTACHMENT, LONGHORN_ORPHAN)
 
@@ -406,7 +408,11 @@ def stored(body: Body, *, deleted: str | None = None, grace: int = 0) -> Body:
 
 def parsed(body: Body) -> KubeObject:
     """The object as decisions see it."""
-    return KubeObject.parse(KINDS[body["kind"]], body)
+    is_kubevirts = (body["kind"], body["apiVersion"]) == (
+        KUBEVIRT_RESTORE.kind,
+        KUBEVIRT_RESTORE.api_version,
+    )
+    return KubeObject.parse(KUBEVIRT_RESTORE if is_kubevirts else KINDS[body["kind"]], body)
 
 
 def snapshot(

@@ -20,6 +20,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
     JOB,
+    KUBEVIRT_RESTORE,
     LOAD_BALANCER,
     POD,
     PVC,
@@ -166,7 +167,8 @@ def claimed_by(*keys: str) -> dict[str, str]:
     return {finalizers.OWNED_BY: json.dumps(entry)}
 
 
-OWNED = (PVC, CONTROLLER_REVISION, DATA_VOLUME, JOB, VM_RESTORE, VM_BACKUP, VM_EXPORT, SECRET)
+OWNED = (PVC, CONTROLLER_REVISION, DATA_VOLUME, JOB, VM_RESTORE, VM_BACKUP)
+OWNED += (VM_EXPORT, KUBEVIRT_RESTORE, SECRET)
 
 # finalizer, kind, expected state, objects (the subject first)
 Objects = Callable[[], list[Body]]
@@ -728,7 +730,7 @@ def test_every_finalizer_is_some_workload_s() -> None:
         ("virt-controller", "deploy/virt-controller"),
         ("harvester", "deploy/harvester"),
         ("harvester-load-balancer", "deploy/harvester-load-balancer"),
-        ("pcidevices-controller", "ds/pcidevices-controller"),
+        ("pcidevices-controller", "ds/harvester-pcidevices-controller"),
         ("garbage collector", "kube-controller-manager"),
         ("kubemacpool", "kubemacpool"),
     }

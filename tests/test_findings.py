@@ -462,7 +462,7 @@ def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
         finalizers=["wrangler.cattle.io/virtual-machine-deletion"], phase="Failed"
     )
     diagnosis = Story([deleted_vm(), instance, *live_node()]).diagnosis()
-    assert "ds/pcidevices-controller is not there" in diagnosis.because
+    assert "ds/harvester-pcidevices-controller is not there" in diagnosis.because
 
 
 def test_admission_may_deny_what_it_was_not_asked_about() -> None:

@@ -144,7 +144,7 @@ def _with_device_finalizer(**more: Any) -> Body:
 
 
 def _daemon_set(available: int) -> Body:
-    body = bare(DAEMON_SET, HARVESTER_NAMESPACE, "pcidevices-controller")
+    body = bare(DAEMON_SET, HARVESTER_NAMESPACE, "harvester-pcidevices-controller")
     return stored({**body, "status": {"numberAvailable": available}})
 
 

@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
     JOB,
+    KUBEVIRT_RESTORE,
     LOAD_BALANCER,
     PVC,
     SECRET,
@@ -260,7 +261,7 @@ def _owned_by(written: str, claim: KubeObject) -> list[str]:
 
 
 _OWNED = (PVC, DATA_VOLUME, CONTROLLER_REVISION, JOB, VM_RESTORE, VM_BACKUP)
-_SELDOM_OWNED = (VM_EXPORT, SECRET)
+_SELDOM_OWNED = (VM_EXPORT, KUBEVIRT_RESTORE, SECRET)
 """Few roles may list these. Where one is held, it goes in the background a little later."""
 
 
@@ -275,7 +276,7 @@ def _dependents(subject: KubeObject, case: Target) -> Answer:
         try:
             candidates += case.snapshot.all(kind, namespace)
         except UnreadableError:
-            unseen.append(f"{kind.kind}s")
+            unseen.append(kind.resource)
     blocking = [str(item.ref) for item in candidates if item.blocks_deletion_of(subject)]
     if blocking:
         return PENDING, f"the garbage collector waits for {', '.join(blocking)}"
@@ -301,22 +302,12 @@ def _clone_jobs(vm: KubeObject, case: Target) -> Answer:
 
 
 def _load_balancers(vm: KubeObject, case: Target) -> Answer:
-    cluster = vm.labels.get("guestcluster.harvesterhci.io/name")
-    is_node = vm.labels.get("harvesterhci.io/creator") == "docker-machine-driver-harvester"
-    if not is_node or vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
+    if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return DONE, "its guest cluster is not being removed"
-    if cluster is None:
-        return DONE, "the VM does not say which guest cluster it belongs to"
-    left = [
-        item.ref.name
-        for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace)
-        if item.labels.get("cloudprovider.harvesterhci.io/cluster") == cluster
-        and item.text("spec", "workloadType") == "cluster"
-        and item.deletion_timestamp is None
-    ]
+    left = [item.ref.name for item in vm_cleanup.load_balancers(vm, case)]
     if left:
-        return PENDING, f"LoadBalancers of guest cluster {cluster} still exist: {', '.join(left)}"
-    return DONE, f"no LoadBalancer of guest cluster {cluster} is left"
+        return PENDING, f"LoadBalancers of its guest cluster still exist: {', '.join(left)}"
+    return DONE, "no LoadBalancer of its guest cluster is left"
 
 
 def _backfill(_: KubeObject, case: Target) -> Answer:
@@ -567,7 +558,7 @@ CATALOGUE: tuple[Finalizer, ...] = (
         "wrangler.cattle.io/virtual-machine-deletion",
         (VMI,),
         "pcidevices-controller",
-        "ds/pcidevices-controller",
+        "ds/harvester-pcidevices-controller",
         versions="addon pcidevices-controller since 2024-10",
         released_when="the devices that the guest had are written to the VM, or the VM is going",
         leaves_behind="an outdated harvesterhci.io/deviceAllocationDetails on the VM",

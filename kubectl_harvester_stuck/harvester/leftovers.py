@@ -224,12 +224,11 @@ def _orphans(case: Target, vm: KubeObject) -> Iterator[str]:
 def _load_balancers(case: Target, vm: KubeObject) -> Iterator[str]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
-    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
-        if item.text("spec", "workloadType") == "cluster" and item.deletion_timestamp is None:
-            yield (
-                f"{item.ref} belongs to a guest cluster; if it is the one that was removed with"
-                f" this VM: {_delete(LOAD_BALANCER, item)}"
-            )
+    for item in vm_cleanup.load_balancers(vm, case):
+        yield (
+            f"{item.ref} belongs to the guest cluster that was removed with this VM:"
+            f" {_delete(LOAD_BALANCER, item)}"
+        )
 
 
 def _devices(case: Target, vm: KubeObject) -> Iterator[str]:

@@ -3,7 +3,8 @@
 It deletes the disks that the user ticked, and every snapshot-type backup of the VM's name, in
 whatever namespace. Before it deletes a backup it hands each VolumeSnapshot over to its disk. Its
 own webhook can forbid the deletion of a disk, also of one that is being deleted already: then
-Harvester tries for ever.
+Harvester tries for ever. Its controller of load balancers deletes those of a guest cluster that
+Rancher removes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import (
+    LOAD_BALANCER,
     PVC,
     VM,
     VM_BACKUP,
@@ -120,6 +122,21 @@ def _is_true(item: KubeObject, condition: str) -> bool:
         found.get("type") == condition and found.get("status") == "True"
         for found in item.mappings("status", "conditions")
     )
+
+
+def load_balancers(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+    """The LoadBalancers of the guest cluster that the VM is a node of."""
+    cluster = vm.labels.get("guestcluster.harvesterhci.io/name")
+    if vm.labels.get("harvesterhci.io/creator") != "docker-machine-driver-harvester":
+        return
+    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
+        if (
+            cluster is not None
+            and item.labels.get("cloudprovider.harvesterhci.io/cluster") == cluster
+            and item.text("spec", "workloadType") == "cluster"
+            and item.deletion_timestamp is None
+        ):
+            yield item
 
 
 def snapshots_left(vm: KubeObject, case: Target) -> Iterator[str]:

@@ -123,6 +123,15 @@ VM_SNAPSHOT = Kind(
     optional=True,
 )
 """Of KubeVirt; Harvester makes its snapshots as VirtualMachineBackups."""
+KUBEVIRT_RESTORE = Kind(
+    "VirtualMachineRestore",
+    "snapshot.kubevirt.io",
+    "v1beta1",
+    "virtualmachinerestores",
+    metadata_only=True,
+    optional=True,
+)
+"""Of KubeVirt; it has the name of Harvester's."""
 VM_POOL = Kind(
     "VirtualMachinePool", "pool.kubevirt.io", "v1beta1", "virtualmachinepools", optional=True
 )

@@ -21,6 +21,7 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 KEPT = "example.com/kept"
 
+# By the name that the lines have for it.
 KINDS = {
     "Secret": "v1",
     "ConfigMap": "v1",
@@ -32,6 +33,7 @@ KINDS = {
     "VirtualMachineRestore": "harvesterhci.io/v1beta1",
     "VirtualMachineBackup": "harvesterhci.io/v1beta1",
     "VirtualMachineExport": "export.kubevirt.io/v1beta1",
+    "KubeVirt VirtualMachineRestore": "snapshot.kubevirt.io/v1beta1",
     "VirtualMachineSnapshot": "snapshot.kubevirt.io/v1beta1",
 }
 
@@ -94,7 +96,8 @@ def owned(
     ]
     if held:
         meta["finalizers"] = [KEPT]
-    body = {"apiVersion": KINDS[kind], "kind": kind, "metadata": meta, **_BODIES.get(kind, {})}
+    named = {"apiVersion": KINDS[kind], "kind": kind.rpartition(" ")[2], "metadata": meta}
+    body = {**named, **_BODIES.get(kind, {})}
     return at.make(body, deleted=deleted)
 
 
@@ -145,7 +148,7 @@ SITUATIONS: list[Situation] = [
         )
         for kind in KINDS
         if kind not in UNUSUAL
-        for each in (f"{kind}/{_named(kind)}",)
+        for each in (f"{kind.rpartition(' ')[2]}/{_named(kind)}",)
         for text, held, blocking, owner, said in (
             ("free, blocking", False, True, works(each), pending(_named(kind))),
             ("held, blocking", True, True, holds(), pending(_named(kind))),
