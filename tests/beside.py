@@ -63,13 +63,17 @@ class Program:
 
     def start(self) -> None:
         """Start it and wait until it is at work. RuntimeError with its last words if it ends."""
-        # Some libraries read the certificate's file and nothing else.
+        # Some libraries read the files of certificate and token, and nothing else.
         content = self.api.kubeconfig(self._user)
         authority = self.directory / "ca.crt"
         authority.write_bytes(self.api.ca_data or b"")
         cluster = content["clusters"][0]["cluster"]
         cluster.pop("certificate-authority-data", None)
         cluster["certificate-authority"] = str(authority)
+        user = content["users"][0]["user"]
+        token = self.directory / f"{self.name}.token"
+        token.write_text(user.pop("token"))
+        user["tokenFile"] = str(token)
         self.kubeconfig.write_text(yaml.safe_dump(content))
         began = len(self.log)
         with self._log.open("ab") as log:

@@ -61,7 +61,7 @@ class GoPrograms:
     def version(self, module: str) -> str:
         """The pinned version of a Go module, as in ``v1.35.4``. Raises BuildError."""
         path = self.module / self.modfile
-        found = re.search(rf"^\s*{re.escape(module)} (v\S+)", path.read_text(), re.M)
+        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", path.read_text(), re.M)
         if not found:
             raise BuildError(f"{path} does not require {module}")
         return found[1]

@@ -33,6 +33,9 @@ DISK = "PersistentVolumeClaim/disk-0"
 SNAPSHOT = "VolumeSnapshot/snap-disk-0"
 BACKUP = "VirtualMachineBackup/snap"
 
+# What the status of a backup has to have before 1.8.
+SOURCE = {"source": {"metadata": {}, "spec": {"template": {"spec": {"domain": {"devices": {}}}}}}}
+
 # Objects of Harvester
 
 
@@ -79,6 +82,7 @@ def backup(
     body = builders.vm_backup(where, name, of or at.name, kind)
     body["spec"]["source"]["apiGroup"] = "kubevirt.io"
     body["status"] = {
+        **SOURCE,
         "readyToUse": True,
         "volumeBackups": [
             {
@@ -754,7 +758,7 @@ def _stopped_while_backed_up(at: Place) -> None:
     subject = at.vm(status={"stateChangeRequests": stop})
     body = builders.vm_backup(at.at, "snap", at.name, "backup")
     body["spec"]["source"]["apiGroup"] = "kubevirt.io"
-    body["status"] = {"sourceUID": subject["metadata"]["uid"], "readyToUse": False}
+    body["status"] = {**SOURCE, "sourceUID": subject["metadata"]["uid"], "readyToUse": False}
     at.make(body)
 
 
@@ -831,13 +835,40 @@ _DEPRECATED = [
     ("a selected disk", _free, lets_go()),
 ]
 
+# Before 1.8 the webhook looked neither at the templates of a VM, nor whether an owner is going
+# itself, and had other words for VMs. And a Harvester that was started after the disk was made gave
+# its VolumeSnapshot an owner without a kind, which the API server refuses at every try.
+_SINCE_18 = {
+    "the selected disk is in the templates of a living VM",
+    "another VM that is being deleted owns the selected disk",
+    "it owns the selected disk itself",
+    "its snapshot is whole",
+    "its snapshot is whole and its disk selected",
+    "its snapshot lacks one VolumeSnapshot of two",
+    "its snapshot is terminating, its VolumeSnapshot not handed over",
+    "its snapshot is terminating, its VolumeSnapshot handed over",
+    "a living namesake elsewhere has a snapshot",
+    "its snapshot is being restored",
+    "its snapshot was restored",
+    "another VM has its disk",
+    "another VM that is being deleted has its disk",
+    "its memory is not said",
+    "a disk was to be moved, and it does not run",
+    "a disk was to be moved that it does not have",
+}
+
+
+def _since(text: str) -> tuple[int, int]:
+    return (1, 8) if text in _SINCE_18 else (1, 4)
+
+
 SITUATIONS: list[Situation] = [
-    *(line(f"cleanup: {text}", CLEANUP, stands, owner, said)
+    *(line(f"cleanup: {text}", CLEANUP, stands, owner, said, since=_since(text))
       for text, stands, owner, said in (*_SELECTED, *_SNAPSHOTS)),
     *(line(f"backfill: {row[0]}", BACKFILL, row[1], row[2], row[3],
-           differs=row[4] if len(row) > 4 else "")
+           differs=row[4] if len(row) > 4 else "", since=(1, 7))
       for row in _OBSERVED),
-    *(line(f"rejected: {text}", CLEANUP, stands, rejected(words), DONE)
+    *(line(f"rejected: {text}", CLEANUP, stands, rejected(words), DONE, since=_since(text))
       for text, stands, words in _REJECTED),
     *(line(f"deprecated: {text}, {name}", name, stands, owner, DONE)
       for name in DEPRECATED_VM

@@ -85,6 +85,8 @@ class Situation:
     owner: Owner
     said: Said
     differs: str = ""
+    since: tuple[int, int] = (1, 4)
+    """The first release of Harvester of which the line is true."""
 
 
 def agree(situation: Situation) -> bool:
@@ -226,7 +228,7 @@ def machine(disks: tuple[str, ...], interfaces: list[Body]) -> Body:
 
 def line(
     text: str, finalizer: str, stands: Stands, owner: Owner, said: Said,
-    *, differs: str = ""
+    *, differs: str = "", since: tuple[int, int] = (1, 4)
 ) -> Situation:  # fmt: skip
     """One line of a table."""
-    return Situation(text, finalizer, stands, owner, said, differs)
+    return Situation(text, finalizer, stands, owner, said, differs, since)

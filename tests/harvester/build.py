@@ -29,12 +29,19 @@ def programs(version: str | None = None) -> Path:
 
     Of the release of go.mod, or of an earlier one. Raises BuildError.
     """
+    return _pinned(version).build()
+
+
+def release(version: str | None = None) -> str:
+    """The release that is built, as in ``v1.8.2``. Raises BuildError."""
+    return _pinned(version).version("github.com/harvester/harvester")
+
+
+def _pinned(version: str | None) -> GoPrograms:
     if version is None:
-        return GoPrograms(HERE, PROGRAMS, data=CRDS).build()
-    earlier = GoPrograms(
-        HERE, PROGRAMS, data=CRDS, tags=("before18",), modfile=f"versions/{version}.mod"
-    )
-    return earlier.build()
+        return GoPrograms(HERE, PROGRAMS, data=CRDS)
+    modfile = f"versions/{version}.mod"
+    return GoPrograms(HERE, PROGRAMS, data=CRDS, tags=("before18",), modfile=modfile)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,15 @@ import yaml
 from tests import schemaless
 from tests.beside import Program, install
 from tests.controlplane.server import ControlPlane
-from tests.harvester.build import programs
+from tests.harvester import build
 
 USER = "system:serviceaccount:harvester-system:harvester"
 """Whom the API server has to know as a member of system:masters."""
+
+EARLIER = os.environ.get("HARVESTER_VERSION")
+"""The release to run, where it is not the newest."""
+
+VERSION = build.release(EARLIER)
 
 NAMESPACE = "harvester-system"
 
@@ -45,7 +51,7 @@ _SETTINGS = {
     "additional-guest-memory-overhead-ratio": "1.5",
     "default-vm-termination-grace-period-seconds": "120",
     "overcommit-config": '{"cpu":1600,"memory":150,"storage":200}',
-    "server-version": "v1.8.2",
+    "server-version": VERSION,
 }
 STORAGE_CLASS = "harvester-longhorn"
 
@@ -60,7 +66,7 @@ class Controllers(Program):
 
     def command(self) -> Sequence[str]:
         """The controllers alone."""
-        program = str(programs() / "harvester")
+        program = str(build.programs(EARLIER) / "harvester")
         return (program, "controllers", f"--kubeconfig={self.kubeconfig}")
 
 
@@ -74,7 +80,7 @@ class Webhook(Program):
 
     def command(self) -> Sequence[str]:
         """The webhook alone."""
-        program = str(programs() / "harvester")
+        program = str(build.programs(EARLIER) / "harvester")
         return (program, "webhook", f"--kubeconfig={self.kubeconfig}", f"--user={USER}")
 
     def stop(self) -> None:
@@ -120,7 +126,7 @@ def prepare(api: ControlPlane) -> None:
 
 def definitions() -> list[dict[str, Any]]:
     """The CRDs of Harvester and KubeVirt, and of what else the webhook lists."""
-    directory = programs()
+    directory = build.programs(EARLIER)
     made = {item["metadata"]["name"]: item for item in schemaless.definitions(_KINDS)}
     for path in sorted((directory / "crds").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text()):
