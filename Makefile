@@ -37,6 +37,7 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 # Tests that need programs which are built first.
 NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py test_shells.py \
   test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py test_histories_beside.py \
+  test_conformance.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
 UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
@@ -77,6 +78,8 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.krew.build
 	$(BIN)/python -m tests.promtool.build
 	$(BIN)/python -m tests.virtcontroller.build
+	$(BIN)/python -m tests.controllermanager.build
+	$(BIN)/python -m tests.harvester.build
 	$(BIN)/python -m tests.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 	$(MAKE) lowest
@@ -96,6 +99,18 @@ frozen: $(VENV)/installed ## The tests of what it does, on the program as Krew i
 .PHONY: virt-controller
 virt-controller: $(VENV)/installed ## A release beside KubeVirt's own virt-controller
 	$(BIN)/python -m pytest -q tests/test_virtcontroller.py
+
+.PHONY: conformance
+conformance: $(VENV)/installed ## What is said of finalizers beside what their owners do
+	$(BIN)/python -m pytest -q tests/test_conformance.py
+
+# Harvester's releases before the newest. Their own target, for each takes minutes to build.
+.PHONY: harvester-versions
+harvester-versions: $(VENV)/installed ## The same beside earlier releases of Harvester
+	set -e; for version in $(basename $(notdir $(wildcard tests/harvester/versions/*.mod))); do \
+	  $(BIN)/python -m tests.harvester.build $$version; \
+	  HARVESTER_VERSION=$$version $(BIN)/python -m pytest -q tests/test_conformance.py -k harvester; \
+	done
 
 # Too long for every change: a workflow does it every week.
 .PHONY: mutants

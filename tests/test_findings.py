@@ -12,8 +12,8 @@ from kubectl_harvester_stuck.diagnosis import diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, guest, id_of, owners
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Look
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Verdict
-from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
@@ -279,7 +279,7 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
         ),
     ),
     "same-name-elsewhere": (
-        Verdict.RELEASE,
+        Verdict.REPAIR,
         lambda: Story(with_cleanup(snapshot_backup(namespace="lab"))),
         lambda: Story(with_cleanup(snapshot_backup(namespace="lab", vm="db"))),
     ),
@@ -300,8 +300,8 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "finalizer-ownerless": (
         Verdict.RELEASE,
+        lambda: Story([deleted_vm(finalizers=[builders.ABANDONED_FINALIZER])]),
         lambda: Story([deleted_vm(finalizers=[builders.LEGACY_FINALIZER])]),
-        lambda: Story([deleted_vm()]),
     ),
     "vm-released-before-vmi": (
         Verdict.RELEASE,
@@ -462,7 +462,7 @@ def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
         finalizers=["wrangler.cattle.io/virtual-machine-deletion"], phase="Failed"
     )
     diagnosis = Story([deleted_vm(), instance, *live_node()]).diagnosis()
-    assert "ds/pcidevices-controller is not there" in diagnosis.because
+    assert "ds/harvester-pcidevices-controller is not there" in diagnosis.because
 
 
 def test_admission_may_deny_what_it_was_not_asked_about() -> None:

@@ -144,7 +144,7 @@ def _with_device_finalizer(**more: Any) -> Body:
 
 
 def _daemon_set(available: int) -> Body:
-    body = bare(DAEMON_SET, HARVESTER_NAMESPACE, "pcidevices-controller")
+    body = bare(DAEMON_SET, HARVESTER_NAMESPACE, "harvester-pcidevices-controller")
     return stored({**body, "status": {"numberAvailable": available}})
 
 
@@ -386,8 +386,9 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         )
     },
     "finalizer-ownerless: that of a VMI": lambda: Story(
-        [deleted_vmi(finalizers=["wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs"],
-                     phase="Failed"), *live_node()],
+        [deleted_vmi(
+            finalizers=["wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"],
+            phase="Failed"), *live_node()],
         ref=ObjectRef("shop", "web", VMI),
     ),
     "finalizer-pending: some are done": lambda: Story(

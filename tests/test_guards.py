@@ -12,8 +12,8 @@ import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import ownership
-from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     LEASE,
     MIGRATION,

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.harvester import leftovers
-from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED, REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
@@ -159,11 +160,17 @@ def test_devices_and_load_balancers_are_told_only_where_they_are_this_vms() -> N
     devices = {"hostDevices": [{"name": "node1-0", "deviceName": "x"}]}
     spec = {"template": {"spec": {"domain": {"devices": devices}}}}
     going = {GUEST_CLUSTER_REMOVED: "true"}
-    balancer = stored(bare(LOAD_BALANCER, "shop", "lb", spec={"workloadType": "cluster"}))
+    labels = {"guestcluster.harvesterhci.io/name": "gc1",
+              "harvesterhci.io/creator": "docker-machine-driver-harvester"}  # fmt: skip
+    balancers = []
+    for name, cluster in (("lb", "gc1"), ("of-another", "gc2")):
+        body = bare(LOAD_BALANCER, "shop", name, spec={"workloadType": "cluster"})
+        body["metadata"]["labels"] = {"cloudprovider.harvesterhci.io/cluster": cluster}
+        balancers.append(stored(body))
     held = {"apiVersion": PCI_CLAIM.api_version, "kind": PCI_CLAIM.kind}
     claims = [stored({**held, "metadata": {"name": name}}) for name in ("node1-0", "node1-1")]
-    case = Target(ObjectRef("shop", "web", VM), snapshot(balancer, *claims))
-    told = leftovers.of(case, parsed(deleted_vm(spec=spec, annotations=going)))
+    case = Target(ObjectRef("shop", "web", VM), snapshot(*balancers, *claims))
+    told = leftovers.of(case, parsed(deleted_vm(spec=spec, annotations=going, labels=labels)))
     assert len(told) == 2
     assert any("kubectl delete loadbalancer.loadbalancer.harvesterhci.io lb" in one for one in told)
     assert any("PCIDeviceClaim node1-0 keeps its device" in one for one in told)

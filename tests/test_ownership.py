@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.harvester import leftovers, ownership
-from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.ownership import Fate, Ownership
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,

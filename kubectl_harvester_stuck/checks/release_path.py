@@ -48,11 +48,15 @@ DAEMON_SETS = ("virt-handler",)
 
 
 OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
-    "wrangler.cattle.io/VMController.UnsetOwnerOfPVCs": (1, 1, 2),
+    "wrangler.cattle.io/VMController.UnsetOwnerOfDataVolumes": (0, 3, 0),
+    "wrangler.cattle.io/VMController.UnsetOwnerOfPVCs": (1, 4, 0),
     "harvesterhci.io/VMController.UnsetOwnerOfPVCs": (1, 4, 0),
     "wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs": (1, 4, 0),
 }
-"""The first Harvester without a controller for the finalizer (H#3529)."""
+"""The first Harvester without a controller for the finalizer (H#3529).
+
+From 1.4 on it is taken off every VM at once, so one that stays will at the next deletion as well.
+"""
 
 
 def workloads_available(view: CheckContext) -> Iterator[CheckResult]:

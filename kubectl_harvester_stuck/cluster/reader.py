@@ -71,13 +71,17 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
     The number of requests depends on the kinds and namespaces alone. Raises UnreachableError when
     the API server is.
     """
+    wanted = tuple(targets)
+    namespaces = sorted({ref.namespace for ref in wanted})
     reader = Reader(source)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         reader.read(
             pool,
             {settings.ref(settings.FORCE_RESET)},
-            _depth(sorted({ref.namespace for ref in targets})),
+            _depth(namespaces),
         )
+        both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
+        reader.read(pool, *_to_judge(reader, reader.there(both), namespaces))
     return reader.snapshot()
 
 
@@ -107,17 +111,14 @@ def around(
         reader.read(pool, both, selections)
         snapshot = reader.snapshot()
         names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
-        subjects = tuple(item for item in snapshot.found.values() if item is not None)
-        listed = (frozenset(kinds) - _READ_BY_ITSELF) | finalizers.kinds_needed(subjects)
+        also = frozenset(kinds) - _READ_BY_ITSELF
+        refs, lists = _to_judge(reader, reader.there(both), namespaces, also)
         reader.read(
             pool,
             {ObjectRef("", name, NODE) for name in names}
-            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in names},
-            [
-                ListQuery(kind, namespace, metadata_only=kind.metadata_only)
-                for namespace in namespaces
-                for kind in sorted(listed, key=lambda kind: kind.plural)
-            ],
+            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in names}
+            | refs,
+            lists,
         )
         _read_what_goes(reader, pool, wanted)
     return reader.snapshot()
@@ -192,6 +193,23 @@ def _depth(namespaces: list[str]) -> list[ListQuery]:
         ListQuery(DEPLOYMENT, HARVESTER_NAMESPACE),
         ListQuery(DAEMON_SET, HARVESTER_NAMESPACE),
         ListQuery(UPGRADE, HARVESTER_NAMESPACE),
+    ]
+
+
+def _to_judge(
+    reader: Reader,
+    subjects: Iterable[KubeObject],
+    namespaces: list[str],
+    also: frozenset[Kind] = frozenset(),
+) -> tuple[set[ObjectRef], list[ListQuery]]:
+    """What the finalizers of these objects depend on, and `also`, as far as it was not read yet."""
+    needs = finalizers.needs(subjects)
+    scopes = [(kind, namespace) for kind in needs.kinds | also for namespace in namespaces]
+    scopes += [(kind, "") for kind in needs.everywhere]
+    return {settings.ref(name) for name in needs.settings}, [
+        ListQuery(kind, namespace or None, metadata_only=kind.metadata_only)
+        for kind, namespace in sorted(scopes, key=lambda scope: (scope[0].resource, scope[1]))
+        if not reader.asked(kind, namespace)
     ]
 
 
@@ -308,6 +326,19 @@ class Reader:
         elif isinstance(error, UnreadableError):
             why = f"{error.what}: {error.why}"  # which of the objects in the list
         self._unreadable[what] = why
+
+    def asked(self, kind: Kind, namespace: str) -> bool:
+        """Whether this list was asked for already, in vain or not."""
+        return (kind, namespace) in self._listed or (kind, namespace) in self._unreadable
+
+    def there(self, refs: Iterable[ObjectRef]) -> tuple[KubeObject, ...]:
+        """Those of these objects that are known to be there."""
+        snapshot = self.snapshot()
+        found = []
+        for ref in refs:
+            with suppress(UnreadableError):
+                found.append(snapshot.one(ref))
+        return tuple(item for item in found if item is not None)
 
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""

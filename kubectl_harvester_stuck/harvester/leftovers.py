@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import ownership
+from kubectl_harvester_stuck.harvester import ownership, vm_cleanup
 from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED
 from kubectl_harvester_stuck.harvester.node_health import read_node
 from kubectl_harvester_stuck.harvester.ownership import Ownership
@@ -56,14 +56,14 @@ def of(case: Target, vm: KubeObject) -> tuple[str, ...]:
 
 
 def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
-    wanted = {*pvc_names(vm), *ownership.selected(vm)}
+    wanted = {*pvc_names(vm), *vm_cleanup.selected(vm)}
     for claim in case.snapshot.all(PVC, vm.ref.namespace):
         if claim.ref.name in wanted and claim.deletion_timestamp is None:
             yield claim
 
 
 def _disks(case: Target, vm: KubeObject) -> Iterator[str]:
-    ticked = ownership.selected(vm)
+    ticked = vm_cleanup.selected(vm)
     going = _going(case, vm)
     for claim in _claims(case, vm):
         if going.of(claim.ref) is not None:
@@ -195,7 +195,7 @@ def _migrations(case: Target, vm: KubeObject) -> Iterator[str]:
 
 
 def _volumes(case: Target, vm: KubeObject) -> Iterator[str]:
-    wanted = {*pvc_names(vm), *ownership.selected(vm)}
+    wanted = {*pvc_names(vm), *vm_cleanup.selected(vm)}
     claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
     for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
@@ -224,12 +224,11 @@ def _orphans(case: Target, vm: KubeObject) -> Iterator[str]:
 def _load_balancers(case: Target, vm: KubeObject) -> Iterator[str]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
-    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
-        if item.text("spec", "workloadType") == "cluster" and item.deletion_timestamp is None:
-            yield (
-                f"{item.ref} belongs to a guest cluster; if it is the one that was removed with"
-                f" this VM: {_delete(LOAD_BALANCER, item)}"
-            )
+    for item in vm_cleanup.load_balancers(vm, case):
+        yield (
+            f"{item.ref} belongs to the guest cluster that was removed with this VM:"
+            f" {_delete(LOAD_BALANCER, item)}"
+        )
 
 
 def _devices(case: Target, vm: KubeObject) -> Iterator[str]:

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import State, Target, pvc_names
+from kubectl_harvester_stuck.harvester.vm_cleanup import selected
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -125,12 +125,6 @@ def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]
         return graph.result(related)
     except UnreadableError as error:
         return Ownership(blind=error)
-
-
-def selected(vm: KubeObject) -> frozenset[str]:
-    """Names of the PVCs that were selected for deletion together with the VM."""
-    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
-    return frozenset(name.strip() for name in names) - {""}
 
 
 def to_read(case: Target, going: Ownership) -> frozenset[ObjectRef]:

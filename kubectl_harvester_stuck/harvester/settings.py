@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,12 @@ def ref(name: str) -> ObjectRef:
 def value_of(setting: KubeObject) -> str:
     """What a setting says: its value, or else its default."""
     return setting.text("value") or setting.text("default")
+
+
+def version_of(setting: KubeObject) -> tuple[int, int] | None:
+    """Major and minor number of the version that a setting says; None for a build without one."""
+    found = re.match(r"v?(\d+)\.(\d+)\b", value_of(setting))
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def fields_of(setting: KubeObject) -> Mapping[str, Any]:

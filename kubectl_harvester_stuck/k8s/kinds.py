@@ -104,6 +104,37 @@ VOLUME_SNAPSHOT = Kind(
 VM_RESTORE = Kind(
     "VirtualMachineRestore", "harvesterhci.io", "v1beta1", "virtualmachinerestores", optional=True
 )
+VM_IMAGE = Kind(
+    "VirtualMachineImage", "harvesterhci.io", "v1beta1", "virtualmachineimages", optional=True
+)
+VM_EXPORT = Kind(
+    "VirtualMachineExport",
+    "export.kubevirt.io",
+    "v1beta1",
+    "virtualmachineexports",
+    metadata_only=True,
+    optional=True,
+)
+VM_SNAPSHOT = Kind(
+    "VirtualMachineSnapshot",
+    "snapshot.kubevirt.io",
+    "v1beta1",
+    "virtualmachinesnapshots",
+    optional=True,
+)
+"""Of KubeVirt; Harvester makes its snapshots as VirtualMachineBackups."""
+KUBEVIRT_RESTORE = Kind(
+    "VirtualMachineRestore",
+    "snapshot.kubevirt.io",
+    "v1beta1",
+    "virtualmachinerestores",
+    metadata_only=True,
+    optional=True,
+)
+"""Of KubeVirt; it has the name of Harvester's."""
+VM_POOL = Kind(
+    "VirtualMachinePool", "pool.kubevirt.io", "v1beta1", "virtualmachinepools", optional=True
+)
 NETWORK_CONFIG = Kind(
     "VirtualMachineNetworkConfig",
     "network.harvesterhci.io",

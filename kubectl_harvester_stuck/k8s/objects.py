@@ -86,6 +86,8 @@ class Owner:
     uid: str
     is_controller: bool = False
     api_version: str = ""
+    blocks: bool = False
+    """Whether a deletion of the owner in the foreground waits for the object."""
 
     @classmethod
     def parse(cls, item: Mapping[str, Any]) -> Owner:
@@ -93,7 +95,14 @@ class Owner:
         kind, name, uid, version = (
             str(item.get(key) or "") for key in ("kind", "name", "uid", "apiVersion")
         )
-        return cls(kind, name, uid, item.get("controller") is True, version)
+        return cls(
+            kind,
+            name,
+            uid,
+            is_controller=item.get("controller") is True,
+            api_version=version,
+            blocks=item.get("blockOwnerDeletion") is True,
+        )
 
     @property
     def group(self) -> str:
@@ -240,6 +249,10 @@ class KubeObject:
     def is_owned_by(self, owner: KubeObject) -> bool:
         """Whether an ownerReference carries the uid of `owner`."""
         return any(reference.uid == owner.uid for reference in self.owners)
+
+    def blocks_deletion_of(self, owner: KubeObject) -> bool:
+        """Whether the garbage collector keeps `owner` until this object is gone."""
+        return any(reference.uid == owner.uid and reference.blocks for reference in self.owners)
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path`; missing and null are empty. Raises UnreadableError."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.k8s.kinds import SECRET, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 
 Scope = tuple[Kind, str]
@@ -50,8 +50,15 @@ class ClusterSnapshot:
 
     @property
     def gaps(self) -> tuple[Unreadable, ...]:
-        """Everything that could not be read, as it is named to the operator."""
-        return tuple(_gap(what, why) for what, why in self.unreadable.items())
+        """Everything that could not be read, as it is named to the operator.
+
+        But for what no role is meant to list: those who can do without it say so themselves.
+        """
+        return tuple(
+            _gap(what, why)
+            for what, why in self.unreadable.items()
+            if isinstance(what, ObjectRef) or what[0] is not SECRET
+        )
 
     def without(self, *gone: ObjectRef) -> ClusterSnapshot:
         """This snapshot as it will be once those objects are gone; used to judge later steps."""

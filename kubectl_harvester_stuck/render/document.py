@@ -141,6 +141,7 @@ def catalogue(entries: Sequence[Finalizer]) -> Document:
                 "releasedWhen": entry.released_when,
                 "leavesBehind": entry.leaves_behind,
                 "source": entry.source,
+                "verifiedAgainst": entry.verified,
             }
             for entry in entries
         ],

@@ -58,6 +58,7 @@ def entry(item: Finalizer) -> str:
         ("Released", f"when {item.released_when}"),
         ("Removed by hand, it leaves behind", item.leaves_behind),
         ("Source", item.source),
+        ("Verified against", item.verified),
     )
     lines = [item.name]
     for title, text in fields:

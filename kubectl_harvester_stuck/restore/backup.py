@@ -14,8 +14,8 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
-from kubectl_harvester_stuck.harvester.finalizers import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
+from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef

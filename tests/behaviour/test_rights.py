@@ -142,6 +142,19 @@ class Stage:
         world.power_cut()
         # A VM that lives, so that `list` has to get it; its VMI is what hangs.
         world.delete(world.vmi(world.vm("db"), "db"))
+        # One whose finalizers make the program look at what few VMs have to do with.
+        many = (
+            builders.CLEANUP_FINALIZER,
+            builders.LEGACY_FINALIZER,
+            "snapshot.kubevirt.io/snapshot-source-protection",
+            "pool.kubevirt.io/finalizer",
+        )
+        status = {"snapshotInProgress": "nightly"}
+        pooled = builders.vm(world.namespace, "pooled", many, status=status)
+        pool = {"apiVersion": "pool.kubevirt.io/v1beta1", "kind": "VirtualMachinePool",
+                "name": "pool", "uid": "11111111-2222-4333-8444-555555555555"}  # fmt: skip
+        pooled["metadata"]["ownerReferences"] = [pool]
+        world.delete(world.create(pooled), propagationPolicy="Foreground")
         self.backup = self.released("admin").item["backup"]
         # `check` asks for the endpoints of the webhooks that there are.
         world.create(webhooks(f"check-{world.namespace}"))
@@ -209,6 +222,12 @@ def misses(run: Run) -> list[str]:
     return [line for line in f"{run.out}\n{run.err}".splitlines() if "orbidden" in line]
 
 
+def refused(world: World) -> list[str]:
+    """What the API server refused, but for the Secrets: no role may list them."""
+    paths = [item.path for item in world.api.recorded() if item.status == 403]
+    return [path for path in paths if "/secrets?" not in path]
+
+
 def until_in_force(ready: Callable[[], bool]) -> None:
     """RBAC is read from caches: wait until the last grant has reached them."""
     deadline = time.monotonic() + 10
@@ -228,9 +247,8 @@ def test_the_viewer_lists_and_diagnoses_without_a_gap(world: World) -> None:
     assert (checked.json["incomplete"], misses(checked)) == ([], [])
     for run in (listed, seen, everywhere):
         assert (run.status, run.json["incomplete"], misses(run)) == (ExitStatus.OK, [], [])
-    assert {item["target"]["name"] for item in seen.json["items"]} == {"web", "db"}
-    refused = [item.path for item in world.api.recorded() if item.status == 403]
-    assert refused == []
+    assert {item["target"]["name"] for item in seen.json["items"]} == {"web", "db", "pooled"}
+    assert refused(world) == []
 
 
 def test_the_viewer_changes_nothing(world: World) -> None:
@@ -262,8 +280,7 @@ def test_the_operator_releases_and_restores_without_a_gap(world: World) -> None:
     again = stage.run(user, "restore", gone.item["backup"], "--yes")
     assert (again.status, misses(again)) == (ExitStatus.OK, []), again.out + again.err
     assert again.item["outcome"] == "created"
-    refused = [item.path for item in world.api.recorded() if item.status == 403]
-    assert refused == []
+    assert refused(world) == []
 
 
 def test_the_operator_restores_without_reading_secrets(world: World) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.goprograms import BuildError, GoPrograms, main
@@ -43,10 +44,15 @@ def oldest() -> Path:
 
 
 def _build(module: Path) -> Path:
-    version = GoPrograms(module, PROGRAMS).version("k8s.io/kubernetes")
+    return kubernetes(module, PROGRAMS).build()
+
+
+def kubernetes(module: Path, packages: Mapping[str, str]) -> GoPrograms:
+    """Programs of Kubernetes, which know the release that they are of."""
+    version = GoPrograms(module, packages).version("k8s.io/kubernetes")
     stamped = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     stamps = tuple(f"{package}.gitVersion={version}" for package in stamped)
-    return GoPrograms(module, PROGRAMS, stamps).build()
+    return GoPrograms(module, packages, stamps)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 import urllib3
 import yaml
 
+from tests import schemaless
 from tests.controlplane.build import programs
 from tests.controlplane.webhook import DenyingServer
 from tests.recorded import Recorded
@@ -54,7 +55,7 @@ _AUDIT_POLICY = {
 }
 
 # A child of this process that must not outlive it, even when it is killed.
-_DIE_WITH_PARENT = (
+DIE_WITH_PARENT = (
     "import ctypes, os, signal, sys;"
     "ctypes.CDLL(None).prctl(1, signal.SIGKILL);"  # PR_SET_PDEATHSIG
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -532,7 +533,7 @@ class ControlPlane:
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [str(self._programs / program), *arguments]
         if sys.platform == "linux":
-            command = [sys.executable, "-E", "-S", "-c", _DIE_WITH_PARENT, *command]
+            command = [sys.executable, "-E", "-S", "-c", DIE_WITH_PARENT, *command]
         with (self._dir / f"{program}.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._dir
@@ -579,6 +580,20 @@ class ControlPlane:
             definition
             for file in sorted(CRDS.glob("*.yaml"))
             for definition in yaml.safe_load_all(file.read_text())
+        ]
+        named = {definition["metadata"]["name"] for definition in definitions}
+        definitions += [
+            schemaless.definition(
+                resource.api_version,
+                "Namespaced" if resource.namespaced else "Cluster",
+                resource.plural,
+                resource.kind,
+                status=resource.status_subresource,
+            )
+            for resource in RESOURCES.values()
+            if "." in resource.group
+            and not resource.group.endswith(".k8s.io")
+            and f"{resource.plural}.{resource.group}" not in named
         ]
         with ThreadPoolExecutor(8) as threads:
             answers = list(

@@ -6,22 +6,14 @@ VMI. virt-controller does the rest.
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import yaml
-
-from tests.controlplane.server import _DIE_WITH_PARENT, ControlPlane
+from tests import schemaless
+from tests.beside import Program, install
+from tests.controlplane.server import ControlPlane
 from tests.virtcontroller.build import programs
 
 USER = "virt-controller"
@@ -55,145 +47,50 @@ cdi.kubevirt.io/v1beta1          Cluster     cdiconfigs                         
 """  # noqa: E501
 
 
-class VirtController:
+class VirtController(Program):
     """virt-controller, started and stopped as often as a test likes."""
 
+    ready = "STARTING controllers"
+
     def __init__(self, api: ControlPlane, directory: Path) -> None:
-        self._api = api
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(api, directory, "virt-controller", USER)
+        prepare(api)
 
-    def __enter__(self) -> VirtController:
-        self._prepare()
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def log(self) -> str:
-        """Everything that it has written."""
-        return (self._directory / "virt-controller.log").read_text(errors="replace")
-
-    def start(self) -> None:
-        """Start it and wait until it leads. RuntimeError with its last words if it does not."""
+    def command(self) -> Sequence[str]:
+        """With a port of its own for what it is asked."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [
-            *(sys.executable, "-E", "-S", "-c", _DIE_WITH_PARENT),
-            str(programs() / "virt-controller"),
-            f"--kubeconfig={self._directory / 'virt-controller.kubeconfig'}",
-            *("--listen=127.0.0.1", f"--port={port}"),
-            "-v=3",
-        ]
-        began = len(self.log) if (self._directory / "virt-controller.log").exists() else 0
-        with (self._directory / "virt-controller.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory
-            )
-        process = self._process
-
-        def leads() -> bool:
-            if process.poll() is not None:
-                raise RuntimeError(
-                    f"virt-controller ended ({process.returncode})\n{self.log[-3000:]}"
-                )
-            return "STARTING controllers" in self.log[began:]
-
-        wait(leads, lambda: f"virt-controller does not lead\n{self.log[-3000:]}", seconds=60)
+        program = programs() / "virt-controller"
+        return (str(program), f"--kubeconfig={self.kubeconfig}", "--listen=127.0.0.1",
+                f"--port={port}", "-v=3")  # fmt: skip
 
     def stop(self) -> None:
         """Stop it. Harmless when it is stopped."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            # Else the next one would wait until this one's has run out.
-            lease = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/virt-controller"
-            self._api.request("DELETE", lease)
-
-    @contextmanager
-    def slow(self, seconds: float) -> Iterator[None]:
-        """Let it do nothing for a while, as one that has much else to do."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        timer = threading.Timer(seconds, self._process.send_signal, (signal.SIGCONT,))
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.join()
-
-    def _prepare(self) -> None:
-        config = self._directory / "virt-controller.kubeconfig"
-        config.write_text(yaml.safe_dump(self._api.kubeconfig(USER)))
-        for line in _KINDS.split("\n")[1:-1]:
-            api_version, scope, plural, kind = line.split()
-            definition = _definition(api_version, scope, plural, kind)
-            self._send("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-            path = f"/apis/{api_version}/{plural}"
-            wait(partial(self._is_served, path), f"{plural} is not served".__str__)
-        for name in (NAMESPACE, "kube-system"):
-            self._send("/api/v1/namespaces", {"metadata": {"name": name}})
-        path = f"/apis/kubevirt.io/v1/namespaces/{NAMESPACE}/kubevirts"
-        made = {
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "KubeVirt",
-            "metadata": {"name": "kubevirt"},
-            "spec": {},
-        }
-        status = {"status": {"phase": "Deployed"}}
-        self._send(path, made)
-        self._api.request("PATCH", f"{path}/kubevirt/status", status,
-                          content_type="application/merge-patch+json")  # fmt: skip
-
-    def _is_served(self, path: str) -> bool:
-        return self._api.request("GET", path)[0] == 200
-
-    def _send(self, path: str, body: dict[str, Any]) -> None:
-        status, answer = self._api.request("POST", path, body)
-        assert status in (201, 409), answer
+        super().stop()
+        # Else the next one would wait until this one's has run out.
+        lease = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/virt-controller"
+        self.api.request("DELETE", lease)
 
 
-def _definition(api_version: str, scope: str, plural: str, kind: str) -> dict[str, Any]:
-    """A CRD that takes whatever KubeVirt writes."""
-    group, _, version = api_version.partition("/")
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "x-kubernetes-preserve-unknown-fields": True,
-                        }
-                    },
-                }
-            ],
-        },
+def prepare(api: ControlPlane) -> None:
+    """What has to be there before virt-controller works: its kinds, and a KubeVirt."""
+    install(api, schemaless.definitions(_KINDS))
+    for name in (NAMESPACE, "kube-system"):
+        _send(api, "/api/v1/namespaces", {"metadata": {"name": name}})
+    path = f"/apis/kubevirt.io/v1/namespaces/{NAMESPACE}/kubevirts"
+    made = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": {"name": "kubevirt"},
+        "spec": {},
     }
+    _send(api, path, made)
+    status = {"status": {"phase": "Deployed"}}
+    api.request("PATCH", f"{path}/kubevirt/status", status,
+                content_type="application/merge-patch+json")  # fmt: skip
 
 
-def wait(reached: Callable[[], bool], goal: Callable[[], str], *, seconds: float = 30) -> None:
-    """Wait until it is so. AssertionError with `goal` when it does not come to that."""
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, goal()
-        time.sleep(0.1)
+def _send(api: ControlPlane, path: str, body: dict[str, Any]) -> None:
+    status, answer = api.request("POST", path, body)
+    assert status in (201, 409), answer

@@ -117,11 +117,11 @@ def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
 
 
 def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
-    """A finalizer that an upgrade left without a controller (H#3529, H#3605)."""
+    """A finalizer that nobody will ever take off, such as one from before an upgrade (H#3529)."""
     for item in examined.plan.judgments:
         if item.state is FinalizerState.OWNERLESS:
             yield Found(
-                f"{item.name} is served by no controller any more: {item.reason} (H#3529)",
+                f"nobody takes {item.name} off any more: {item.reason}",
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
             )
 

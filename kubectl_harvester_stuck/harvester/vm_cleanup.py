@@ -1,0 +1,208 @@
+"""What Harvester still has to do with the disks and snapshots of a VM that is being deleted.
+
+It deletes the disks that the user ticked, and every snapshot-type backup of the VM's name, in
+whatever namespace. Before it deletes a backup it hands each VolumeSnapshot over to its disk. Its
+own webhook can forbid the deletion of a disk, also of one that is being deleted already: then
+Harvester tries for ever. Its controller of load balancers deletes those of a guest cluster that
+Rancher removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.target import Target, pvc_names
+from kubectl_harvester_stuck.k8s import nesting
+from kubectl_harvester_stuck.k8s.kinds import (
+    LOAD_BALANCER,
+    PVC,
+    VM,
+    VM_BACKUP,
+    VM_IMAGE,
+    VM_RESTORE,
+    VOLUME_SNAPSHOT,
+)
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+
+REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
+"""Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
+
+CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
+"""Annotation of a VM: a JSON list of the disks that Harvester makes for it."""
+
+GOLDEN_IMAGE = "harvesterhci.io/goldenImage"
+"""Annotation of a PVC, "true" on the disk that an image is made of."""
+
+
+def selected(vm: KubeObject) -> frozenset[str]:
+    """Names of the disks that the user ticked for deletion."""
+    names = vm.annotations.get(REMOVED_PVCS, "").split(",")
+    return frozenset(name.strip() for name in names) - {""}
+
+
+def selected_disks(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+    """The disks that were ticked and are there, those that are being deleted included."""
+    names = selected(vm)
+    if names:
+        for claim in case.snapshot.all(PVC, vm.ref.namespace):
+            if claim.ref.name in names:
+                yield claim
+
+
+def disks_left(vm: KubeObject, case: Target) -> Iterator[str]:
+    """Each ticked disk that keeps Harvester busy, with what forbids its deletion."""
+    for claim in selected_disks(vm, case):
+        going = claim.deletion_timestamp is not None
+        why = ""
+        try:
+            why = _forbidden(claim, case)
+        except UnreadableError:
+            if going:
+                raise
+        what = f"PersistentVolumeClaim {claim.ref.name}"
+        if why:
+            yield f"{what}, which Harvester's webhook does not let go: {why}"
+        elif not going:
+            yield what
+
+
+def _forbidden(claim: KubeObject, case: Target) -> str:
+    """Why the webhook forbids to delete the disk; empty where it does not."""
+    golden = claim.annotations.get(GOLDEN_IMAGE) == "true"
+    if golden and claim.text("status", "phase") != "Lost" and _image_is_there(claim, case):
+        return "it is a golden image"
+    for image in case.snapshot.all(VM_IMAGE):
+        source = image.mapping("spec")
+        if (
+            source.get("sourceType") == "export-from-volume"
+            and source.get("pvcNamespace") == claim.ref.namespace
+            and source.get("pvcName") == claim.ref.name
+            and not _is_true(image, "Imported")
+        ):
+            return f"{image.ref} is being made of it"
+    for vm in case.snapshot.all(VM, claim.ref.namespace):
+        if vm.deletion_timestamp is None:
+            if claim.ref.name in (*_listed(vm), *_templates(vm)):
+                return f"it is a disk of {vm.ref}"
+            if claim.is_owned_by(vm):
+                return f"{vm.ref} owns it"
+    return ""
+
+
+def _image_is_there(claim: KubeObject, case: Target) -> bool:
+    namespace, name = claim.ref.namespace, claim.ref.name
+    # One that was cloned for a VM names the image that it was cloned from.
+    if claim.annotations.get("cdi.kubevirt.io/storage.populator.kind") == "VolumeCloneSource":
+        source = claim.annotations.get("cdi.kubevirt.io/events.source", "").split("/")
+        if len(source) == 2:
+            namespace, name = source
+    wanted = ObjectRef(namespace, name, VM_IMAGE)
+    return any(image.ref == wanted for image in case.snapshot.all(VM_IMAGE))
+
+
+def _listed(vm: KubeObject) -> tuple[str, ...]:
+    with suppress(UnreadableError):
+        return pvc_names(vm)
+    return ()
+
+
+def _templates(vm: KubeObject) -> list[str]:
+    """Names in the annotation of the templates; where it is no such list, the webhook sees none."""
+    with suppress(ValueError, TypeError, AttributeError, KeyError):
+        entries = nesting.parse(vm.annotations.get(CLAIM_TEMPLATES) or "[]")
+        return [str(entry["metadata"]["name"]) for entry in entries]
+    return []
+
+
+def _is_true(item: KubeObject, condition: str) -> bool:
+    return any(
+        found.get("type") == condition and found.get("status") == "True"
+        for found in item.mappings("status", "conditions")
+    )
+
+
+def load_balancers(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+    """The LoadBalancers of the guest cluster that the VM is a node of."""
+    cluster = vm.labels.get("guestcluster.harvesterhci.io/name")
+    if vm.labels.get("harvesterhci.io/creator") != "docker-machine-driver-harvester":
+        return
+    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
+        if (
+            cluster is not None
+            and item.labels.get("cloudprovider.harvesterhci.io/cluster") == cluster
+            and item.text("spec", "workloadType") == "cluster"
+            and item.deletion_timestamp is None
+        ):
+            yield item
+
+
+def snapshots_left(vm: KubeObject, case: Target) -> Iterator[str]:
+    """Each snapshot-type backup that keeps Harvester busy, with what is missing of it."""
+    for backup in backups_of_the_name(vm, case):
+        work = list(_obstacles(backup, case))
+        if work:
+            yield f"{backup.ref} ({', '.join(work)})"
+        elif backup.deletion_timestamp is None:
+            yield str(backup.ref)
+
+
+def backups_of_the_name(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+    """Snapshot-type backups of a VM of this name, those of other namespaces last.
+
+    Where not all namespaces can be read, those of others are left out: without the finalizer
+    nobody touches them, which is what their owners expect.
+    """
+    backups = list(case.snapshot.all(VM_BACKUP, vm.ref.namespace))
+    with suppress(UnreadableError):
+        everywhere = case.snapshot.all(VM_BACKUP)
+        backups += [item for item in everywhere if item.ref.namespace != vm.ref.namespace]
+    for backup in backups:
+        # Backups to a remote target are kept; everything else is deleted with the VM.
+        is_remote = backup.text("spec", "type") == "backup"
+        if backup.text("spec", "source", "name") == vm.ref.name and not is_remote:
+            yield backup
+
+
+def _obstacles(backup: KubeObject, case: Target) -> Iterator[str]:
+    """What has to be done, or is missing, before the backup can be deleted.
+
+    Of a backup that is not being deleted only what is missing matters: the rest is done with it.
+    """
+    going = backup.deletion_timestamp is not None
+    try:
+        for part in backup.mappings("status", "volumeBackups"):
+            yield from _part(backup, part, case)
+        for restore in case.snapshot.all(VM_RESTORE, backup.ref.namespace):
+            if (
+                restore.deletion_timestamp is None
+                and restore.text("spec", "virtualMachineBackupName") == backup.ref.name
+                and _is_true(restore, "InProgress")
+            ):
+                yield f"{restore.ref} is in progress"
+    except UnreadableError:
+        if going and backup.ref.namespace == case.ref.namespace:
+            raise
+        if going:
+            yield "in a namespace that was not looked into"
+
+
+def _part(backup: KubeObject, part: Mapping[str, Any], case: Target) -> Iterator[str]:
+    """One disk of the backup."""
+    snapshot = case.snapshot.one(
+        ObjectRef(backup.ref.namespace, str(part.get("name")), VOLUME_SNAPSHOT)
+    )
+    if snapshot is None:
+        yield f"VolumeSnapshot {backup.ref.namespace}/{part.get('name')} is missing"
+        return
+    source = part.get("persistentVolumeClaim")
+    meta = source.get("metadata") if isinstance(source, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
+    ref = ObjectRef(str(meta.get("namespace")), str(meta.get("name")), PVC)
+    claim = case.snapshot.one(ref)
+    if claim is None:
+        yield f"{ref} is missing"
+    elif backup.deletion_timestamp is not None and [o.uid for o in snapshot.owners] != [claim.uid]:
+        yield f"{snapshot.ref} is not handed over to its disk yet"

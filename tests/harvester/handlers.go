@@ -1,0 +1,32 @@
+//go:build !before18
+
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/harvester/harvester/pkg/webhook/clients"
+	"github.com/harvester/harvester/pkg/webhook/config"
+	"github.com/harvester/harvester/pkg/webhook/server"
+	"github.com/harvester/harvester/pkg/webhook/types"
+	"k8s.io/client-go/rest"
+)
+
+// Whether Kube-OVN is installed: Harvester asks since 1.7.
+const kubeOVN = false
+
+func newClients(ctx context.Context, client *rest.Config) (*clients.Clients, error) {
+	return clients.New(ctx, client, threads, kubeOVN)
+}
+
+func handlers(own *clients.Clients, options *config.Options) (
+	validators http.Handler, validated []types.Resource,
+	mutators http.Handler, mutated []types.Resource, err error,
+) {
+	if validators, validated, err = server.Validation(own, options, kubeOVN); err != nil {
+		return
+	}
+	mutators, mutated, err = server.Mutation(own, options, kubeOVN)
+	return
+}
