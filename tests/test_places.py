@@ -292,9 +292,14 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     ),
     # What an earlier look has shown.
     "a pod that ended before it was deleted": (
-        lambda: Scene([deleted_vmi(), *dead_node()],
-                      memory=Memory(proved=frozenset({"node-2/"}))),
+        lambda: Scene([vmi := deleted_vmi(), *dead_node()],
+                      memory=Memory(proved=frozenset({f"{vmi['metadata']['uid']}/node-2/"}))),
         {"node-2/": Proof.ENDED},
+    ),
+    "a pod that ended, of an earlier VMI of the name": (
+        lambda: Scene([deleted_vmi(), *dead_node()],
+                      memory=Memory(proved=frozenset({"before/node-2/"}))),
+        {"node-2/": MAY_RUN},
     ),
 }  # fmt: skip
 

@@ -112,12 +112,18 @@ def remember(target: Target) -> Memory:
         for place in places(target):
             with suppress(UnreadableError):
                 if place.pod is not None and is_stopped(place.pod):
-                    proved.add(place.key)
+                    proved.add(_proof_key(target, place))
     with suppress(UnreadableError):
         held = {pod.text("spec", "nodeName") for pod in target.attachment_pods}
         for name in {*nodes(target), *held} - {""}:
             signs[name] = {**signs_of(target, name), **signs.get(name, {})}
     return Memory(frozenset(proved), signs)
+
+
+def _proof_key(target: Target, place: Place) -> str:
+    """What a proof is remembered by: it holds for this incarnation of the VMI alone."""
+    vmi = target.vmi
+    return f"{vmi.uid if vmi is not None else ''}/{place.key}"
 
 
 def assess(place: Place, target: Target, powered_off: Collection[str]) -> PlaceAssessment:
@@ -127,7 +133,7 @@ def assess(place: Place, target: Target, powered_off: Collection[str]) -> PlaceA
     where that depends on something that could not be read.
     """
     pod = place.pod
-    if place.key in target.memory.proved or (pod is not None and is_stopped(pod)):
+    if _proof_key(target, place) in target.memory.proved or (pod is not None and is_stopped(pod)):
         return PlaceAssessment(place, Proof.ENDED, "its containers have ended")
     if not place.node:
         return _unscheduled(place)
