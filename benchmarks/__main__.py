@@ -20,7 +20,7 @@ import time
 import venv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks import cluster, report
-from benchmarks.measure import Figures, in_turn, once
+from benchmarks.measure import Figures, Sizes, in_turn, once
 from examples import bundle
 from kubectl_harvester_stuck.cluster.client import PAGE
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -39,18 +39,6 @@ from tests.controlplane.server import ControlPlane
 
 HERE = Path(__file__).parent
 NEVER = "--older-than=0"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What one size of the cluster gave."""
-
-    pairs: int
-    figures: dict[str, Figures]
-    traffic: dict[str, tuple[int, int]]
-    """Requests and bytes received, of one run."""
-    server: float
-    """Seconds that the API server takes for the same requests as `list`, alone."""
 
 
 class Bench:

@@ -40,6 +40,18 @@ class Figures:
         )
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What one size of the cluster gave."""
+
+    pairs: int
+    figures: dict[str, Figures]
+    traffic: dict[str, tuple[int, int]]
+    """Requests and bytes received, of one run."""
+    server: float
+    """Seconds that the API server takes for the same requests as `list`, alone."""
+
+
 def in_turn(
     commands: Mapping[str, Sequence[str | Path]],
     environ: Mapping[str, str],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import MIB, Figures
 
 if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
+    from benchmarks.measure import Sizes
 
 OURS = "list -A"
 TABLE = "kubectl get vm,vmi -A"
