@@ -19,7 +19,7 @@ from tests.histories.play import Told
 from tests.virtcontroller.server import USER, VirtController
 from tests.world import World
 
-NUMBER = int(os.environ.get("BESIDE", "10"))
+NUMBER = int(os.environ.get("BESIDE", "4"))
 FROM = int(os.environ.get("FROM", "0"))
 SHARES = 2
 
