@@ -95,6 +95,7 @@ def test_a_release_ends_after_the_request_in_flight(world: World, number: signal
 def test_a_signal_after_the_last_change_loses_no_report(
     world: World, number: signal.Signals
 ) -> None:
+    world.dead_node()
     machine = world.delete(world.vm())
     signaller = Signaller(number, lambda request: request.changes("virtualmachines/web"))
     run = ended(world, signaller, *words(world))
@@ -108,6 +109,7 @@ def test_a_signal_after_the_last_change_loses_no_report(
 def test_a_signal_while_leftovers_are_looked_for_loses_no_report(
     world: World, number: signal.Signals
 ) -> None:
+    world.dead_node()
     machine = world.delete(world.vm())
     signaller = Signaller(number, lambda request: "/longhorn" in request.path)
     run = ended(world, signaller, *words(world))
