@@ -340,8 +340,14 @@ def test_a_webhook_that_repeats_the_vm_is_cut_short(world: World, quoted: str) -
 def test_what_a_change_is_denied_with_is_cut_short_in_the_journal(world: World) -> None:
     power_cut(world)
     message = f"I do not like {QUOTES['JSON']}"
-    body = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422,
-            "message": f'admission webhook "x" denied the request: {message}'}  # fmt: skip
+    body = {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "reason": "Invalid",
+        "code": 422,
+        "message": f'admission webhook "x" denied the request: {message}',
+    }
 
     def between(request: Passed, pass_on: PassOn) -> Answer | None:
         return answer(422, body) if request.changes("virtualmachines/web") else pass_on()
