@@ -128,6 +128,7 @@ class _HeadInTime:
         timer.daemon = True
         timer.start()
         cause: Exception | None = None
+        answer: Any = None
         try:
             answer = read(*arguments, **more)
         except Exception as error:
@@ -138,6 +139,8 @@ class _HeadInTime:
             timer.cancel()
         # Half a head may look like a whole one.
         if late.is_set():
+            if answer is not None:
+                answer.close()  # it holds the socket
             raise TimeoutError("the head of the answer did not come in time") from cause
         return answer
 
