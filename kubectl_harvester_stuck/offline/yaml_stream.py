@@ -267,6 +267,8 @@ def parse_json(text: bytes, name: str) -> Iterator[Any]:
     is_shallow = nesting.is_shallow(text)
     if not is_shallow:
         decoded = nesting.cut(text).decode("utf-8")
+        if not decoded.strip():
+            raise DumpError(f"{name} is not valid JSON: its brackets are not closed")
     decoder, position = json.JSONDecoder(), 0
     space = re.compile(r"\s*")
     while True:
