@@ -25,7 +25,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 .PHONY: demo
 demo: $(VENV)/installed ## Release a stuck VM on a simulated cluster
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.demo
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tools.demo
 
 .PHONY: lint
 lint: $(VENV)/installed ## Formatting, lint, types, layers
@@ -68,19 +68,20 @@ $(VENV)/tox: $(VENV)/installed
 # The API server of the oldest release. Its own target, for it takes minutes to build.
 .PHONY: oldest
 oldest: $(VENV)/installed ## The behaviour tests on the oldest supported Kubernetes
-	assets=$$($(BIN)/python -m tests.controlplane.build oldest) && KUBEBUILDER_ASSETS=$$assets \
+	assets=$$($(BIN)/python -m tests.components.controlplane.build oldest) && \
+	  KUBEBUILDER_ASSETS=$$assets \
 	  $(BIN)/python -m pytest -q -n $(WORKERS) -k "not simulated" \
 	  tests/behaviour tests/test_scenarios.py tests/test_controlplane.py tests/test_virtcontroller.py
 
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
-	$(BIN)/python -m tests.controlplane.build
-	$(BIN)/python -m tests.krew.build
-	$(BIN)/python -m tests.promtool.build
-	$(BIN)/python -m tests.virtcontroller.build
-	$(BIN)/python -m tests.controllermanager.build
-	$(BIN)/python -m tests.harvester.build
-	$(BIN)/python -m tests.shells.build
+	$(BIN)/python -m tests.components.controlplane.build
+	$(BIN)/python -m tests.components.krew.build
+	$(BIN)/python -m tests.components.promtool.build
+	$(BIN)/python -m tests.components.virtcontroller.build
+	$(BIN)/python -m tests.components.controllermanager.build
+	$(BIN)/python -m tests.components.harvester.build
+	$(BIN)/python -m tests.components.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_histories_beside.py
 	$(MAKE) lowest
 	$(MAKE) frozen
@@ -101,8 +102,8 @@ frozen: $(VENV)/installed ## The tests of what it does, on the program as Krew i
 # release.
 .PHONY: histories
 histories: $(VENV)/installed ## Random histories beside KubeVirt's own virt-controller (BESIDE=4)
-	$(BIN)/python -m tests.controlplane.build
-	$(BIN)/python -m tests.virtcontroller.build
+	$(BIN)/python -m tests.components.controlplane.build
+	$(BIN)/python -m tests.components.virtcontroller.build
 	$(BIN)/python -m pytest -q -n 2 tests/test_histories_beside.py
 
 .PHONY: virt-controller
@@ -116,8 +117,8 @@ conformance: $(VENV)/installed ## What is said of finalizers beside what their o
 # Harvester's releases before the newest. Their own target, for each takes minutes to build.
 .PHONY: harvester-versions
 harvester-versions: $(VENV)/installed ## The same beside earlier releases of Harvester
-	set -e; for version in $(basename $(notdir $(wildcard tests/harvester/versions/*.mod))); do \
-	  $(BIN)/python -m tests.harvester.build $$version; \
+	set -e; for version in $(basename $(notdir $(wildcard tests/components/harvester/versions/*.mod))); do \
+	  $(BIN)/python -m tests.components.harvester.build $$version; \
 	  HARVESTER_VERSION=$$version $(BIN)/python -m pytest -q tests/test_conformance.py -k harvester; \
 	done
 
@@ -125,7 +126,7 @@ harvester-versions: $(VENV)/installed ## The same beside earlier releases of Har
 .PHONY: mutants
 mutants: $(VENV)/installed ## Break every decision in small ways: does a test fail for each?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tools.mutants
 
 .PHONY: archive
 archive: $(VENV)/installed ## The Krew archive of this platform, and plugin.yaml for it

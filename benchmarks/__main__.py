@@ -33,9 +33,9 @@ from examples import bundle
 from kubectl_harvester_stuck.cluster.client import PAGE
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
-from tests import builders
-from tests.controlplane import build
-from tests.controlplane.server import ControlPlane
+from tests.components.controlplane import build
+from tests.components.controlplane.server import ControlPlane
+from tests.support import builders
 
 HERE = Path(__file__).parent
 NEVER = "--older-than=0"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-from tests import builders
-from tests.controlplane.server import ControlPlane
+from tests.components.controlplane.server import ControlPlane
+from tests.support import builders
 
 NAMESPACES = 10
 SIZE = 6000

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.controlplane import build
-from tests.controlplane.server import ControlPlane
-from tests.simulator import Simulator
-from tests.world import ApiServer, World, check_patches
+from tests.components.controlplane import build
+from tests.components.controlplane.server import ControlPlane
+from tests.support.simulator import Simulator
+from tests.support.world import ApiServer, World, check_patches
 
 _number = itertools.count(1)
 

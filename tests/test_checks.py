@@ -46,9 +46,9 @@ from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
-from tests import builders, readycluster
-from tests.builders import NOW, Body, ago, bare, stored
-from tests.readycluster import changed, put, without
+from tests.support import builders, readycluster
+from tests.support.builders import NOW, Body, ago, bare, stored
+from tests.support.readycluster import changed, put, without
 
 OK, WARN, FAIL, UNKNOWN = Result.OK, Result.WARN, Result.FAIL, Result.UNKNOWN
 

@@ -20,8 +20,8 @@ from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
 from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.document import SCHEMAS
-from tests.simulator import Simulator
-from tests.world import World
+from tests.support.simulator import Simulator
+from tests.support.world import World
 
 README = Path(__file__).parent.parent / "README.md"
 

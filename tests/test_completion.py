@@ -23,7 +23,7 @@ from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
 from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
-from tests.terminal import on_terminal
+from tests.support.terminal import on_terminal
 
 NO_FILES, FILES, DIRECTORIES = 4, 0, 16
 NOWHERE = {"KUBECONFIG": os.devnull}

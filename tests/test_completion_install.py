@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.simulator import Simulator
-from tests.world import Run, World
+from tests.support.simulator import Simulator
+from tests.support.world import Run, World
 
 NAME = "kubectl_complete-harvester_stuck"
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from kubectl_harvester_stuck.harvester.finalizers import BY_SOURCE, CATALOGUE
+from tests.components.controllermanager.server import COLLECTOR, PVC_PROTECTION, ControllerManager
+from tests.components.controlplane.server import ControlPlane
+from tests.components.harvester.server import VERSION, Controllers, Webhook
+from tests.components.virtcontroller.server import VirtController
 from tests.conformance import collector, harvester, kubevirt
 from tests.conformance.cluster import USERS, Cluster, Outcome
 from tests.conformance.situation import Situation, agree
-from tests.controllermanager.server import COLLECTOR, PVC_PROTECTION, ControllerManager
-from tests.controlplane.server import ControlPlane
-from tests.harvester.server import VERSION, Controllers, Webhook
-from tests.virtcontroller.server import VirtController
 
 _major, _minor = VERSION.removeprefix("v").split(".")[:2]
 OF_THIS_RELEASE = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane.server import MERGE_PATCH, ControlPlane
-from tests.resources import path_of
+from tests.components.controlplane.server import MERGE_PATCH, ControlPlane
+from tests.support.resources import path_of
 
 FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 BARE: dict[str, Any] = {"metadata": {"finalizers": []}}

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import builders
-from tests.controlplane.server import ControlPlane
+from tests.components.controlplane.server import ControlPlane
+from tests.support import builders
+from tests.support.world import World
 from tests.test_prometheus import sample, samples
-from tests.world import World
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

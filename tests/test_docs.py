@@ -1,6 +1,6 @@
 """The documents are true: what is made from the program is current, and what is shown works.
 
-`python -m tests.test_docs` makes the pages, the screens and the picture.
+`python -m tools.docs` makes the pages, the screens and the picture.
 """
 
 from __future__ import annotations
@@ -18,24 +18,14 @@ import yaml
 
 from kubectl_harvester_stuck.cli import main as cli
 from kubectl_harvester_stuck.release.guards import GUARDS
-from tests import pages, picture
-from tests.pages import DOCS, PAGES, ROOT
-from tests.screens import SCREEN, made
+from tools import pages, picture
+from tools.docs import DOCUMENTS, WITH_SCREENS
+from tools.pages import DOCS, PAGES, ROOT
+from tools.screens import SCREEN, made
 
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-DOCUMENTS = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(
-            path
-            for place in ("deploy", "docs", "examples")
-            for path in (ROOT / place).rglob("*.md")
-        ),
-    ]
-)
-WITH_SCREENS = [path for path in DOCUMENTS if SCREEN.search(path.read_text())]
 PROGRAMS = {"kubectl", "make", "pip", "python", "sed", "ipmitool"}
 """What may stand behind a prompt."""
 
@@ -63,7 +53,7 @@ def prose(text: str) -> str:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_current(name: str) -> None:
-    assert (DOCS / name).read_text() == PAGES[name](), "run python -m tests.test_docs"
+    assert (DOCS / name).read_text() == PAGES[name](), "run python -m tools.docs"
 
 
 def test_there_is_no_page_of_a_command_that_went() -> None:
@@ -84,7 +74,7 @@ def test_a_new_command_gets_a_page_and_a_hidden_one_gets_none() -> None:
 
 @pytest.mark.parametrize("path", WITH_SCREENS, ids=name_of)
 def test_the_screens_are_the_programs(path: Path) -> None:
-    assert path.read_text() == made(path.read_text()), "run python -m tests.test_docs"
+    assert path.read_text() == made(path.read_text()), "run python -m tools.docs"
 
 
 def test_no_mark_of_a_screen_is_overlooked() -> None:
@@ -96,7 +86,7 @@ def test_no_mark_of_a_screen_is_overlooked() -> None:
 
 
 def test_the_picture_is_current_and_small() -> None:
-    assert picture.FILE.read_text() == picture.svg(), "run python -m tests.test_docs"
+    assert picture.FILE.read_text() == picture.svg(), "run python -m tools.docs"
     assert picture.FILE.stat().st_size < 30_000
 
 
@@ -181,20 +171,6 @@ def test_the_chinese_readme_shows_what_the_english_one_shows() -> None:
     ]
 
 
-def main() -> None:
-    """Make everything again; the index last, for it tells what the others say."""
-    for path in WITH_SCREENS:
-        path.write_text(made(path.read_text()))
-    picture.FILE.write_text(picture.svg())
-    (DOCS / "commands").mkdir(exist_ok=True)
-    for name, page in PAGES.items():
-        (DOCS / name).write_text(page())
-
-
-if __name__ == "__main__":
-    main()
-
-
 # What is said to be supported
 
 
@@ -212,7 +188,10 @@ def test_every_python_that_is_named_is_tested() -> None:
 
 def test_every_kubernetes_that_is_named_is_tested() -> None:
     oldest, newest = (
-        re.search(r"k8s\.io/kubernetes v(1\.\d+)", (ROOT / "tests" / place / "go.mod").read_text())
+        re.search(
+            r"k8s\.io/kubernetes v(1\.\d+)",
+            (ROOT / "tests" / "components" / place / "go.mod").read_text(),
+        )
         for place in ("controlplane-oldest", "controlplane")
     )
     assert oldest

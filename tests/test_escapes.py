@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.render import document, layout
-from tests import builders, readycluster
-from tests.loopback import Handler, running
-from tests.simulator import Simulator, faults
-from tests.world import QUICK, World
+from tests.support import builders, readycluster
+from tests.support.loopback import Handler, running
+from tests.support.simulator import Simulator, faults
+from tests.support.world import QUICK, World
 
 MARK = "MARK"
 """Stands behind each odd text; at the start of a line it came through a line break."""

@@ -22,11 +22,11 @@ import yaml
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import VM
 from tests.behaviour.test_check import build
-from tests.simulator import Simulator, faults
-from tests.simulator.api import Response
-from tests.simulator.exchange import Exchange
-from tests.simulator.faults import Fault
-from tests.world import QUICK, Run, World
+from tests.support.simulator import Simulator, faults
+from tests.support.simulator.api import Response
+from tests.support.simulator.exchange import Exchange
+from tests.support.simulator.faults import Fault
+from tests.support.world import QUICK, Run, World
 
 SECONDS = 12.0
 """How long a command may take, whatever breaks."""

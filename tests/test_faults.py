@@ -18,12 +18,12 @@ import pytest
 
 from kubectl_harvester_stuck.cli.terminal import Terminal
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
-from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
-from tests.simulator import Simulator, faults
-from tests.world import PATIENCE, QUICK, Answers, World
+from tests.support import builders
+from tests.support.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
+from tests.support.simulator import Simulator, faults
+from tests.support.world import PATIENCE, QUICK, Answers, World
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
 PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
@@ -516,7 +516,7 @@ class Gone(io.StringIO):
 
 def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
     machine = world.delete(world.vm())
-    with mock.patch("tests.world.io.StringIO", Gone):
+    with mock.patch("tests.support.world.io.StringIO", Gone):
         run = world.unstick("--yes")
     assert run.status is ExitStatus.OK
     assert run.item["outcome"] == "gone"

@@ -37,8 +37,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from tests import builders, readycluster
-from tests.builders import Body, ago, bare, parsed, snapshot, stored
+from tests.support import builders, readycluster
+from tests.support.builders import Body, ago, bare, parsed, snapshot, stored
 
 WRANGLER = "wrangler.cattle.io/"
 REMOVED = vm_cleanup.REMOVED_PVCS

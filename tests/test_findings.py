@@ -35,8 +35,16 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Request
-from tests import builders
-from tests.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body, ago, bare, snapshot, stored
+from tests.support import builders
+from tests.support.builders import (
+    CLEANUP_FINALIZER,
+    VM_FINALIZER,
+    Body,
+    ago,
+    bare,
+    snapshot,
+    stored,
+)
 from tests.test_guards import (
     TARGET,
     dead_node,

@@ -30,8 +30,8 @@ from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.release import guards, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
-from tests import builders
-from tests.builders import NOW, Body, ago, parsed, snapshot, stored
+from tests.support import builders
+from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = ObjectRef("shop", "web", VM)
 OFF = Request(powered_off=frozenset({"node-2"}))

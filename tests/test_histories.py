@@ -23,8 +23,8 @@ from tests.histories import stand_ins
 from tests.histories.invent import invent, readable, shortest
 from tests.histories.known import HAVE_TO_GO, HISTORIES
 from tests.histories.play import History, Told, played
-from tests.simulator import Simulator
-from tests.world import World
+from tests.support.simulator import Simulator
+from tests.support.world import World
 
 NUMBER = int(os.environ.get("HISTORIES", "300"))
 FROM = int(os.environ.get("FROM", "0"))

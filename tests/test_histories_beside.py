@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.controlplane.server import ControlPlane
+from tests.components.controlplane.server import ControlPlane
+from tests.components.virtcontroller.server import USER, VirtController
 from tests.histories.beside import beside, played_beside
 from tests.histories.invent import invent, readable
 from tests.histories.play import Told
-from tests.virtcontroller.server import USER, VirtController
-from tests.world import World
+from tests.support.world import World
 
 NUMBER = int(os.environ.get("BESIDE", "4"))
 FROM = int(os.environ.get("FROM", "0"))

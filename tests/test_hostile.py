@@ -21,15 +21,15 @@ from kubectl_harvester_stuck.errors import ExitStatus, UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_seconds, parse_time
-from tests import builders
-from tests.builders import Body
-from tests.resources import RESOURCES
-from tests.simulator import Simulator
-from tests.simulator.api import Response
-from tests.simulator.clock import timestamp
-from tests.simulator.exchange import Exchange
+from tests.support import builders
+from tests.support.builders import Body
+from tests.support.resources import RESOURCES
+from tests.support.simulator import Simulator
+from tests.support.simulator.api import Response
+from tests.support.simulator.clock import timestamp
+from tests.support.simulator.exchange import Exchange
+from tests.support.world import QUICK, Run, World, before
 from tests.test_properties import EXAMPLES
-from tests.world import QUICK, Run, World, before
 
 LONG = "v" * 250
 

@@ -25,8 +25,8 @@ from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
-from tests.simulator import Simulator
-from tests.world import World
+from tests.support.simulator import Simulator
+from tests.support.world import World
 
 NOW = datetime(2026, 11, 25, 10, 0, 0, tzinfo=timezone.utc)
 SECRET = "cloud-init-secret"

@@ -24,9 +24,9 @@ import yaml
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.controlplane.server import ControlPlane
-from tests.krew import build
-from tests.world import QUICK, World
+from tests.components.controlplane.server import ControlPlane
+from tests.components.krew import build
+from tests.support.world import QUICK, World
 
 ROOT = Path(__file__).parent.parent
 VERSION = f"v{__version__}"

@@ -26,8 +26,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from tests import builders
-from tests.builders import Body, bare, parsed, snapshot, stored
+from tests.support import builders
+from tests.support.builders import Body, bare, parsed, snapshot, stored
 from tests.test_findings import disk, snapshot_backup
 from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
 

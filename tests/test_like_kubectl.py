@@ -21,7 +21,7 @@ import pytest
 from kubectl_harvester_stuck.connection.kubeconfig import ConfigOverrides, load
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import StuckError
-from tests.loopback import Pki, ProxyHandler, Seen, Server, running
+from tests.support.loopback import Pki, ProxyHandler, Seen, Server, running
 
 V1 = "client.authentication.k8s.io/v1"
 PLUGIN = """

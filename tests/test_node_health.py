@@ -10,8 +10,8 @@ import pytest
 from kubectl_harvester_stuck.harvester.node_health import NodeReading, SignalState, read_node
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, Kind
-from tests import builders
-from tests.builders import Body, ago, bare, snapshot, stored
+from tests.support import builders
+from tests.support.builders import Body, ago, bare, snapshot, stored
 from tests.test_guards import TARGET, dead_node, live_node
 
 ALIVE, SILENT, UNREADABLE = SignalState.ALIVE, SignalState.SILENT, SignalState.UNREADABLE

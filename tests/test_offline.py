@@ -41,10 +41,10 @@ from kubectl_harvester_stuck.offline import archive, yaml_stream
 from kubectl_harvester_stuck.offline import files as offline
 from kubectl_harvester_stuck.offline.bundle_repair import mend
 from kubectl_harvester_stuck.render import layout
-from tests import builders
-from tests.builders import stored
-from tests.simulator.selectors import label_predicate
-from tests.world import Run
+from tests.support import builders
+from tests.support.builders import stored
+from tests.support.simulator.selectors import label_predicate
+from tests.support.world import Run
 
 Body = dict[str, Any]
 NOW = datetime(2026, 11, 23, 3, 30, tzinfo=timezone.utc)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.simulator import Simulator
+from tests.support.simulator import Simulator
+from tests.support.world import PATIENCE, QUICK, World
 from tests.test_fault_table import object_with
-from tests.world import PATIENCE, QUICK, World
 
 FULL, CLOSED, GONE = ">/dev/full", ">&-", "| true"
 UNWRITABLE = [FULL, CLOSED, GONE]

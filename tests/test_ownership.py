@@ -26,8 +26,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Owner
-from tests import builders
-from tests.builders import Body, ago, bare, parsed, snapshot, stored
+from tests.support import builders
+from tests.support.builders import Body, ago, bare, parsed, snapshot, stored
 from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi
 
 TARGET = ObjectRef("shop", "web", VM)

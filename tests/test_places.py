@@ -13,8 +13,8 @@ from kubectl_harvester_stuck.harvester import places
 from kubectl_harvester_stuck.harvester.places import Proof
 from kubectl_harvester_stuck.harvester.target import Memory, Target
 from kubectl_harvester_stuck.k8s.kinds import NODE
-from tests import builders
-from tests.builders import Body, ago, snapshot, stored
+from tests.support import builders
+from tests.support.builders import Body, ago, snapshot, stored
 from tests.test_guards import TARGET, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
 from tests.test_target import with_meta
 

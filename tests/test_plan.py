@@ -14,8 +14,8 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Action, GuardState, Plan, Request
-from tests import builders
-from tests.builders import (
+from tests.support import builders
+from tests.support.builders import (
     CLEANUP_FINALIZER,
     LEGACY_FINALIZER,
     NOW,

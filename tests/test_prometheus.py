@@ -18,10 +18,10 @@ from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 from kubectl_harvester_stuck.render.invocation import Invocation
-from tests import builders
-from tests.builders import NOW
-from tests.simulator import Simulator, faults
-from tests.world import World
+from tests.support import builders
+from tests.support.builders import NOW
+from tests.support.simulator import Simulator, faults
+from tests.support.world import World
 
 WHERE = Invocation("test", "https://server")
 GAP = Unreadable("pods", None, "Forbidden", "no right")

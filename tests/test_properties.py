@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 from examples import bundle
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
-from tests import builders
-from tests.resources import RESOURCES
-from tests.simulator import Simulator
-from tests.simulator.clock import timestamp
-from tests.simulator.exchange import Exchange
+from tests.support import builders
+from tests.support.resources import RESOURCES
+from tests.support.simulator import Simulator
+from tests.support.simulator.clock import timestamp
+from tests.support.simulator.exchange import Exchange
+from tests.support.world import Run, World, before, check_patches
 from tests.test_scenarios import UNASKED
-from tests.world import Run, World, before, check_patches
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
 OLD, FRESH = timedelta(minutes=20), timedelta(seconds=5)

@@ -10,7 +10,7 @@ import pytest
 
 from kubectl_harvester_stuck.connection.proxy import proxy_for
 from kubectl_harvester_stuck.errors import KubeconfigError
-from tests.loopback import Pki, ProxyHandler, Server, failure, running, transport
+from tests.support.loopback import Pki, ProxyHandler, Server, failure, running, transport
 
 PROXY = "http://proxy:3128"
 NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD")

@@ -22,9 +22,9 @@ from kubectl_harvester_stuck.release.model import GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.restore import backup as restore
 from kubectl_harvester_stuck.state import backups
-from tests import builders
-from tests.simulator import Simulator
-from tests.world import Body, World
+from tests.support import builders
+from tests.support.simulator import Simulator
+from tests.support.world import Body, World
 
 Document = dict[str, Any]
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.checks.rules import RULES
-from tests.promtool import build
+from tests.components.promtool import build
 
 
 @pytest.fixture(scope="module")

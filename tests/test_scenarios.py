@@ -43,9 +43,9 @@ import yaml
 from examples import bundle
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.recorded import Recorded
-from tests.simulator import Simulator
-from tests.world import Run, World, is_dry_run
+from tests.support.recorded import Recorded
+from tests.support.simulator import Simulator
+from tests.support.world import Run, World, is_dry_run
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 FILES = sorted(SCENARIOS.glob("*.yaml"))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.shells import build
-from tests.simulator import Simulator
-from tests.terminal import on_terminal
-from tests.world import World
+from tests.components.shells import build
+from tests.support.simulator import Simulator
+from tests.support.terminal import on_terminal
+from tests.support.world import World
 
 SECONDS = 20
 

@@ -17,8 +17,8 @@ import pytest
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from tests.resources import RESOURCES, path_of
-from tests.simulator import GARBAGE_COLLECTOR, VIRT_CONTROLLER, Fault, Simulator, faults
+from tests.support.resources import RESOURCES, path_of
+from tests.support.simulator import GARBAGE_COLLECTOR, VIRT_CONTROLLER, Fault, Simulator, faults
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"

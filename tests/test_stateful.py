@@ -32,9 +32,10 @@ from hypothesis.stateful import (
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
-from tests import builders
-from tests.simulator import Simulator
-from tests.simulator.exchange import Exchange
+from tests.support import builders
+from tests.support.simulator import Simulator
+from tests.support.simulator.exchange import Exchange
+from tests.support.world import PATIENCE, Run, check_patches
 from tests.test_properties import (
     ACTIONS,
     CONTROLLERS,
@@ -48,7 +49,6 @@ from tests.test_properties import (
     staged,
     words,
 )
-from tests.world import PATIENCE, Run, check_patches
 
 # Most of what Hypothesis invents is refused before anything happens; half of it shall not be.
 STUCK = SCENES.map(

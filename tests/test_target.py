@@ -10,8 +10,8 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.target import State, Target, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from tests import builders
-from tests.builders import NOW, Body, ago, parsed, snapshot, stored, time
+from tests.support import builders
+from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored, time
 from tests.test_guards import TARGET, deleted_pod, deleted_vm, deleted_vmi
 
 

@@ -18,7 +18,7 @@ from kubectl_harvester_stuck.connection.credentials import Credential
 from kubectl_harvester_stuck.connection.tls import tls_context
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
-from tests.loopback import (
+from tests.support.loopback import (
     CLIENT_NAME,
     OTHER_CLIENT,
     Handler,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreachableError
-from tests.loopback import Handler, Server, failure, running, transport
+from tests.support.loopback import Handler, Server, failure, running, transport
 
 
 @pytest.fixture

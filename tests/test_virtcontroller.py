@@ -16,11 +16,11 @@ import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import LEASE_NAMESPACE, POD, VM, VMI
-from tests import builders
-from tests.beside import wait
-from tests.controlplane.server import ControlPlane
-from tests.virtcontroller.server import USER, VirtController
-from tests.world import Run, World, before, check_patches
+from tests.components.controlplane.server import ControlPlane
+from tests.components.virtcontroller.server import USER, VirtController
+from tests.support import builders
+from tests.support.beside import wait
+from tests.support.world import Run, World, before, check_patches
 
 MERGE = "application/merge-patch+json"
 MINUTES = timedelta(minutes=20)

@@ -9,12 +9,12 @@ import pytest
 import urllib3
 
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
-from tests import builders
 from tests.behaviour.test_restore import manifest, released, restore_past
 from tests.behaviour.test_unstick import UNKNOWN, _strip, power_off
-from tests.builders import VM_FINALIZER, VMI_FINALIZERS, Body
-from tests.relay import Answer, Passed, PassOn, answer, failure
-from tests.world import QUICK, World
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS, Body
+from tests.support.relay import Answer, Passed, PassOn, answer, failure
+from tests.support.world import QUICK, World
 
 NOTHING = "nothing was changed"
 WEB = "virtualmachines/web"

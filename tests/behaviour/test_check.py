@@ -13,11 +13,11 @@ from examples import bundle
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import LONGHORN_REPLICA, SCHEDULE, Kind
-from tests import readycluster
 from tests.behaviour.test_unstick import _grant
-from tests.builders import Body
-from tests.readycluster import without
-from tests.world import Run, World, before
+from tests.support import readycluster
+from tests.support.builders import Body
+from tests.support.readycluster import without
+from tests.support.world import Run, World, before
 
 NOWHERE = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "nowhere"}}}
 """The webhook of this cluster has no server, so it must not be asked."""

@@ -12,10 +12,10 @@ import yaml
 
 from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
-from tests import builders
 from tests.behaviour.conftest import Kubectl
-from tests.builders import VM_FINALIZER
-from tests.world import Body, World
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER
+from tests.support.world import Body, World
 
 NO_FILES = ":4"
 

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.test_unstick import _grant
-from tests.builders import VM_FINALIZER
-from tests.world import World, is_dry_run
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER
+from tests.support.world import World, is_dry_run
 
 
 def ids(item: object) -> set[str]:

@@ -14,9 +14,9 @@ import pytest
 
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from tests.behaviour.test_unstick import _grant, _touch, power_off
-from tests.builders import VM_FINALIZER, VMI_FINALIZERS
-from tests.relay import Answer, Passed, PassOn, failure
-from tests.world import Run, World, acting_before, is_dry_run
+from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS
+from tests.support.relay import Answer, Passed, PassOn, failure
+from tests.support.world import Run, World, acting_before, is_dry_run
 
 
 def pairs(world: World) -> list[tuple[Any, Any]]:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.builders import Body
-from tests.relay import AFTER, BEFORE, Killer
-from tests.simulator import Simulator
-from tests.world import QUICK, World
+from tests.support.builders import Body
+from tests.support.relay import AFTER, BEFORE, Killer
+from tests.support.simulator import Simulator
+from tests.support.world import QUICK, World
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.test_unstick import _grant, _until_past_grace
-from tests.world import Run, World
+from tests.support import builders
+from tests.support.world import Run, World
 
 
 def rows(run: Run) -> list[tuple[str, str, str]]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
-from tests.builders import VM_FINALIZER, VMI_FINALIZERS, Body
-from tests.relay import Answer, Passed, PassOn
-from tests.world import QUICK, World, is_dry_run
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS, Body
+from tests.support.relay import Answer, Passed, PassOn
+from tests.support.world import QUICK, World, is_dry_run
 
 
 @dataclass(frozen=True)

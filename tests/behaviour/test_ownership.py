@@ -14,10 +14,10 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.release import guards
-from tests import builders
-from tests.collector import Collector
-from tests.resources import RESOURCES
-from tests.world import QUICK, Answers, Body, World
+from tests.support import builders
+from tests.support.collector import Collector
+from tests.support.resources import RESOURCES
+from tests.support.world import QUICK, Answers, Body, World
 
 NAME = "disk-root"
 OVERRIDE = ("--override", "disks-kept")

@@ -15,11 +15,11 @@ import yaml
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
-from tests import builders
 from tests.behaviour.test_unstick import _grant as grant
-from tests.builders import VM_FINALIZER
-from tests.relay import Answer, Passed, PassOn, answer, failure
-from tests.world import QUICK, Answers, Body, Run, World, is_dry_run
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER
+from tests.support.relay import Answer, Passed, PassOn, answer, failure
+from tests.support.world import QUICK, Answers, Body, Run, World, is_dry_run
 
 SECRET = "correct horse battery staple"
 CLOUD_INIT = {

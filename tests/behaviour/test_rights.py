@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.test_watch import watching
-from tests.world import QUICK, Body, Run, World
+from tests.support import builders
+from tests.support.world import QUICK, Body, Run, World
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 OWNERS = "harvester-stuck-owners"

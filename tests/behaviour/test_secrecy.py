@@ -24,10 +24,10 @@ from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.connection import kubeconfig
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.redaction import REDACTED
-from tests import builders
-from tests.loopback import ProxyHandler, running
-from tests.relay import Answer, Passed, PassOn, answer
-from tests.world import QUICK, Body, Run, World
+from tests.support import builders
+from tests.support.loopback import ProxyHandler, running
+from tests.support.relay import Answer, Passed, PassOn, answer
+from tests.support.world import QUICK, Body, Run, World
 
 LOUDEST = ("-v", "10")
 WORD = "s3cr3t/w0rd"

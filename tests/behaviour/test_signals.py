@@ -14,9 +14,9 @@ import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_restore import is_vm_sent, released
-from tests.builders import VM_FINALIZER, VMI_FINALIZERS
-from tests.relay import Answer, Passed, PassOn
-from tests.world import PATIENCE, QUICK, Run, World
+from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS
+from tests.support.relay import Answer, Passed, PassOn
+from tests.support.world import PATIENCE, QUICK, Run, World
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 NOTICED = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.world import World
+from tests.support.world import World
 
 
 def test_a_node_that_is_not_there_is_a_mistake(world: World) -> None:

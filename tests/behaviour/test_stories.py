@@ -26,11 +26,11 @@ from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import preflight
 from kubectl_harvester_stuck.release.model import GuardState, Request
-from tests import builders
-from tests.builders import NOW, Body
+from tests.support import builders
+from tests.support.builders import NOW, Body
+from tests.support.world import World
 from tests.test_findings import SEEN
 from tests.test_guards import SCENES
-from tests.world import World
 
 # What a server cannot be brought to show in this way. Reads that fail are tested with rights that
 # are missing, logs with faults, the API server's own answers in test_unstick.py. The aggregator

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.conftest import Kubectl
-from tests.builders import VM_FINALIZER
-from tests.world import QUICK, World
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER
+from tests.support.world import QUICK, World
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
-from tests.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, VMI_FINALIZERS
-from tests.world import QUICK, Answers, World, acting_before, before, is_dry_run, timedelta
+from tests.support import builders
+from tests.support.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, VMI_FINALIZERS
+from tests.support.world import QUICK, Answers, World, acting_before, before, is_dry_run, timedelta
 
 UNKNOWN = "example.com/do-not-know"
 

@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests.behaviour.test_unstick import _grant
-from tests.world import World
+from tests.support.world import World
 
 HERE = rf"Client Version: {re.escape(__version__)}\nKubernetes Client: \d+\.\d+\S*\n"
 SETTING_TYPE = {"apiVersion": "harvesterhci.io/v1beta1", "kind": "Setting"}

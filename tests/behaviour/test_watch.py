@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests import builders
 from tests.behaviour.test_unstick import _grant, _strip, _touch
-from tests.builders import VM_FINALIZER
-from tests.resources import resource_of
-from tests.simulator import Simulator
-from tests.world import World
+from tests.support import builders
+from tests.support.builders import VM_FINALIZER
+from tests.support.resources import resource_of
+from tests.support.simulator import Simulator
+from tests.support.world import World
 
 ODD = "example.com/odd"
 SOON = 20.0

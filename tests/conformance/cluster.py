@@ -9,16 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests import builders
-from tests.beside import Program
+from tests.components.controllermanager.server import USER as MANAGER
+from tests.components.controlplane.server import MERGE_PATCH, ControlPlane
+from tests.components.harvester import server as harvester
+from tests.components.virtcontroller import server as virt
 from tests.conformance.kubevirt import LIVE_NODE
 from tests.conformance.situation import Body, Place, Situation
-from tests.controllermanager.server import USER as MANAGER
-from tests.controlplane.server import MERGE_PATCH, ControlPlane
-from tests.harvester import server as harvester
-from tests.resources import Resource, resource_of
-from tests.virtcontroller import server as virt
-from tests.world import World, before
+from tests.support import builders
+from tests.support.beside import Program
+from tests.support.resources import Resource, resource_of
+from tests.support.world import World, before
 
 USERS = dict.fromkeys((harvester.USER, MANAGER, virt.USER), ("system:masters",))
 

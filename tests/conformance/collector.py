@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests import builders
 from tests.conformance.situation import (
     DONE,
     NEVER,
@@ -16,6 +15,7 @@ from tests.conformance.situation import (
     pending,
     works,
 )
+from tests.support import builders
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from tests import builders
+from tests.components.harvester.server import STORAGE_CLASS
 from tests.conformance.situation import (
     DONE,
     OWNERLESS,
@@ -19,7 +19,7 @@ from tests.conformance.situation import (
     rejected,
     works,
 )
-from tests.harvester.server import STORAGE_CLASS
+from tests.support import builders
 
 CLEANUP = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"

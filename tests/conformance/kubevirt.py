@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests import builders
+from tests.components.harvester.server import STORAGE_CLASS
 from tests.conformance.situation import (
     DONE,
     OWNERLESS,
@@ -21,7 +21,7 @@ from tests.conformance.situation import (
 from tests.conformance.situation import (
     machine as spec_of,
 )
-from tests.harvester.server import STORAGE_CLASS
+from tests.support import builders
 
 FOREGROUND = "kubevirt.io/foregroundDeleteVirtualMachine"
 OLD_FOREGROUND = "foregroundDeleteVirtualMachine"

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests import builders
+from tests.support import builders
 
 Body = dict[str, Any]
 

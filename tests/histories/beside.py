@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from tests.controlplane.server import ControlPlane
+from tests.components.controlplane.server import ControlPlane
+from tests.components.virtcontroller.server import VirtController
 from tests.histories import cluster as k
 from tests.histories.cluster import Body, Cluster
 from tests.histories.nature import Nature
 from tests.histories.oracle import Ran
 from tests.histories.play import NODES, History, Play, Step, Told
 from tests.histories.truth import Host
-from tests.relay import Answer, Passed, PassOn
-from tests.virtcontroller.server import VirtController
-from tests.world import World
+from tests.support.relay import Answer, Passed, PassOn
+from tests.support.world import World
 
 QUIET, QUIET_AT_LAST = 0.8, 2.5
 """Seconds in which nothing changes: virt-controller is done. After a run it gets more of them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
-from tests.resources import RESOURCES
+from tests.support.resources import RESOURCES
 
 Body = dict[str, Any]
 

@@ -15,9 +15,9 @@ from tests.histories.controllers import Collector, VirtController
 from tests.histories.nature import LOST, Nature
 from tests.histories.oracle import Change, Clear, Ran, Witness, Wrong, check_data, check_end, data
 from tests.histories.truth import Guest, Host, Truth
-from tests.simulator import Simulator
-from tests.simulator.exchange import Exchange
-from tests.world import Run, World
+from tests.support.simulator import Simulator
+from tests.support.simulator.exchange import Exchange
+from tests.support.world import Run, World
 
 NODES = ("n1", "n2", "n3")
 BEGIN = datetime(2026, 11, 23, 3, 0, tzinfo=timezone.utc)

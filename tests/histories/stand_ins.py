@@ -11,8 +11,8 @@ from urllib.error import HTTPError
 
 from tests.histories import cluster as k
 from tests.histories.cluster import Body, Cluster
-from tests.simulator import Simulator
-from tests.world import Run, World
+from tests.support.simulator import Simulator
+from tests.support.world import Run, World
 
 
 class _Status:
