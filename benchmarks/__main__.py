@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks import cluster, report
-from benchmarks.measure import Figures, Sizes, in_turn, once
+from benchmarks.measure import Command, Figures, Sizes, in_turn, once
 from examples import bundle
 from kubectl_harvester_stuck.cluster.client import PAGE
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -77,7 +77,7 @@ class Bench:
 
     def start_up(self) -> dict[str, Figures]:
         """What a call costs that asks no cluster."""
-        commands = {
+        commands: dict[str, Command] = {
             "python -c pass": (self.python, "-c", "pass"),
             "--help": (self.program, "--help"),
             "TAB": (self.python.with_name("kubectl_complete-harvester_stuck"), ""),
@@ -87,8 +87,8 @@ class Bench:
 
     def listing(self, pairs: int, rounds: int) -> Sizes:
         """`list -A` beside kubectl."""
-        get = (self.kubectl, "get", "vm,vmi", "-A")
-        commands: dict[str, Sequence[str | Path]] = {
+        get: Command = (self.kubectl, "get", "vm,vmi", "-A")
+        commands: dict[str, Command] = {
             "list -A": (self.program, "list", "-A"),
             "kubectl get vm,vmi -A": get,
             "kubectl get vm,vmi -A -o json": (*get, "-o", "json"),
@@ -102,7 +102,8 @@ class Bench:
         """`diagnose` of so many VMs of one namespace."""
         found = {}
         for count in (1, 30, 100):
-            command = (self.program, "diagnose", "vm", *names[:count], "-n", "stuck", "-o", "json")
+            command: Command = (self.program, "diagnose", "vm", *names[:count], "-n", "stuck",
+                                "-o", "json")  # fmt: skip
             figures = in_turn({"": command}, self.environ, self.rounds)[""]
             found[str(count)] = (figures, self._traffic(command))
         return found
@@ -194,6 +195,7 @@ def _stuck(api: ControlPlane, namespace: str, names: Sequence[str]) -> None:
 
 
 def main() -> None:
+    """Measure on a control plane of its own, for minutes, and write the report."""
     parser = argparse.ArgumentParser(description="Measure the program beside kubectl.")
     parser.add_argument("--sizes", default="0,100,1000,10000", help="pairs of VM and VMI")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")

@@ -64,6 +64,7 @@ class Counter:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, size: int) -> None:
+        """Count `size` bytes more; safe from several threads."""
         with self.lock:
             self.received += size
 

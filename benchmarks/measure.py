@@ -33,6 +33,7 @@ class Figures:
 
     @classmethod
     def of(cls, runs: Sequence[Taken]) -> Figures:
+        """Each figure by itself: its median may come from another run."""
         return cls(
             statistics.median(run.wall for run in runs),
             statistics.median(run.cpu for run in runs),
@@ -50,6 +51,9 @@ class Sizes:
     """Requests and bytes received, of one run."""
     server: float
     """Seconds that the API server takes for the same requests as `list`, alone."""
+
+
+Command = Sequence[str | Path]
 
 
 def in_turn(

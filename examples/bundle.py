@@ -39,7 +39,7 @@ class _Go(yaml.CSafeDumper):
     """Numbers as Go's yaml.v2 writes those that went through a float."""
 
 
-def _number(dumper: yaml.Dumper, value: float) -> yaml.Node:
+def _number(dumper: _Go, value: float) -> yaml.Node:
     """As `strconv.FormatFloat(value, 'g', -1, 64)`: from 10^6 on with an exponent."""
     text = repr(value).removesuffix(".0")
     if text.isdigit() and value < 1e6:

@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver; built first where they are not in the cache."""
+    """The binaries etcd and kube-apiserver; built first where they are not in the cache."""
     with ControlPlane() as server:
         yield server
 
@@ -39,7 +39,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="session")
 def kubectl() -> Path:
-    """kubectl of the release that the control plane is of."""
+    """The kubectl of the release that the control plane is of."""
     return build.programs() / "kubectl"
 
 

@@ -48,7 +48,7 @@ from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
 from tests.support import builders, readycluster
 from tests.support.builders import NOW, Body, ago, bare, stored
-from tests.support.readycluster import changed, put, without
+from tests.support.readycluster import Change, changed, put, without
 
 OK, WARN, FAIL, UNKNOWN = Result.OK, Result.WARN, Result.FAIL, Result.UNKNOWN
 
@@ -81,7 +81,7 @@ class Memory:
         self._refuse(selection.kind, selection.namespace)
         return [item for item in readycluster.selected(selection, self.bodies) if keep(item)]
 
-    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(self, ref: ObjectRef, **_: bool) -> Mapping[str, Any] | None:
         self._refuse(ref.kind, ref.namespace)
         found = readycluster.selected(ListQuery(ref.kind, ref.namespace or None), self.bodies)
         return next((item for item in found if item["metadata"]["name"] == ref.name), None)
@@ -149,10 +149,10 @@ def local_volume(body: Body) -> None:
     body["spec"]["nodeAffinity"] = {"required": terms}
 
 
-def with_affinity(rule: Mapping[str, Any], field_: str = "matchExpressions") -> Callable[..., None]:
+def with_affinity(rule: Mapping[str, Any], field_: str = "matchExpressions") -> Change:
     required = {"nodeSelectorTerms": [{field_: [rule]}]}
     name = "requiredDuringSchedulingIgnoredDuringExecution"
-    return put({"nodeAffinity": {name: required}}, *TEMPLATE, "affinity")  # type: ignore[return-value]
+    return put({"nodeAffinity": {name: required}}, *TEMPLATE, "affinity")
 
 
 @dataclass(frozen=True)
@@ -359,6 +359,9 @@ BLIND: Mapping[str, tuple[Kind, ...]] = {
 """What each check cannot do without."""
 
 
+KINDS = sorted({kind for kinds in BLIND.values() for kind in kinds}, key=lambda kind: kind.resource)
+
+
 def test_every_check_has_its_stories() -> None:
     ids = [check.id for check in CHECKS]
     assert len(ids) == len(set(ids))
@@ -391,9 +394,7 @@ def test_a_check_that_is_blind_is_unknown(check: str, kind: Kind) -> None:
     assert "forbidden" in told(rows)
 
 
-@pytest.mark.parametrize("kind", sorted({kind for kinds in BLIND.values() for kind in kinds},
-                                        key=lambda kind: kind.resource),
-                         ids=lambda kind: kind.resource)  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource)
 def test_a_kind_that_cannot_be_read_spoils_only_the_checks_that_need_it(kind: Kind) -> None:
     for name, rows in look(ready(), kind).items():
         assert results(rows) == ({UNKNOWN} if kind in BLIND[name] else {OK}), told(rows)

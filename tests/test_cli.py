@@ -150,7 +150,7 @@ def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
 def test_a_file_of_the_connection_is_judged_by_whoever_reads_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     run = world.run("list", "--kubeconfig", str(world.kubeconfig()))
     assert run.status is ExitStatus.OK, run.err
 

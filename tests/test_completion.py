@@ -279,7 +279,7 @@ def test_a_credential_plugin_that_hangs_is_not_waited_for_and_does_not_stay(tmp_
     start_up = timed("nothing", environ=environ)
     assert timed("unstick", "vm", "", environ=environ) - start_up < 2
     os.set_blocking(reader, True)
-    with open(reader, "rb") as told:
+    with open(reader, "rb") as told:  # noqa: PTH123 - a descriptor
         # There is an end only once nobody is left who could write.
         assert told.read() == b"started\n"
 

@@ -117,11 +117,11 @@ def test_after_an_installation_with_pip_there_is_nothing_to_do(home: Home) -> No
 def test_it_goes_to_the_user_s_own_directory_where_the_plugin_s_is_not(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK | os.X_OK)
+    monkeypatch.setattr(os, "access", lambda _, mode: mode == os.F_OK | os.X_OK)
     own = home.directory / ".local" / "bin"
     run = home.install()
     assert run.out == f"{own / NAME}\n"
-    assert os.stat(own / NAME).st_mode & 0o777 == 0o755
+    assert (own / NAME).stat().st_mode & 0o777 == 0o755
     assert f"{own} is not on PATH: add it, or choose a --directory" in run.err
 
 

@@ -74,9 +74,8 @@ def applied(place: World, shell: Callable[[str], None]) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("file", ["rbac.yaml", "cronjob.yaml"])
-def test_every_object_is_accepted_field_by_field(
-    control_plane: ControlPlane, place: World, file: str
-) -> None:
+@pytest.mark.usefixtures("place")
+def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, file: str) -> None:
     for item in documents(file):
         group = "/api" if "/" not in item["apiVersion"] else "/apis"
         namespace = item["metadata"].get("namespace")
@@ -159,6 +158,7 @@ class Pod:
         status, answer = world.api.request("POST", path, kind)
         assert status == 201, answer
         (account / "token").write_text(answer["status"]["token"])
+        # Only the real API server takes tokens, so it is a ControlPlane.
         (account / "ca.crt").write_bytes(world.api.ca_data)  # type: ignore[attr-defined]
         (account / "namespace").write_text(NAMESPACE)
         # Only the place of the token is another one than in a pod.

@@ -53,13 +53,13 @@ class Row:
 
 def everywhere(fault: Fault, times: int | None = None) -> Callable[[World, Simulator], object]:
     """The fault hits every request."""
-    return lambda world, server: server.inject(fault, times=times)
+    return lambda _, server: server.inject(fault, times=times)
 
 
 def at(path: str, fault: Fault, method: str | None = None, times: int | None = None,
        ) -> Callable[[World, Simulator], object]:  # fmt: skip
     """The fault hits requests of that path."""
-    return lambda world, server: server.inject(fault, method=method, path=path, times=times)
+    return lambda _, server: server.inject(fault, method=method, path=path, times=times)
 
 
 def status(code: int, reason: str, after: int | None = None) -> Fault:
@@ -72,7 +72,7 @@ def changes(fault: Fault) -> Callable[[World, Simulator], object]:
 
     def only(exchange: Exchange) -> None:
         asked = exchange.request
-        text = f"{asked.path}{asked.query}{asked.body}"
+        text = f"{asked.path}{asked.query}{asked.body!r}"
         is_change = asked.method != "GET" and "review" not in text and "dryRun" not in text
         (fault if is_change else Exchange.answer)(exchange)
 
@@ -182,7 +182,7 @@ def object_with(**fields: object) -> Callable[[World, Simulator], object]:
     return seed
 
 
-def another_authority(world: World, server: Simulator) -> None:
+def another_authority(world: World, _server: Simulator) -> None:
     """The kubeconfig trusts somebody else."""
     authority = trustme.CA().cert_pem.bytes()
     for path in world.directory.glob("kubeconfig-*"):
@@ -194,12 +194,12 @@ def another_authority(world: World, server: Simulator) -> None:
 
 def skew(seconds: float) -> Callable[[World, Simulator], object]:
     """The API server's clock is elsewhere; the objects were written by it."""
-    return lambda world, server: server.clock.advance(seconds)
+    return lambda _, server: server.clock.advance(seconds)
 
 
 ROWS = (
-    Row("nothing", lambda world, server: None, "0 0 0 0 0 0"),
-    Row("refused", lambda world, server: server.stop_apiserver(), "1 1 1 1 1 1"),
+    Row("nothing", lambda *_: None, "0 0 0 0 0 0"),
+    Row("refused", lambda _, server: server.stop_apiserver(), "1 1 1 1 1 1"),
     Row("closed", everywhere(faults.close()), "1 1 1 1 1 1"),
     Row("reset in the body", everywhere(faults.cut()), "1 1 1 1 1 1"),
     Row("another authority", another_authority, "1 1 1 1 1 1"),
@@ -215,7 +215,7 @@ ROWS = (
     Row("403 on migrations", forbidden("virtualmachineinstancemigrations"), "0 6 0 0 0 4"),
     Row("403 on claims", forbidden("persistentvolumeclaims"), "0 6 6 0 0 4"),
     Row("403 on settings", forbidden("settings"), "0 6 6 6 0 0"),
-    Row("no CRD of VMIs", lambda w, s: s.uninstall("virtualmachineinstances"), "6 6 6 0 4 4"),
+    Row("no CRD of VMIs", lambda _, s: s.uninstall("virtualmachineinstances"), "6 6 6 0 4 4"),
     Row("409 at every change", changes(status(409, "Conflict")), "0 0 0 0 4 4"),
     Row("410 at every list", at(r"\?limit=", status(410, "Expired")), "1 1 1 0 1 1"),
     Row("422 at every change", changes(status(422, "Invalid")), "0 0 0 0 4 4"),

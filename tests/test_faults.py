@@ -402,11 +402,11 @@ def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_another_answer_changes_nothing_and_who_has_no_terminal_is_told_what_to_use(
-    world: World, is_terminal: bool
+    world: World, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = world.delete(world.vm())
     answers = Answers("team/other\n")
-    answers.isatty = lambda: is_terminal
+    monkeypatch.setattr(answers, "isatty", lambda: is_terminal)
     run = world.unstick(stdin=answers)
     assert run.status is ExitStatus.REFUSED
     assert run.err.rstrip().endswith(

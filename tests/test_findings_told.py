@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,23 @@ def _daemon_set(available: int) -> Body:
 
 
 # `finding: in which case`, the story
+def _never_scheduled(phase: str) -> Story:
+    return Story([deleted_vm(), deleted_vmi(node=None, phase=phase)])
+
+
+def _with_cleanup(bodies: list[Body]) -> Story:
+    return Story(with_cleanup(*bodies))
+
+
+def _beside_daemon_set(available: int) -> Story:
+    bodies = [deleted_vm(), _with_device_finalizer(), _daemon_set(available), *live_node()]
+    return Story(bodies, controllers=CONTROLLERS)
+
+
+def _with_log(line: str) -> Story:
+    return Story([deleted_vm()], words=(LogExcerpt("virt-controller-1", (line,)),))
+
+
 VARIANTS: dict[str, Callable[[], Story]] = {
     "not-stuck: it is stopped": lambda: Story([vm(status={"printableStatus": "Stopped"})]),
     "not-stuck: it has no status": lambda: Story([vm(status={"printableStatus": ""})]),
@@ -207,9 +225,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
          *two_pods(deleted_pod(instance), deleted_pod(instance, terminated=True)), *live_node()]
     ),
     **{
-        f"never-scheduled: {phase or 'no phase'}": lambda phase=phase: Story(
-            [deleted_vm(), deleted_vmi(node=None, phase=phase)]
-        )
+        f"never-scheduled: {phase or 'no phase'}": partial(_never_scheduled, phase)
         for phase in ("", "Pending", "WaitingForSync", "Scheduling")
     },
     "never-scheduled: only the VM is being deleted": lambda: Story(
@@ -304,7 +320,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         [deleted_vm(), _turned(api_service("False"))]
     ),
     **{
-        f"snapshot-content-missing: {missing}": lambda bodies=bodies: Story(with_cleanup(*bodies))
+        f"snapshot-content-missing: {missing}": partial(_with_cleanup, bodies)
         for missing, bodies in {
             "the snapshot": [snapshot_backup(), stored(builders.pvc("shop", "disk-0"))],
             "the disk": [
@@ -355,10 +371,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
         [deleted_vm(), stored(builders.deployment("virt-controller", 0))], controllers=()
     ),
     **{
-        f"owner-unavailable: a daemon set, {number} available": lambda number=number: Story(
-            [deleted_vm(), _with_device_finalizer(), _daemon_set(number), *live_node()],
-            controllers=CONTROLLERS,
-        )
+        f"owner-unavailable: a daemon set, {number} available": partial(_beside_daemon_set, number)
         for number in (0, 1)
     },
     "owner-unavailable: a daemon set alone": lambda: Story(
@@ -383,9 +396,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     ),
     "owner-lags: nobody knows it": lambda: Story([deleted_vm(finalizers=["example.com/x"])]),
     **{
-        f"owner-says: {line}": lambda line=line: Story(
-            [deleted_vm()], words=(LogExcerpt("virt-controller-1", (line,)),)
-        )
+        f"owner-says: {line}": partial(_with_log, line)
         for line in (
             'Internal error: failed calling webhook "w": timeout',
             "error syncing 'shop/web': handler vm: no such thing, requeuing",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -155,6 +156,16 @@ def owned(by: str | None, *, policy: str = "Delete", ticked: str = "") -> list[B
 
 # guard, expected answer, scene
 P, R, U = GuardState.PASS, GuardState.REFUSE, GuardState.UNKNOWN
+
+
+def _migration_is_over(how: str) -> Scene:
+    return Scene([deleted_vm(), migrated(how), *live_node()])
+
+
+def _cannot_read(kind: Kind) -> Scene:
+    return Scene(owned(None), unreadable={kind: "Forbidden"})
+
+
 SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "a deleted VM": ("terminating", P, lambda: Scene(alone())),
     "a VM that lives": ("terminating", R, lambda: Scene([stored(builders.vm("shop", "web"))])),
@@ -465,7 +476,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     ),
     **{
         f"a VMI whose migration is over: {over}": (
-            "no-migration", P, lambda over=over: Scene([deleted_vm(), migrated(over), *live_node()])
+            "no-migration", P, partial(_migration_is_over, over)
         )
         for over in ("completed", "failed", "endTimestamp")
     },
@@ -542,7 +553,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     ),
     **{
         f"{kind.plural} cannot be read": (
-            "disks-kept", U, lambda kind=kind: Scene(owned(None), unreadable={kind: "Forbidden"}),
+            "disks-kept", U, partial(_cannot_read, kind),
         )
         for kind in ownership.NEEDED
     },

@@ -97,7 +97,7 @@ def test_a_known_history_goes_well(play: Player, name: str) -> None:
 
 
 def test_who_refuses_everything_is_found_out(server: Simulator, tmp_path: Path) -> None:
-    play = player(server, tmp_path, lambda world: stand_ins.refuses)
+    play = player(server, tmp_path, lambda _: stand_ins.refuses)
     wrong = [one.kind for number in range(40) for one in play(invent(number)).wrong]
     assert set(wrong) == {"refused"}
     assert len(wrong) >= 4

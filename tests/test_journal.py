@@ -390,7 +390,7 @@ def test_names_are_those_of_kubectl(book: journal.Journal) -> None:
     )
 
 
-def test_a_journal_that_was_meddled_with_is_shown_safely(book: journal.Journal) -> None:
+def test_a_journal_that_was_meddled_with_is_shown_safely() -> None:
     changes: list[dict[str, Any]] = [
         {"id": "1", "user": "\x1b[2J", "object": "no", "before": 3, "patch": [], "time": None},
         {"id": "2", "object": {"name": "\x07"}, "patch": {"metadata": 1}, "outcome": 5},

@@ -537,7 +537,7 @@ def test_an_upgrade_replaces_the_version_and_uninstall_leaves_nothing(
     krew.publish(current)
     ok(krew.kubectl("krew", "upgrade", NAME))
     assert [path.name for path in store.iterdir()] == [VERSION]
-    assert os.readlink(krew.root / "bin" / "kubectl-harvester_stuck").startswith(
+    assert str((krew.root / "bin" / "kubectl-harvester_stuck").readlink()).startswith(
         str(store / VERSION)
     )
     ok(krew.kubectl(NAME, "--help"))

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -42,18 +42,25 @@ def config(
     )
 
 
+class Flags(TypedDict, total=False):
+    """Those that both have under one name."""
+
+    kubeconfig: str
+    context: str
+
+
 @dataclass(frozen=True)
 class Case:
     """Files to write, and what kubectl and we are called with (paths relative to the files)."""
 
     files: Mapping[str, str | bytes]
     kubeconfig: str | None = "a"
-    flags: Mapping[str, str] = field(default_factory=dict)
+    flags: Flags = field(default_factory=Flags)
     cwd: str = "."
 
 
 ONE, TWO = config(name="one"), config(name="two")
-UNDECODABLE = {
+UNDECODABLE: dict[str, str | bytes] = {
     "a list": "- a\n",
     "a text": "hello",
     "a number": "5",

@@ -302,7 +302,7 @@ def asked_by_kubectl(kubectl: Path, flags: Mapping[str, Any], environ: dict[str,
         for name, value in flags.items()
         for one in (value if isinstance(value, list) else [value])
     ]
-    command = [kubectl, "version", "--request-timeout=5s", *words]
+    command: list[str | Path] = [kubectl, "version", "--request-timeout=5s", *words]
     # Without a terminal kubectl cannot ask for a user name.
     subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
@@ -335,7 +335,7 @@ def test_the_request_is_that_of_kubectl(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    monkeypatch.setattr(os, "isatty", lambda _: False)
     servers.take()
     asked_by_kubectl(kubectl, flags, environ)
     expected, told = servers.take(), place.told_plugin()

@@ -678,7 +678,7 @@ def test_the_example_is_what_its_objects_build(tmp_path: Path, monkeypatch: Any)
     assert bundle.example().read_bytes() == committed
 
 
-def test_no_cluster_is_needed_or_asked(tmp_path: Path) -> None:
+def test_no_cluster_is_needed_or_asked() -> None:
     done = run("list", "-f", str(bundle.EXAMPLE), "-o", "json")
     document = done.json
     assert done.status is ExitStatus.INCOMPLETE

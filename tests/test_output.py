@@ -169,7 +169,7 @@ def test_the_report_of_odd_names_is_told_in_any_locale(world: World) -> None:
     assert odd in done.stdout.decode("utf-8")
 
 
-def test_a_closed_stream_gives_its_number_to_no_file(world: World) -> None:
+def test_a_closed_stream_gives_its_number_to_no_file() -> None:
     code = (
         "import os, sys\n"
         "from kubectl_harvester_stuck.cli.output import prepared\n"

@@ -72,7 +72,7 @@ def restore(owner: Body | None, **more: Any) -> Body:
     return stored(body, **more)
 
 
-def also_owned_by(body: Body, *owners: Body | dict[str, str]) -> Body:
+def also_owned_by(body: Body, *owners: Body) -> Body:
     """The object with these owners besides those that it has."""
     metadata = body["metadata"]
     added = [

@@ -88,7 +88,7 @@ def seen_by(manager: str, **more: Any) -> Body:
     """A VMI of a guest that ended, deleted ten seconds ago; `manager` wrote its phase."""
     status = more.pop("status", {})
     instance = deleted_vmi(phase="Failed", deleted=ago(seconds=10), status=status, **more)
-    owned = {"f:status": {"f:phase": {}}}
+    owned: Body = {"f:status": {"f:phase": {}}}
     return with_meta(instance, managedFields=[{"manager": manager, "fieldsV1": owned}])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -254,10 +255,10 @@ def test_a_target_that_is_not_there_has_no_plan() -> None:
 SERVER = "https://10.0.0.1:6443"
 
 
-def another(**changed: object) -> Plan:
+def another(**changed: Any) -> Plan:
     """The plan of a VM alone, with something in its step changed."""
     made = plan_of(MACHINE, request=Request())
-    return replace(made, steps=(replace(made.steps[0], **changed),))  # type: ignore[arg-type]
+    return replace(made, steps=(replace(made.steps[0], **changed),))
 
 
 MACHINE = deleted_vm()

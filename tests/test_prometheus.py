@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.target import State
-from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 from kubectl_harvester_stuck.render.invocation import Invocation
@@ -46,9 +46,9 @@ def sample(name: str, /, **labels: str) -> Sample:
 
 
 def target(
-    namespace: str, name: str, *, kind: object = VM, state: State = State.TERMINATING, age: int = 0
+    namespace: str, name: str, *, kind: Kind = VM, state: State = State.TERMINATING, age: int = 0
 ) -> StuckObject:
-    ref = ObjectRef(namespace, name, kind)  # type: ignore[arg-type]
+    ref = ObjectRef(namespace, name, kind)
     return StuckObject(ref, "uid", "1", state, NOW - timedelta(seconds=age), (), None)
 
 
@@ -162,6 +162,7 @@ def test_files_are_as_old_as_they_say(tmp_path: Path) -> None:
     file = tmp_path / "objects.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [dead]}))
     os.utime(file, (NOW.timestamp(), NOW.timestamp()))
+    # It asks no cluster, so there is none.
     place = World(None, tmp_path, "shop", "", "")  # type: ignore[arg-type]
     home = {"HOME": str(tmp_path)}
     found = samples(place.run("list", "-f", str(file), "-o", "prometheus", environ=home).out)

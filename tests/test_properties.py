@@ -234,11 +234,16 @@ class Stage:
             and not all("terminated" in one["state"] for one in pod["status"]["containerStatuses"])
         ]
 
+    def _stored(self, body: builders.Body) -> builders.Body:
+        found = self.server.get(body)
+        assert found is not None
+        return found
+
     def shows_life(self, node: str) -> bool:
         """Whether any of its four signs of life is fresh."""
-        body = self.server.get(builders.node(node))
-        lease = self.server.get(builders.lease(node, before(OLD)))
-        handler = self.server.get(builders.virt_handler(node, ready=True))
+        body = self._stored(builders.node(node))
+        lease = self._stored(builders.lease(node, before(OLD)))
+        handler = self._stored(builders.virt_handler(node, ready=True))
         (ready,) = body["status"]["conditions"]
         (handles,) = handler["status"]["conditions"]
         beat = body["metadata"]["annotations"]["kubevirt.io/heartbeat"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def request(server: str, pki: Pki, **cluster: str) -> int:
+def request(server: str, pki: Pki, **cluster: Any) -> int:
     made = transport(
         server, {"token": "s3cret"}, certificate_authority=pki.path("ca.crt"), **cluster
     )

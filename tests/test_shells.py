@@ -67,7 +67,7 @@ class Shell:
 
 @pytest.fixture(params=["bash", "zsh"])
 def shell(request: pytest.FixtureRequest, world: World, kubectl: Path) -> Iterator[Shell]:
-    """bash or zsh, set up as kubectl's documentation says, in a directory with some files."""
+    """A bash or zsh, set up as kubectl's documentation says, in a directory with some files."""
     directory = world.directory / "here"
     (directory / "plans").mkdir(parents=True)
     (directory / "planned.json").touch()

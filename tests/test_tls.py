@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,16 +64,17 @@ def certificate_user(pki: Pki) -> dict[str, Any]:
 
 
 def test_the_authority_may_be_a_file_or_data(https: Server, pki: Pki) -> None:
-    for authority in (
+    authorities: tuple[dict[str, Any], ...] = (
         {"certificate_authority": pki.path("ca.crt")},
         {"certificate_authority_data": pki.data("ca.crt")},
-    ):
+    )
+    for authority in authorities:
         assert transport(https.url, TOKEN, **authority).request("GET", "/x").status == 200
 
 
 def test_another_authority_is_refused_in_one_line(https: Server, pki: Pki) -> None:
     words = "tls: failed to verify certificate"
-    wrong = {"certificate_authority": pki.path("other-ca.crt")}
+    wrong: dict[str, Any] = {"certificate_authority": pki.path("other-ca.crt")}
     for authority in (wrong, {}):
         said = failure(transport(https.url, TOKEN, **authority))
         assert said.startswith(
@@ -92,7 +94,7 @@ def test_only_the_given_authority_is_trusted(pki: Pki) -> None:
     assert not {"ca_certs", "ca_cert_dir", "ca_cert_data"} & settings.keys()
 
 
-def test_an_intermediate_authority_is_enough(tmp_path: Path) -> None:
+def test_an_intermediate_authority_is_enough() -> None:
     """As in kubectl, and whatever newer versions of Python insist on."""
     context = tls_context({"insecure-skip-tls-verify": False}, Credential())
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -184,12 +186,10 @@ def test_an_authority_that_is_none_is_refused(pki: Pki, tmp_path: Path) -> None:
         made.request("GET", "/x")
 
 
-def test_keys_are_private_while_they_are_in_files(
-    pki: Pki, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    modes = []
+def test_keys_are_private_while_they_are_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
 
-    def looking(context: ssl.SSLContext, certificate: Path, key: Path, **_: object) -> None:
+    def looking(_context: ssl.SSLContext, certificate: Path, key: Path, **_: object) -> None:
         modes.extend(path.stat().st_mode & 0o777 for path in (key, certificate, key.parent))
         raise ssl.SSLError
 
@@ -238,7 +238,7 @@ def test_requests_are_logged_without_credentials(https: Server, pki: Pki) -> Non
 
 
 def plugin_user(directory: Path) -> dict[str, Any]:
-    """A user with a plugin whose tokens are token-1, token-2, …"""
+    """A user with a plugin whose tokens are token-1, token-2 and so on."""
     script = directory / "plugin.py"
     script.write_text(
         "import json, pathlib\n"
@@ -370,7 +370,7 @@ def test_eight_threads_share_a_transport(https: Server, pki: Pki, tmp_path: Path
 def test_the_systems_authorities_are_found_where_openssl_does_not_look(
     https: Server, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = ssl.get_default_verify_paths()._replace(cafile=None, capath=None)
+    nowhere = SimpleNamespace(cafile=None, capath=None)
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
     bundles = (tmp_path / "none.pem", Path(pki.path("ca.crt")))

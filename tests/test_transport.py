@@ -324,7 +324,8 @@ def test_a_get_comes_back_when_the_server_says(http: Server, waits: list[float],
     assert len(set(waits)) == 3, "not all at the same moment"
 
 
-def test_it_comes_back_a_few_times_only(http: Server, waits: list[float]) -> None:
+@pytest.mark.usefixtures("waits")
+def test_it_comes_back_a_few_times_only(http: Server) -> None:
     http.respond = come_back(429, "1", 1000)
     assert transport(http.url).request("GET", "/x").status == 429
     assert len(http.seen) == 6

@@ -55,6 +55,12 @@ class Place(World):
         status, answer = self.api.request("GET", kind.path(self.namespace, name))
         return answer if status == 200 else None
 
+    def existing(self, kind: Any) -> dict[str, Any]:
+        """The same, of one that has to be there."""
+        found = self.there(kind)
+        assert found is not None, f"{kind.kind} web is gone"
+        return found
+
     def launchers(self) -> list[dict[str, Any]]:
         """The virt-launcher pods that exist."""
         status, answer = self.api.request("GET", POD.path(self.namespace))
@@ -158,13 +164,12 @@ def delete(place: Place, policy: str = "Background") -> None:
     wait(stands, lambda: "virt-controller does not delete VMI and pod")
 
 
-def test_virt_controller_does_the_rest_once_the_pod_is_gone(
-    place: Place, controller: VirtController
-) -> None:
+@pytest.mark.usefixtures("controller")
+def test_virt_controller_does_the_rest_once_the_pod_is_gone(place: Place) -> None:
     place.running()
     place.power_off()
     delete(place)
-    assert set(place.finalizers(place.there(VMI))) == set(builders.VMI_FINALIZERS)
+    assert set(place.finalizers(place.existing(VMI))) == set(builders.VMI_FINALIZERS)
     run = place.release(settle="30s")
     assert run.status is ExitStatus.OK, run.out + run.err
     assert run.item["outcome"] == "gone"
@@ -183,8 +188,9 @@ def test_a_controller_that_takes_its_time_gets_it(place: Place, controller: Virt
     assert [method for method, _ in place.changes()] == ["DELETE"]
 
 
+@pytest.mark.usefixtures("controller")
 def test_only_what_the_garbage_collector_left_is_taken_off_after_a_foreground_deletion(
-    place: Place, controller: VirtController
+    place: Place,
 ) -> None:
     """The garbage collector does not run here, so its finalizer stays when all else is gone."""
     place.running()
@@ -192,7 +198,7 @@ def test_only_what_the_garbage_collector_left_is_taken_off_after_a_foreground_de
     delete(place, "Foreground")
     revisions = f"/apis/apps/v1/namespaces/{place.namespace}/controllerrevisions"
     assert place.api.request("DELETE", revisions)[0] == 200  # as far as the collector gets
-    assert place.finalizers(place.there(VM)) == [builders.VM_FINALIZER, "foregroundDeletion"]
+    assert place.finalizers(place.existing(VM)) == [builders.VM_FINALIZER, "foregroundDeletion"]
     run = place.release(settle="5s")
     assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "gone"), run.out + run.err
     assert [method for method, _ in place.changes()] == ["DELETE", "PATCH"]
@@ -223,14 +229,13 @@ def test_without_virt_controller_everything_is_released_in_order(
     assert launcher.startswith("pods/virt-launcher-web-")
 
 
-def test_a_vm_that_was_only_stopped_is_free_to_start_again(
-    place: Place, controller: VirtController
-) -> None:
+@pytest.mark.usefixtures("controller")
+def test_a_vm_that_was_only_stopped_is_free_to_start_again(place: Place) -> None:
     place.running()
     place.power_off()
     place.patch(VM.path(place.namespace, "web"), {"spec": {"runStrategy": "Halted"}})
     wait(
-        lambda: "deletionTimestamp" in place.there(VMI)["metadata"],
+        lambda: "deletionTimestamp" in place.existing(VMI)["metadata"],
         lambda: "virt-controller does not stop the VMI",
     )
     (row,) = [
@@ -245,9 +250,8 @@ def test_a_vm_that_was_only_stopped_is_free_to_start_again(
     assert place.there(VMI) is None
 
 
-def test_a_vm_that_nobody_touched_starts_elsewhere(
-    place: Place, controller: VirtController
-) -> None:
+@pytest.mark.usefixtures("controller")
+def test_a_vm_that_nobody_touched_starts_elsewhere(place: Place) -> None:
     place.running()
     place.power_off()
     (launcher,) = place.launchers()
@@ -270,9 +274,8 @@ def test_a_vm_that_nobody_touched_starts_elsewhere(
     )
 
 
-def test_once_a_veto_ends_virt_controller_does_the_rest(
-    place: Place, controller: VirtController
-) -> None:
+@pytest.mark.usefixtures("controller")
+def test_once_a_veto_ends_virt_controller_does_the_rest(place: Place) -> None:
     words = "PVC shop/disk-0 is already used by other VM shop/other"
     place.running()
     place.create(builders.deployment("virt-controller"))
@@ -283,7 +286,7 @@ def test_once_a_veto_ends_virt_controller_does_the_rest(
     assert place.api.request("DELETE", path, {"gracePeriodSeconds": 0})[0] == 200
     only = [builders.VM_FINALIZER]
     wait(
-        lambda: place.finalizers(place.there(VMI)) == only,
+        lambda: place.finalizers(place.existing(VMI)) == only,
         lambda: "virt-controller does not release the VMI as far as it can",
     )
     ended = place.there(VMI)

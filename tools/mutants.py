@@ -167,6 +167,7 @@ class Places(cst.CSTVisitor):
         self._around: list[cst.FunctionDef | cst.ClassDef | cst.Decorator] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
+        """Note the changes of this node; False leaves out everything in it."""
         if matchers.matches(node, LEFT_ALONE):
             return False
         if isinstance(node, cst.FunctionDef | cst.ClassDef | cst.Decorator):
@@ -178,6 +179,7 @@ class Places(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
+        """Forget the function, class or decorator that ends here."""
         if self._around and original_node is self._around[-1]:
             self._around.pop()
 
@@ -287,6 +289,7 @@ class Quick:
         self._items: list[pytest.Item] = []
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of pytest: run the tests once for each mutant."""
         self._items = session.items
         self.living = list(survivors(self._passes, self.mutants, self.workers))
         return True
@@ -300,6 +303,7 @@ class Quick:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """End the run of this mutant at the first test that fails."""
         if report.failed:
             raise KeyboardInterrupt  # one is enough
 
@@ -355,7 +359,8 @@ class Changed(importlib.machinery.SourceFileLoader):
             return None
         return importlib.util.spec_from_file_location(name, self.path, loader=self)
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, _fullname: str) -> CodeType:
+        """The changed source, compiled."""
         return compile(self._source, self.path, "exec", dont_inherit=True)
 
 
@@ -366,7 +371,7 @@ def from_the_start(names: Sequence[str]) -> Callable[[Mutant], bool]:
         for name in [*sys.modules]:
             if name.partition(".")[0] in (PACKAGE, "tests"):
                 del sys.modules[name]
-        sys.meta_path.insert(0, Changed(mutant))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Changed(mutant))
         return run_tests(names)
 
     return passes
@@ -407,8 +412,8 @@ def main() -> int:
     for mutant in living:
         if mutant.key not in explained:
             print(mutant)
-    idle = explained.keys() - {mutant.key for mutant in living} if not options.again else ()
-    idle = [key for key in idle if key[0] in modules]
+    unused = set() if options.again else explained.keys() - {mutant.key for mutant in living}
+    idle = [key for key in unused if key[0] in modules]
     for key in idle:
         print("explained for nothing:", *key, sep="\n  ")
     surviving = report(modules, mutants, living, explained)

@@ -28,6 +28,7 @@ from pathlib import Path
 import yaml
 
 from tests.support.simulator import Simulator
+from tests.support.world import ApiServer
 from tests.test_scenarios import SCENARIOS, scene
 from tools import demo
 
@@ -55,7 +56,7 @@ class Shell:
         kubectl.write_text(_SHIM.format(python=sys.executable))
         kubectl.chmod(0o755)
 
-    def reach(self, api: Simulator, **where: str) -> None:
+    def reach(self, api: ApiServer, **where: str) -> None:
         """Let this cluster be the one of the user's kubeconfig."""
         (self.home / ".kube").mkdir()
         (self.home / ".kube" / "config").write_text(yaml.safe_dump(api.kubeconfig(**where)))

@@ -97,8 +97,9 @@ def test_a_name_comes_with_state_and_age(complete: Complete, stuck: Body) -> Non
     assert stuck["metadata"]["name"] == "web"
 
 
+@pytest.mark.usefixtures("stuck")
 def test_the_words_before_choose_the_cluster_and_the_namespace(
-    complete: Complete, stuck: Body, world: World
+    complete: Complete, world: World
 ) -> None:
     here, other = world.namespace, f"{world.namespace}-other"
     world.delete(world.create(builders.vm(other, "db", (VM_FINALIZER,))))

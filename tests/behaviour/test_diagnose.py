@@ -10,11 +10,11 @@ from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _grant
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER
-from tests.support.world import World, is_dry_run
+from tests.support.world import Body, World, is_dry_run
 
 
-def ids(item: object) -> set[str]:
-    return {finding["id"] for finding in item["findings"]}  # type: ignore[index]
+def ids(item: Body) -> set[str]:
+    return {finding["id"] for finding in item["findings"]}
 
 
 def test_a_power_cut_is_explained_down_to_the_node(world: World) -> None:

@@ -392,7 +392,7 @@ def test_a_vm_that_goes_at_once_is_no_success(world: World, again: bool) -> None
 def test_a_lost_answer_takes_no_other_vm_for_this_one(world: World) -> None:
     _, backup = released(world)
 
-    def create(pass_on: PassOn) -> Answer | None:
+    def create(_: PassOn) -> Answer | None:
         world.create(manifest(world))
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -392,7 +392,7 @@ def test_no_right_of_the_operator_is_idle(world: World) -> None:
 def idle(
     stage: Stage,
     held: list[Right],
-    commands: list[Callable[[str], Run]],
+    commands: Sequence[Callable[[str], Run]],
     taken: list[Right] | None = None,
 ) -> list[str]:
     """The rights that none of these commands misses when they alone are taken away."""

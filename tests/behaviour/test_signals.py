@@ -179,7 +179,7 @@ def test_without_sighup_the_others_are_held(monkeypatch: pytest.MonkeyPatch) -> 
     from kubectl_harvester_stuck.release.interrupts import Interrupts
 
     monkeypatch.delattr(signal, "SIGHUP")
-    with Interrupts(lambda text: None) as interrupts:
+    with Interrupts(lambda _: None) as interrupts:
         interrupts.hold()
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupts.pressed

@@ -58,9 +58,7 @@ def test_of_two_files_with_two_current_contexts_the_first_counts(
         )
 
 
-def test_a_kubeconfig_user_with_as_acts_as_that_user(
-    world: World, run: Kubectl, tmp_path: Path
-) -> None:
+def test_a_kubeconfig_user_with_as_acts_as_that_user(world: World, run: Kubectl) -> None:
     machine = world.delete(world.vm())
     environ = {**world.environ(), "KUBECONFIG": str(world.kubeconfig(**{"as": "alice"}))}
     world.api.forget()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import stat
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.support import builders
 from tests.support.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, VMI_FINALIZERS
-from tests.support.world import QUICK, Answers, World, acting_before, before, is_dry_run, timedelta
+from tests.support.world import QUICK, Answers, Run, World, acting_before, before, is_dry_run
 
 UNKNOWN = "example.com/do-not-know"
 
@@ -24,8 +26,8 @@ OWNING = (
 """The rule for what can own a disk, or go with a VM."""
 
 
-def refusals(run: object) -> set[str]:
-    return {item["guard"] for item in run.item["refusals"]}  # type: ignore[attr-defined]
+def refusals(run: Run) -> set[str]:
+    return {item["guard"] for item in run.item["refusals"]}
 
 
 def power_off(world: World, *more: str) -> tuple[str, ...]:
@@ -673,7 +675,8 @@ def test_a_backup_that_cannot_be_written_stops_it(world: World) -> None:
 def test_impersonation_reaches_the_server(world: World) -> None:
     world.delete(world.vm())
     environ = world.environ()
-    environ["KUBECONFIG"] = str(world.kubeconfig(**{"as": "carol", "as-groups": ["a", "b"]}))
+    impersonated: dict[str, Any] = {"as": "carol", "as-groups": ["a", "b"]}
+    environ["KUBECONFIG"] = str(world.kubeconfig(**impersonated))
     _grant(world, "carol", (["*"], ["*"], ["*"]))
     world.api.forget()
     run = world.unstick("--yes", environ=environ)

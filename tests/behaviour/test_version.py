@@ -93,7 +93,7 @@ class Alone(Cluster):
     def version(self) -> str:
         return "v1.35.4"
 
-    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any]:
+    def get(self, ref: ObjectRef, **_: bool) -> Mapping[str, Any]:
         if isinstance(self.answer, ApiError):
             raise self.answer
         meta = {"name": ref.name, "uid": "u", "resourceVersion": "1"}

@@ -270,7 +270,8 @@ def _ref(body: Body) -> str:
 def _matter(body: Body | None) -> Any:
     if body is None:
         return None
-    meta, spec = body["metadata"], body.get("spec")
+    meta = body["metadata"]
+    spec: Any = body.get("spec")
     if body["kind"] == "VirtualMachine":
         # Harvester's mutator fills in much else of a VM, whoever changes it.
         spec = spec["template"]["spec"]["domain"]["devices"].get("interfaces")

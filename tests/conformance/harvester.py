@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from tests.components.harvester.server import STORAGE_CLASS
 from tests.conformance.situation import (
     DONE,
     OWNERLESS,
     Body,
+    Owner,
     Place,
+    Said,
     Situation,
+    Stands,
     holds,
     lets_go,
     line,
@@ -34,22 +38,24 @@ SNAPSHOT = "VolumeSnapshot/snap-disk-0"
 BACKUP = "VirtualMachineBackup/snap"
 
 # What the status of a backup has to have before 1.8.
-SOURCE = {"source": {"metadata": {}, "spec": {"template": {"spec": {"domain": {"devices": {}}}}}}}
+SOURCE: Body = {
+    "source": {"metadata": {}, "spec": {"template": {"spec": {"domain": {"devices": {}}}}}}
+}
 
 # Objects of Harvester
 
 
-def going(at: Place, *selected: str, **more: object) -> Body:
+def going(at: Place, *selected: str, **more: Any) -> Body:
     """The VM that is being deleted, with disks that its user selected for deletion."""
     annotations = {"harvesterhci.io/removedPersistentVolumeClaims": ",".join(selected)}
-    return at.vm(annotations=annotations if selected else None, **more)  # type: ignore[arg-type]
+    return at.vm(annotations=annotations if selected else None, **more)
 
 
 def golden(at: Place, name: str = "disk-0", *, image: bool = True, mark: str = "true",
-           **more: object) -> None:  # fmt: skip
+           **more: Any) -> None:  # fmt: skip
     """The disk that the image of its name is made of."""
     annotations = {"harvesterhci.io/goldenImage": mark}
-    at.pvc(name, annotations=annotations, **more)  # type: ignore[arg-type]
+    at.pvc(name, annotations=annotations, **more)
     if image:
         at.make(image_of(at.at, name, {"displayName": name, "sourceType": "download",
                                        "url": "http://example.com/image"}))  # fmt: skip
@@ -579,7 +585,7 @@ def mac(at: Place) -> str:
     return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"
 
 
-def observed(at: Place, text: str | None, *interfaces: Body, **more: object) -> None:
+def observed(at: Place, text: str | None, *interfaces: Body, **more: Any) -> None:
     """A VMI that is being deleted, and its VM with what was observed of its interfaces.
 
     In both `MAC` stands for an address of its own.
@@ -588,7 +594,7 @@ def observed(at: Place, text: str | None, *interfaces: Body, **more: object) -> 
     text = text.replace("MAC", mac(at)) if text else text
     interfaces = tuple(json.loads(json.dumps(interfaces).replace("MAC", mac(at))))
     annotations = {} if text is None else {"harvesterhci.io/mac-address": text}
-    at.vm(annotations=annotations, interfaces=list(interfaces), **more)  # type: ignore[arg-type]
+    at.vm(annotations=annotations, interfaces=list(interfaces), **more)
 
 
 def interface(name: str = "default", **more: str) -> Body:
@@ -609,7 +615,7 @@ def _vetoed(at: Place) -> None:
 
 _ITS_VM = "VirtualMachine/{name}"
 # On any update of a VM the mutator of 1.8 gives its interfaces the addresses that they lack.
-_OBSERVED = [
+_OBSERVED: list[tuple[str, Stands, Owner, Said] | tuple[str, Stands, Owner, Said, str]] = [
     (
         "an interface was observed and is not in the spec",
         lambda at: observed(at, SEEN, interface()),

@@ -132,7 +132,7 @@ class Place:
         finalizers: tuple[str, ...] | None = None,
         annotations: dict[str, str] | None = None,
         interfaces: list[Body] | None = None,
-        change: Callable[[Body], None] = lambda spec: None,
+        change: Callable[[Body], None] = lambda _: None,
         **more: Any,
     ) -> Body:
         """A VM. The first is the subject; any other lives, unless it has finalizers.

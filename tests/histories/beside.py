@@ -44,7 +44,7 @@ class RealCluster(Cluster):
     _read: dict[str, tuple[float, tuple[int, Body]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._api, self.api = self.api, self  # type: ignore[assignment]
+        self._api, self.api = self.api, self
 
     def request(self, method: str, path: str, body: object | None = None, *,
                 content_type: str = "application/json", user: str = "admin"
@@ -100,6 +100,7 @@ class RealPlay(Play):
 
     def __init__(self, api: ControlPlane, world: World, controller: VirtController) -> None:
         self.process = controller
+        # What only the simulator can do is overridden below.
         super().__init__(api, world)  # type: ignore[arg-type]
 
     def _cluster(self) -> Cluster:
@@ -181,19 +182,21 @@ class RealPlay(Play):
                 self.process.stop()
         self.settle()
 
-    def vm(self, name: str, **arguments: Any) -> None:
-        """The same, as far as virt-controller can do it alone."""
-        strangers = arguments.pop("strangers", False)
+    def _hold_by(self, strangers: tuple[str, ...]) -> None:
+        """It is the webhook that puts them on a VMI: the real controller is asked for nothing."""
         assert isinstance(self.nature, RealNature)
-        self.nature.strangers = (k.STRANGER,) if strangers else ()
-        super().vm(name, **arguments)
+        self.nature.strangers = strangers
 
     def _announce(self, job: str, name: str) -> None:
         """No object tells of the migration: the real controller would begin it anew."""
 
     @contextlib.contextmanager
     def _witnessed(
-        self, ran: Ran, *, fast: bool, meanwhile: tuple[str, str, str] | None
+        self,
+        ran: Ran,
+        *,
+        fast: bool,  # noqa: ARG002 - the real virt-controller has its own pace
+        meanwhile: tuple[str, str, str] | None,
     ) -> Iterator[None]:
         stand = self._stand(ran, fast=False, meanwhile=meanwhile)
 

@@ -276,14 +276,14 @@ def _is_asked(vm: Body, action: str, uid: str | None = None) -> bool:
 
 
 def _is_done(request: Body, vmi: Body | None) -> bool:
-    """isTrimFirstChangeRequestNeeded."""
+    """KubeVirt calls it isTrimFirstChangeRequestNeeded."""
     if request["action"] == "Stop":
         return vmi is None or request.get("uid") != vmi["metadata"]["uid"]
     return vmi is not None and not k.is_deleting(vmi) and k.phase(vmi) not in k.FINAL
 
 
 def _printable(vm: Body, vmi: Body | None) -> str:
-    """setPrintableStatus."""
+    """KubeVirt calls it setPrintableStatus."""
     if k.is_deleting(vm):
         return "Terminating"
     if vmi is None:

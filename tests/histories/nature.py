@@ -212,7 +212,7 @@ class Nature:
             if guest is not None and here:
                 # What was lost is stopped with its sandbox, as soon as the runtime answers.
                 self.truth.end(guest, now, fell=True)
-            return self._finish(host, pod, vm)
+            return self._finish(host, pod)
         if k.phase(pod) == "Pending" and not is_deleting:
             if not pod.get("status", {}).get("containerStatuses"):
                 return self._run(pod)
@@ -249,7 +249,7 @@ class Nature:
         return host.booted is not None and made < host.booted
 
     def _run(self, pod: Body) -> bool:
-        states = {name: {"running": {}} for name in _containers(pod)}
+        states: dict[str, Body] = {name: {"running": {}} for name in _containers(pod)}
         return self.report(pod, states)
 
     def report(self, pod: Body, states: dict[str, Body], *, keeps_phase: bool = False) -> bool:
@@ -267,7 +267,7 @@ class Nature:
         }
         return self.cluster.patch(pod, {"status": status})
 
-    def _finish(self, host: Host, pod: Body, vm: str) -> bool:
+    def _finish(self, host: Host, pod: Body) -> bool:
         """The pod goes once its containers have ended and its volumes are unmounted."""
         if not k.is_deleting(pod) or not host.unmounts:
             return False

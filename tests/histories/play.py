@@ -267,7 +267,7 @@ class Play:
             self.nature.surviving.add(name)
         if phase_stays:
             self.nature.running_phase.add(name)
-        self.controller.extra = (k.STRANGER,) if strangers else ()
+        self._hold_by((k.STRANGER,) if strangers else ())
         claim = f"{name}-disk"
         body = k.virtual_machine(
             name,
@@ -303,6 +303,10 @@ class Play:
         made = self.cluster.create(body)
         assert made is not None, body
         return made
+
+    def _hold_by(self, strangers: tuple[str, ...]) -> None:
+        """Give the next VMI these finalizers of somebody who is not there."""
+        self.controller.extra = strangers
 
     def _running(self, name: str) -> tuple[Body, Guest, Body] | None:
         """The VMI, guest and pod of a VM that runs."""

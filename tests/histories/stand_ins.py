@@ -9,22 +9,18 @@ from typing import Any
 from urllib import request
 from urllib.error import HTTPError
 
+from kubectl_harvester_stuck.errors import ExitStatus
 from tests.histories import cluster as k
 from tests.histories.cluster import Body, Cluster
 from tests.support.simulator import Simulator
 from tests.support.world import Run, World
 
 
-class _Status:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
 def _run(status: str, items: list[Body] | None = None) -> Run:
-    return Run(_Status(status), json.dumps({"items": items or []}), "")  # type: ignore[arg-type]
+    return Run(ExitStatus[status], json.dumps({"items": items or []}), "")
 
 
-def refuses(*arguments: str) -> Run:
+def refuses(*_: str) -> Run:
     """Refuses everything."""
     return _run("REFUSED")
 
@@ -40,7 +36,7 @@ class Strips:
         authority = config["clusters"][0]["cluster"]["certificate-authority-data"]
         self._tls = ssl.create_default_context(cadata=base64.b64decode(authority).decode())
 
-    def __call__(self, *arguments: str) -> Run:
+    def __call__(self, *_: str) -> Run:
         vmi = self.cluster.get(k.VMI, "web")
         pods = self.cluster.launchers_of(vmi) if vmi else []
         if not self.may(pods):
@@ -53,11 +49,11 @@ class Strips:
                 self._send("PATCH", found, {"metadata": {"finalizers": []}})
         return _run("UNVERIFIED")
 
-    def may(self, pods: list[Body]) -> bool:
+    def may(self, _pods: list[Body]) -> bool:
         """Whether it goes ahead."""
         return True
 
-    def goes(self, body: Body) -> bool:
+    def goes(self, _body: Body) -> bool:
         """Whether the finalizers of this object are emptied."""
         return True
 

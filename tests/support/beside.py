@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from tests.components.controlplane.server import DIE_WITH_PARENT, ControlPlane
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+P = TypeVar("P", bound="Program")
 
 
 class Program:
@@ -37,7 +39,7 @@ class Program:
         self._log.touch()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Program:
+    def __enter__(self: P) -> P:
         self.start()
         return self
 
@@ -133,8 +135,11 @@ def install(api: ControlPlane, definitions: Sequence[dict[str, Any]]) -> None:
         spec = definition["spec"]
         for version in (each["name"] for each in spec["versions"] if each["served"]):
             path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
-            wait(lambda path=path: api.request("GET", path)[0] == 200,
-                 lambda path=path: f"{path} is not served")  # fmt: skip
+            _wait_until_served(api, path)
+
+
+def _wait_until_served(api: ControlPlane, path: str) -> None:
+    wait(lambda: api.request("GET", path)[0] == 200, lambda: f"{path} is not served")
 
 
 def wait(reached: Callable[[], bool], goal: Callable[[], str], *, seconds: float = 30) -> None:

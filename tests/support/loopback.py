@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -132,14 +132,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 S = TypeVar("S", bound=Server)
 
 
-@contextmanager
 def running(
-    context: ssl.SSLContext | None = None,
-    handler: type[Handler] = Handler,
-    kind: type[S] = Server,  # type: ignore[assignment]
-) -> Iterator[S]:
-    """A server that answers until the block ends."""
-    with kind(context, handler) as server:
+    context: ssl.SSLContext | None = None, handler: type[Handler] = Handler
+) -> AbstractContextManager[Server]:
+    """A new server that answers until the block ends."""
+    return serving(Server(context, handler))
+
+
+@contextmanager
+def serving(server: S) -> Iterator[S]:
+    """Let the server answer until the block ends, then close it."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -195,7 +198,7 @@ def transport(
     user: dict[str, Any] | None = None,
     *,
     timeout: float | None = 5,
-    on_warning: Callable[[str], None] = lambda text: None,
+    on_warning: Callable[[str], None] = lambda _: None,
     on_request: Callable[[str], None] | None = None,
     **cluster: Any,
 ) -> Transport:

@@ -15,7 +15,7 @@ from typing import Any
 import urllib3
 
 from kubectl_harvester_stuck.errors import ApiError
-from tests.support.loopback import Handler, Server, running
+from tests.support.loopback import Handler, Server, serving
 from tests.support.simulator.server import certificates
 
 BEFORE, AFTER = "before", "after"
@@ -125,7 +125,7 @@ class Relay(Server):
 
 
 class _Handler(Handler):
-    server: Relay  # type: ignore[assignment]
+    server: Relay
     # Head and body of an answer are two writes; the second is not to wait for an acknowledgement.
     disable_nagle_algorithm = True
 
@@ -166,7 +166,7 @@ def relay(kubeconfig: dict[str, Any], between: Between) -> Iterator[dict[str, An
     authority = base64.b64decode(entry["cluster"]["certificate-authority-data"]).decode()
     # A token is only sent over TLS.
     context, own_authority = certificates()
-    with running(context, _Handler, Relay) as server:
+    with serving(Relay(context, _Handler)) as server:
         server.upstream = entry["cluster"]["server"]
         server.between = between
         server.http = urllib3.PoolManager(maxsize=16, ca_cert_data=authority)

@@ -43,7 +43,8 @@ class Handle(Protocol):
 class ApiServer(Protocol):
     """What both control planes offer."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
     def kubeconfig(self, user: str = "admin", *, namespace: str = "default",
                    context: str = "test", **user_fields: Any) -> Body: ...  # fmt: skip
@@ -90,7 +91,8 @@ class Answers(io.StringIO):
         super().__init__(text)
         self.before = before
 
-    def readline(self, size: int = -1, /) -> str:
+    # typeshed: every IOBase reads bytes.
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
         if self.before is not None:
             self.before()
         return super().readline(size)
