@@ -101,7 +101,7 @@ def kinds(incomplete: str) -> Items:
     return _starting(incomplete, ((name, TARGET_KINDS[name].kind) for name in ("vm", "vmi")))
 
 
-def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def targets(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """`vm`, `vmi`, then the names of what is stuck; or both in one word behind a slash."""
     from kubectl_harvester_stuck.k8s.durations import human
     from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
@@ -130,7 +130,7 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> Item
 def kubeconfig_names(section: str) -> Complete:
     """The `contexts`, `clusters` or `users` of the kubeconfig."""
 
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
         from kubectl_harvester_stuck.connection import kubeconfig
 
         flags = kubeconfig.ConfigOverrides.of(ctx.obj or {})
@@ -140,28 +140,28 @@ def kubeconfig_names(section: str) -> Complete:
     return complete
 
 
-def namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def namespaces(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """Every namespace."""
     from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
 
     return _starting(incomplete, _names(ctx, NAMESPACE))
 
 
-def nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def nodes(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """Every node."""
     from kubectl_harvester_stuck.k8s.kinds import NODE
 
     return _starting(incomplete, _names(ctx, NODE))
 
 
-def catalogue(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def catalogue(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The finalizers of the catalogue."""
     from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
 
     return _starting(incomplete, ((item.name, item.leaves_behind) for item in CATALOGUE))
 
 
-def finalizers_there(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def finalizers_there(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The finalizers of the catalogue, and those that something stuck carries."""
     from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
     from kubectl_harvester_stuck.k8s.kinds import VM, VMI
@@ -176,7 +176,7 @@ def finalizers_there(ctx: click.Context, param: click.Parameter, incomplete: str
     return _starting(incomplete, (*known, *there))
 
 
-def guards(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def guards(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The guards that can be overridden."""
     from kubectl_harvester_stuck.release.guards import GUARDS
 
@@ -210,7 +210,7 @@ def _stuck(ctx: click.Context, *wanted: Kind) -> Iterable[Listing]:
 def _names(ctx: click.Context, kind: Kind) -> Iterable[tuple[str, str]]:
     """The names of all objects of a kind that is in no namespace."""
 
-    def ask(cluster: Cluster, namespace: str) -> Iterable[tuple[str, str]]:
+    def ask(cluster: Cluster, _namespace: str) -> Iterable[tuple[str, str]]:
         from kubectl_harvester_stuck.k8s.objects import KubeObject
         from kubectl_harvester_stuck.k8s.source import ListQuery
 

@@ -57,7 +57,7 @@ class TargetKind(click.ParamType):  # type: ignore[type-arg]
         return kind
 
     def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
+        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
         """The short spellings."""
         return completion.kinds(incomplete)

@@ -72,7 +72,7 @@ class _Stream:
 class _Answer(_Stream):
     """stdout. Raises BrokenPipeError where nobody reads any more, otherwise OutputError."""
 
-    def failed(self, error: OSError | ValueError, text: str) -> int:
+    def failed(self, error: OSError | ValueError, _text: str) -> int:
         self.leave()
         if isinstance(error, BrokenPipeError):
             raise error
@@ -85,7 +85,7 @@ class _Aside(_Stream):
 
     can_write = True
 
-    def failed(self, error: OSError | ValueError, text: str) -> int:
+    def failed(self, _error: OSError | ValueError, text: str) -> int:
         self.can_write = False
         self.leave()
         return len(text)
@@ -104,7 +104,7 @@ def prepared() -> Iterator[None]:
         # UTF-8 as kubectl writes it; what is no text at all, such as half a surrogate, is escaped.
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stdin = before[0] or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stdin = before[0] or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for good
     sys.stdout, sys.stderr = cast(TextIO, answers), cast(TextIO, asides)
     try:
         yield
@@ -170,6 +170,7 @@ def answer(text: str, *, stop: bool = False) -> None:
 
 
 def print_error(error: StuckError) -> None:
+    """Write the error to stderr as kubectl does; control characters in it are made visible."""
     from kubectl_harvester_stuck.render.layout import safe
 
     text = safe(str(error))

@@ -47,6 +47,7 @@ class Session:
 
     @property
     def what(self) -> str:
+        """What is read, as a message calls it."""
         return "the cluster" if self.files is None else "the files"
 
     def refs(self, kind: Kind, names: Sequence[str]) -> list[ObjectRef]:

@@ -52,12 +52,19 @@ class HttpResponse(Protocol):
     """What the transport answers."""
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status."""
+
     @property
-    def date(self) -> datetime | None: ...
+    def date(self) -> datetime | None:
+        """The server's time when it answered; None where it sent no valid `Date`."""
+
     @property
-    def body(self) -> bytes: ...
-    def json(self) -> Any: ...
+    def body(self) -> bytes:
+        """The whole content, decompressed."""
+
+    def json(self) -> Any:
+        """The content as JSON. Raises UnreachableError where it is none."""
 
 
 class HttpTransport(Protocol):
@@ -74,11 +81,16 @@ class HttpTransport(Protocol):
         accept: str = "application/json",
         timeout: float | None = None,
         retryable: bool = False,
-    ) -> HttpResponse: ...
+    ) -> HttpResponse:
+        """The whole answer, whatever its status. `timeout` is in seconds.
+
+        Only a `retryable` request is sent again when its answer was lost.
+        """
 
     def lines(
         self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
-    ) -> Iterator[Any]: ...
+    ) -> Iterator[Any]:
+        """Each line of an answer without an end, as JSON; over after `idle` seconds of silence."""
 
 
 class Cluster:

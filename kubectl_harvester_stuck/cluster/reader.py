@@ -222,6 +222,7 @@ def _nodes(case: Target) -> tuple[str, ...]:
 
 
 def everything(_: Any) -> bool:
+    """A filter that keeps every object."""
     return True
 
 

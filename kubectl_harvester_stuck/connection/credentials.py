@@ -52,6 +52,7 @@ class Credential:
     expires: datetime | None = None
 
     def has_expired(self) -> bool:
+        """Whether the plugin's `expirationTimestamp` has passed; never where it gave none."""
         return self.expires is not None and self.expires.timestamp() < time.time()
 
 
@@ -192,7 +193,7 @@ def _run_plugin(connection: ClientConfig, environ: Mapping[str, str]) -> Credent
     command = os.path.normpath(plugin["command"])
     executable = shutil.which(command, path=environ.get("PATH"))
     # Like kubectl, never one that was found in the current directory.
-    if executable is None or (os.sep not in command and not os.path.isabs(executable)):
+    if executable is None or (os.sep not in command and not Path(executable).is_absolute()):
         hint = "".join(one if one.isprintable() else " " for one in plugin.get("installHint", ""))
         raise ValueError(f"exec: executable {command} not found. {' '.join(hint.split())}".strip())
     try:

@@ -88,6 +88,7 @@ class MergedConfig:
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, file: KubeconfigFile) -> None:
+        """Merge in the next file of KUBECONFIG: what is there already takes precedence."""
         self.current_context = self.current_context or file.current_context
         self.clusters = file.clusters | self.clusters
         self.contexts = file.contexts | self.contexts

@@ -29,7 +29,7 @@ class _SharedContext(ssl.SSLContext):
     thousand then carried rubbish, and the server refused it (alert decode_error).
     """
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, _protocol: int) -> None:
         super().__init__()
         super().set_alpn_protocols(["http/1.1"])
 

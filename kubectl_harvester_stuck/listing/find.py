@@ -217,6 +217,7 @@ def guest(pod: KubeObject) -> str:
 
 
 def missing(kind: Kind, namespace: str | None, error: StuckError) -> Unreadable:
+    """What could not be read, and why: a reason for scripts and a message for people."""
     if isinstance(error, PartialListError) and error.cause is not None:
         return missing(kind, namespace, error.cause)
     if isinstance(error, ApiError):

@@ -50,10 +50,12 @@ class _OnDisk:
 
     @property
     def name(self) -> str:
+        """The path that the operator gave."""
         return str(self._path)
 
     @property
     def written(self) -> datetime:
+        """The modification time of the file or folder, in UTC."""
         return datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
 
 
@@ -61,6 +63,7 @@ class Folder(_OnDisk):
     """An unpacked bundle."""
 
     def sizes(self) -> Mapping[str, int]:
+        """Every file below it, in bytes; links are left out. DumpError for too many files."""
         found: dict[str, int] = {}
         for path in self._path.rglob("*"):
             # A link could lead anywhere; bundles have none.
@@ -72,6 +75,7 @@ class Folder(_OnDisk):
 
     @contextmanager
     def open(self, member: str) -> Iterator[BinaryIO]:
+        """The bytes of the file. DumpError where it cannot be read, or is too large."""
         name = f"{self.name}/{member}"
         try:
             with (self._path / member).open("rb") as file:
@@ -93,6 +97,7 @@ class Zip(_OnDisk):
             raise DumpError(f"{path}: {error.strerror or error}") from error
 
     def sizes(self) -> Mapping[str, int]:
+        """Every file in it, in unpacked bytes. DumpError for too many files."""
         members = self._zip.infolist()
         if len(members) > MEMBERS_LIMIT:
             raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} members")
@@ -104,6 +109,7 @@ class Zip(_OnDisk):
 
     @contextmanager
     def open(self, member: str) -> Iterator[BinaryIO]:
+        """The unpacked bytes. DumpError where they are damaged, encrypted or too large."""
         name = f"{self.name}:{member}"
         try:
             with self._zip.open(member) as file:

@@ -104,14 +104,17 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """The path that the operator gave."""
         return self._archive.name
 
     @property
     def says_when(self) -> bool:
+        """Whether its metadata tell when it was collected."""
         return self._created is not None
 
     @property
     def taken_at(self) -> datetime:
+        """When it was collected; where it does not say, when its file was written."""
         return self._created or self._archive.written
 
     @cached_property

@@ -208,6 +208,6 @@ class Dump:
                     part.gap = part.gap or str(error)
         return part
 
-    def log(self, pod: ObjectRef, container: str) -> bytes | None:
+    def log(self, _pod: ObjectRef, _container: str) -> bytes | None:
         """None: files of objects hold no logs."""
         return None

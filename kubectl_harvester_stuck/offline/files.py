@@ -142,7 +142,12 @@ class Files:
             raise PartialListError(f"{selection.kind.resource}{where}", part.gap, found)
         return found
 
-    def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
+    def get(
+        self,
+        ref: ObjectRef,
+        *,
+        metadata_only: bool = False,  # noqa: ARG002 - files hold whole objects anyway
+    ) -> Mapping[str, Any] | None:
         """The object, or None where a whole list lacks it. Raises UnreadableError."""
         if ref not in self._known:
             self.prefetch([ref])

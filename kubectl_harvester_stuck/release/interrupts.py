@@ -55,7 +55,7 @@ class Interrupts:
         """Whether a signal came since `hold`."""
         return self._pressed
 
-    def _press(self, number: int, frame: FrameType | None) -> None:
+    def _press(self, _number: int, _frame: FrameType | None) -> None:
         first, self._pressed = not self._pressed, True
         # Where the press came in the middle of a write, stderr cannot be written to from here.
         with suppress(RuntimeError):

@@ -75,6 +75,7 @@ def _admission(cluster: Cluster, step: Step) -> str | None:
 
 
 def with_hint(error: ApiError) -> str:
+    """The server's message and, where a webhook rejected the request, what to do about it."""
     return (
         f"{error}; {webhook_denials.cure_of(error.message)}"
         if error.is_from_webhook

@@ -60,8 +60,11 @@ MAX_REPLANS = 4
 class Clock(Protocol):
     """Time that passes here, for waiting only; ages are told by the API server's clock."""
 
-    def monotonic(self) -> float: ...
-    def sleep(self, seconds: float) -> None: ...
+    def monotonic(self) -> float:
+        """Seconds since some moment; never runs backwards."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so many seconds."""
 
 
 class Confirmer(Protocol):

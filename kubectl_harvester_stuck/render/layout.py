@@ -47,6 +47,7 @@ def _visible(character: str) -> str:
 
 
 def short_kind(ref: ObjectRef) -> str:
+    """`VM` or `VMI`: what a table has room for."""
     return "VM" if ref.kind is VM else "VMI"
 
 
@@ -109,16 +110,22 @@ def _and(names: Sequence[str]) -> str:
 
 
 def where_it_is(where: Invocation) -> str:
+    """Two lines that name the context and the API server, above what is about to be changed."""
     return f"Context {safe(where.context) or '<none>'}\nServer  {safe(where.server)}\n"
 
 
 def section(title: str, texts: Sequence[str]) -> list[str]:
+    """A blank line, the title and the wrapped texts; no lines at all where there is no text."""
     if not texts:
         return []
     return ["", title, *(line for text in texts for line in wrap(safe(text), "  "))]
 
 
 def wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
+    """Lines of at most `width` characters; words are never broken, so that names can be copied.
+
+    `after` is the indent of all lines but the first, by default two more spaces.
+    """
     return textwrap.wrap(
         text,
         width,

@@ -139,6 +139,7 @@ def _goes(plan: Plan) -> list[str]:
 
 
 def headline(plan: Plan) -> str:
+    """One line: the object, its state, and the node that it ran on, if it is known."""
     state = plan.state.value if plan.state else "not stuck"
     return f"{plan.ref}: {state}{f', on node {plan.node}' if plan.node else ''}"
 

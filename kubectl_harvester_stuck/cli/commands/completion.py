@@ -64,7 +64,7 @@ def install(directory: Path | None) -> None:
         # Made anew: a link that somebody puts there now is not followed.
         with file.open("xb") as script:
             if not is_windows:
-                os.chmod(script.fileno(), 0o755)  # noqa: S103 - a program for everybody
+                os.chmod(script.fileno(), 0o755)  # noqa: PTH101, S103 - the open file, a program for all
             script.write((_BATCH if is_windows else _SCRIPT).encode())
     except OSError as error:
         raise StuckError(f"cannot write {file}: {error.strerror}: choose a --directory") from error

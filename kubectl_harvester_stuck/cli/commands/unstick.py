@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
 
 
-def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+def _guards_help(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Any:
     from kubectl_harvester_stuck.release.guards import GUARDS
 
     known = [guard.name for guard in GUARDS if guard.overridable]
@@ -47,7 +47,7 @@ def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 class _UnstickCommand(Command):
     """`unstick`, whose help lists the guards from their registry."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of guards."""
         from kubectl_harvester_stuck.release.guards import GUARDS
 
