@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import json
 import re
 import shlex
@@ -26,7 +27,7 @@ from tools.screens import SCREEN, made
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-PROGRAMS = {"kubectl", "make", "pip", "python", "sed", "ipmitool"}
+PROGRAMS = {"kubectl", "make", "pip", "python", ".venv/bin/python", "sed", "ipmitool"}
 """What may stand behind a prompt."""
 
 
@@ -128,6 +129,9 @@ def test_every_command_works_when_pasted(path: Path) -> None:
             assert set(words) <= set(targets), line
         if program == "python":
             assert (ROOT / words[0]).is_file(), line
+        if program == ".venv/bin/python":
+            assert words[0] == "-m", line
+            assert importlib.util.find_spec(words[1]), line
         if (program, *words[:1]) == ("kubectl", "harvester-stuck"):
             command: click.Command = cli.cli
             rest = words[1:]
