@@ -201,7 +201,9 @@ def mutants_of(module: str) -> Iterator[Mutant]:
             if source in known or not compiles(code):
                 continue
             known.add(source)
-            inside = [outer for outer in around if not isinstance(outer, cst.Decorator)]
+            inside = [
+                outer for outer in around if isinstance(outer, cst.FunctionDef | cst.ClassDef)
+            ]
             yield Mutant(
                 module,
                 ".".join(outer.name.value for outer in inside),
