@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis
-    from kubectl_harvester_stuck.harvester.finalizers import Finalizer
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing

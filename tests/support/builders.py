@@ -26,7 +26,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LEASE_NAMESPACE,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
-    LONGHORN_NAMESPACE,
     LONGHORN_ORPHAN,
     LONGHORN_VOLUME,
     MIGRATION,
@@ -58,6 +57,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
+from tests.support import declared
 
 Body = dict[str, Any]
 
@@ -418,23 +418,19 @@ def parsed(body: Body) -> KubeObject:
 def snapshot(
     *bodies: Body, namespace: str = "shop", unreadable: Mapping[Kind, str] | None = None
 ) -> ClusterSnapshot:
-    """Everything in `namespace` was read, apart from the kinds in `unreadable`."""
+    """Everything that a rule declares was read, apart from the kinds in `unreadable`.
+
+    The targets are in `namespace`.
+    """
     objects = [parsed(body) for body in bodies]
     blind = unreadable or {}
     listed: dict[tuple[Kind, str], tuple[KubeObject, ...]] = {}
     unread: dict[tuple[Kind, str] | ObjectRef, str] = {}
-    for kind in KINDS.values():
-        scopes = {
-            LEASE: (LEASE_NAMESPACE,),
-            POD: (namespace, HARVESTER_NAMESPACE),
-            DEPLOYMENT: (HARVESTER_NAMESPACE,),
-            DAEMON_SET: (HARVESTER_NAMESPACE,),
-            UPGRADE: (HARVESTER_NAMESPACE,),
-            VM_BACKUP: (namespace, ""),
-            VM_IMAGE: ("",),
-            NETWORK: ("",),
-        }.get(kind, (namespace if kind.namespaced else "",))
-        for scope in scopes:
+    for read in declared.everywhere():
+        if callable(read.where):
+            continue
+        for place in read.namespaces((namespace,)):
+            kind, scope = read.kind, place or ""
             if kind in blind:
                 unread[kind, scope] = blind[kind]
             else:
@@ -443,6 +439,4 @@ def snapshot(
                     for item in objects
                     if item.ref.kind is kind and scope in ("", item.ref.namespace)
                 )
-    for kind in LONGHORN:
-        listed[kind, LONGHORN_NAMESPACE] = ()
     return ClusterSnapshot(NOW, listed, {}, unread)
