@@ -12,47 +12,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from kubectl_harvester_stuck.k8s import kinds
 from kubectl_harvester_stuck.k8s.kinds import (
-    API_SERVICE,
-    CONTROLLER_REVISION,
-    DAEMON_SET,
-    DATA_VOLUME,
-    DEPLOYMENT,
-    EVENT,
     HARVESTER_NAMESPACE,
-    JOB,
-    KUBEVIRT_RESTORE,
     LEASE,
     LEASE_NAMESPACE,
-    LOAD_BALANCER,
-    LONGHORN_ATTACHMENT,
-    LONGHORN_ORPHAN,
-    LONGHORN_VOLUME,
     MIGRATION,
-    NETWORK,
-    NETWORK_CONFIG,
-    NODE,
-    PCI_CLAIM,
-    PCI_DEVICE,
-    POD,
     PV,
     PVC,
-    RESOURCE_QUOTA,
-    SECRET,
-    SETTING,
-    UPGRADE,
-    USB_CLAIM,
-    USB_DEVICE,
     VM,
     VM_BACKUP,
-    VM_EXPORT,
-    VM_IMAGE,
-    VM_POOL,
-    VM_RESTORE,
-    VM_SNAPSHOT,
     VMI,
-    VOLUME_ATTACHMENT,
-    VOLUME_SNAPSHOT,
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
@@ -70,17 +40,9 @@ LEGACY_FINALIZER = "harvesterhci.io/VMController.UnsetOwnerOfPVCs"
 ABANDONED_FINALIZER = "wrangler.cattle.io/VMController.UnsetOwnerOfDataVolumes"
 CLEANUP_FINALIZER = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 
-_KINDS = (
-    *(VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, PV, EVENT, JOB, CONTROLLER_REVISION, DATA_VOLUME),
-    *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
-    *(UPGRADE, SETTING, RESOURCE_QUOTA, NETWORK, PCI_DEVICE, USB_DEVICE, API_SERVICE),
-    *(VM_RESTORE, NETWORK_CONFIG, PCI_CLAIM, USB_CLAIM),
-    *(VM_IMAGE, VM_EXPORT, VM_SNAPSHOT, VM_POOL, SECRET),
-)
-KINDS = {kind.kind: kind for kind in _KINDS}
-KINDS["KubeVirtRestore"] = KUBEVIRT_RESTORE  # Harvester has one of that name, too
-
-LONGHORN = (LONGHORN_VOLUME, LONGHORN_ATTACHMENT, LONGHORN_ORPHAN)
+_KINDS = [kind for kind in vars(kinds).values() if isinstance(kind, Kind)]
+KINDS = {kind.kind: kind for kind in reversed(_KINDS)}
+"""By name alone; of those of one name, the first."""
 
 _counter = itertools.count(1)
 
@@ -408,11 +370,9 @@ def stored(body: Body, *, deleted: str | None = None, grace: int = 0) -> Body:
 
 def parsed(body: Body) -> KubeObject:
     """The object as decisions see it."""
-    is_kubevirts = (body["kind"], body["apiVersion"]) == (
-        KUBEVIRT_RESTORE.kind,
-        KUBEVIRT_RESTORE.api_version,
-    )
-    return KubeObject.parse(KUBEVIRT_RESTORE if is_kubevirts else KINDS[body["kind"]], body)
+    named = (body["apiVersion"], body["kind"])
+    (kind,) = (kind for kind in _KINDS if (kind.api_version, kind.kind) == named)
+    return KubeObject.parse(kind, body)
 
 
 def snapshot(
