@@ -16,7 +16,7 @@ import pytest
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.cli import main, options, session
 from kubectl_harvester_stuck.errors import ExitStatus, gravest
-from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.document import SCHEMAS
@@ -78,7 +78,7 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         "assert 'kubernetes.client.configuration' in sys.modules\n"
         "heavy = ('kubernetes.client.models', 'kubernetes.client.api',"
         " 'kubectl_harvester_stuck.release.model',"
-        " 'kubectl_harvester_stuck.harvester.finalizers')\n"
+        " 'kubectl_harvester_stuck.harvester.finalizer')\n"
         "loaded = [n for n in sys.modules if n.startswith(heavy)]\n"
         "assert not loaded, loaded\n"
     )
@@ -193,6 +193,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
 
 def test_the_formats_of_the_commands_are_those_that_can_be_rendered() -> None:
     assert options.FORMATS == render.FORMATS
+    assert {"table", "wide", "json", "yaml", "name"} <= set(render.FORMATS)
     assert set(SCHEMAS) - {"diagnosis", "watch"} <= set(commands())
     assert {"-o", "--output", "-n", "--namespace", "--no-headers"} <= {
         flag for param in main.cli.commands["journal"].params for flag in param.opts

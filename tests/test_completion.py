@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
-from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.support.terminal import on_terminal
 

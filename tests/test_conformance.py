@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubectl_harvester_stuck.harvester.finalizers import BY_SOURCE, CATALOGUE
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import BY_SOURCE, CATALOGUE
 from tests.components.controllermanager.server import COLLECTOR, PVC_PROTECTION, ControllerManager
 from tests.components.controlplane.server import ControlPlane
 from tests.components.harvester.server import VERSION, Controllers, Webhook

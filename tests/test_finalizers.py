@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.harvester import finalizers, vm_cleanup
-from kubectl_harvester_stuck.harvester.finalizers import (
-    CATALOGUE,
-    Finalizer,
-    FinalizerAssessment,
-    FinalizerState,
-)
-from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester import finalizer_judges, finalizers, settings, vm_cleanup
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE, Finalizer
+from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+from kubectl_harvester_stuck.harvester.target import THE_VMI, Target
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -39,6 +36,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE
 from tests.support import builders, readycluster
 from tests.support.builders import Body, ago, bare, parsed, snapshot, stored
 
@@ -46,8 +44,8 @@ WRANGLER = "wrangler.cattle.io/"
 REMOVED = vm_cleanup.REMOVED_PVCS
 GUEST_CLUSTER = {"harvesterhci.io/removeAllPersistentVolumeClaims": "true"}
 MAC = {"harvesterhci.io/mac-address": '{"default":"52:54:00:00:00:01"}'}
-CLONING = {finalizers.CLONE_STATUS: "cloning"}
-CLONED = {finalizers.CLONE_STATUS: "cloned"}
+CLONING = {finalizer_judges.CLONE_STATUS: "cloning"}
+CLONED = {finalizer_judges.CLONE_STATUS: "cloned"}
 ALLOCATION = {"harvesterhci.io/deviceAllocationDetails": "{}"}
 
 
@@ -131,7 +129,7 @@ def observing(text: str, *items: Body) -> list[Body]:
     """A VMI, and its VM with an annotation of observed addresses."""
     devices = {"interfaces": list(items) or [{"name": "default"}]}
     spec = {"template": {"spec": {"domain": {"devices": devices}}}}
-    annotations = {finalizers.OBSERVED_MACS: text}
+    annotations = {finalizer_judges.OBSERVED_MACS: text}
     return [vmi(), vm(deleted=False, annotations=annotations, spec=spec)]
 
 
@@ -166,7 +164,7 @@ def with_pod(instance: Body) -> list[Body]:
 
 def claimed_by(*keys: str) -> dict[str, str]:
     entry = [{"schema": "kubevirt.io.virtualmachine", "refs": list(keys)}]
-    return {finalizers.OWNED_BY: json.dumps(entry)}
+    return {finalizer_judges.OWNED_BY: json.dumps(entry)}
 
 
 OWNED = (PVC, CONTROLLER_REVISION, DATA_VOLUME, JOB, VM_RESTORE, VM_BACKUP, VM_EXPORT,
@@ -446,7 +444,7 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
                     s(),
                     stored(
                         builders.pvc(
-                            "shop", "d", annotations={finalizers.OWNED_BY: '[{"refs": null}]'}
+                            "shop", "d", annotations={finalizer_judges.OWNED_BY: '[{"refs": null}]'}
                         )
                     ),
                 ],
@@ -458,7 +456,9 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
                     "unknown",
                     lambda s=subject, text=text: [
                         s(),
-                        stored(builders.pvc("shop", "d", annotations={finalizers.OWNED_BY: text})),
+                        stored(
+                            builders.pvc("shop", "d", annotations={finalizer_judges.OWNED_BY: text})
+                        ),
                     ],
                 )
                 for text in ("{oops", "7", "[7]")
@@ -711,9 +711,27 @@ def test_state_follows_from_the_objects(
 
 
 KNOWN = [(entry.name, kind) for entry in CATALOGUE for kind in entry.kinds]
-JUDGED_BY = {kind for entry in CATALOGUE for kind in (*entry.reads, *entry.looks_at)}
-JUDGED_BY |= {kind for entry in CATALOGUE for kind in entry.looks_everywhere}
-JUDGED_BY -= {VM}  # the target itself, or what its VMI belongs to
+NEAR = {read.kind for entry in CATALOGUE for read in entry.reads if not read.own and not read.name}
+NEAR -= {VM, POD}  # of the target itself
+
+NEEDED: dict[tuple[str, Kind], set[Kind]] = {
+    (builders.CLEANUP_FINALIZER, VM): {PVC, VM_BACKUP},
+    (WRANGLER + "VMController.ReconcileBackendStorageClone", VM): {JOB},
+    (WRANGLER + "VMController.UnsetOwnerOfPVCs", VM): {PVC, VM_BACKUP},
+    ("harvesterhci.io/VMController.UnsetOwnerOfPVCs", VM): {PVC, VM_BACKUP},
+    (WRANGLER + "VMIController.UnsetOwnerOfPVCs", VMI): {PVC},
+    (WRANGLER + "harvester-lb-vm-controller", VM): {LOAD_BALANCER},
+    ("foregroundDeletion", VM): {PVC, DATA_VOLUME, CONTROLLER_REVISION, JOB, VM_RESTORE, VM_BACKUP},
+    ("foregroundDeletion", VMI): {
+        PVC,
+        DATA_VOLUME,
+        CONTROLLER_REVISION,
+        JOB,
+        VM_RESTORE,
+        VM_BACKUP,
+    },
+}
+"""Kinds without which a judge has no answer; the others it can do without, or needs at times."""
 
 
 def entry_of(name: str, kind: Kind) -> Finalizer:
@@ -734,7 +752,7 @@ def test_every_entry_is_complete_and_has_cases(name: str, kind: Kind) -> None:
 
 
 def test_every_finalizer_is_some_workload_s() -> None:
-    assert {(entry.owner, entry.workload) for entry in finalizers.CATALOGUE} == {
+    assert {(entry.owner, entry.workload) for entry in CATALOGUE} == {
         ("virt-controller", "deploy/virt-controller"),
         ("harvester", "deploy/harvester"),
         ("harvester-load-balancer", "deploy/harvester-load-balancer"),
@@ -745,8 +763,8 @@ def test_every_finalizer_is_some_workload_s() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), KNOWN)
-def test_a_judge_needs_what_its_entry_says_and_nothing_else(name: str, kind: Kind) -> None:
-    reads = entry_of(name, kind).reads
+def test_a_judge_that_misses_what_it_needs_says_so(name: str, kind: Kind) -> None:
+    needed = NEEDED.get((name, kind), set())
     subject = vmi() if kind is VMI else guest()
     subject["metadata"].setdefault("annotations", {}).update({REMOVED: "d", **CLONING})
 
@@ -754,8 +772,8 @@ def test_a_judge_needs_what_its_entry_says_and_nothing_else(name: str, kind: Kin
         case = case_of([subject], unreadable=dict.fromkeys(blind, "Forbidden"))
         return finalizers.judge(name, parsed(subject), case)
 
-    assert judged(*(JUDGED_BY - set(reads))).state is not FinalizerState.UNKNOWN
-    for blind in reads:
+    assert judged(*(NEAR - needed)).state is not FinalizerState.UNKNOWN
+    for blind in needed:
         judgment = judged(blind)
         assert judgment.state is FinalizerState.UNKNOWN
         assert "Forbidden" in judgment.reason
@@ -845,7 +863,7 @@ REASONS: list[tuple[str, str, Objects]] = [
         " malformed",
         lambda: [
             vm(),
-            stored(builders.pvc("shop", "d", annotations={finalizers.OWNED_BY: "{oops"})),
+            stored(builders.pvc("shop", "d", annotations={finalizer_judges.OWNED_BY: "{oops"})),
         ],
     ),
 ]
@@ -928,18 +946,18 @@ def test_only_what_the_contract_allows_is_removed(
 
 
 def test_kinds_are_read_only_where_a_finalizer_needs_them() -> None:
-    nothing: frozenset[Kind] = frozenset()
     plain = parsed(vm())
-    assert finalizers.needs((plain,)) == finalizers.Needs(nothing, nothing, frozenset())
+    assert finalizers.reads((plain,)) == (THE_VMI,)
     cleanup = parsed(vm(finalizers=[builders.CLEANUP_FINALIZER]))
-    found = finalizers.needs((cleanup,))
-    assert found.kinds == {PVC, VM_BACKUP, VM, VM_RESTORE, VOLUME_SNAPSHOT}
-    assert found.everywhere == {VM_BACKUP, VM_IMAGE}
-    assert not found.settings
+    found = finalizers.reads((cleanup,))
+    assert {read.kind for read in found if not read.own} == {
+        PVC, VM_BACKUP, VM, VM_RESTORE, VOLUME_SNAPSHOT, VM_IMAGE
+    }  # fmt: skip
+    assert {read.kind for read in found if read.where == EVERYWHERE} == {VM_BACKUP, VM_IMAGE}
     unknown = parsed(vm(finalizers=["example.com/x"]))
-    assert finalizers.needs((unknown, cleanup)) == found
+    assert finalizers.reads((unknown, cleanup)) == found
     legacy = parsed(vm(finalizers=[builders.LEGACY_FINALIZER]))
-    assert finalizers.needs((legacy,)).settings == {"server-version"}
+    assert settings.read("server-version") in finalizers.reads((legacy,))
 
 
 def test_a_judge_sees_the_future_in_which_earlier_steps_succeeded() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.diagnosis import diagnose
-from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, guest, id_of, owners
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Look
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, MODULES, admission
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Situation
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Verdict
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
@@ -377,33 +377,33 @@ def ids(diagnosis: Diagnosis) -> set[str]:
     return {item.id for item in diagnosis.findings}
 
 
-@pytest.mark.parametrize("look", FINDINGS, ids=id_of)
-def test_a_situation_is_seen_where_it_is_and_nowhere_else(look: Look) -> None:
-    advice, seen, unseen = SEEN[id_of(look)]
+@pytest.mark.parametrize("situation", FINDINGS, ids=lambda situation: situation.id)
+def test_a_situation_is_seen_where_it_is_and_nowhere_else(situation: Situation) -> None:
+    advice, seen, unseen = SEEN[situation.id]
     diagnosis = seen().diagnosis()
-    assert id_of(look) in ids(diagnosis)
+    assert situation.id in ids(diagnosis)
     assert diagnosis.advice is advice
     assert diagnosis.because
-    assert id_of(look) not in ids(unseen().diagnosis())
+    assert situation.id not in ids(unseen().diagnosis())
     for item in diagnosis.findings:
         assert item.summary
         assert all(one.object and one.field for one in item.evidence)
         assert item.evidence
-    assert (look.__doc__ or "").strip()
+    assert situation.summary
 
 
 def test_no_situation_is_forgotten() -> None:
     public = {
         value
-        for module in (guest, admission, owners)
+        for module in MODULES
         for name, value in vars(module).items()
         if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
-    assert public == set(FINDINGS)
+    assert public == {situation.look for situation in FINDINGS}
 
 
 def test_every_story_belongs_to_a_situation() -> None:
-    assert set(SEEN) == {id_of(look) for look in FINDINGS}
+    assert set(SEEN) == {situation.id for situation in FINDINGS}
 
 
 BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {

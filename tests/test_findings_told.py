@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from kubectl_harvester_stuck.diagnosis import diagnose
-from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission, id_of
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission
 from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -479,7 +479,7 @@ def test_a_situation_tells_what_people_read(name: str) -> None:
 
 def test_what_people_read_belongs_to_a_story() -> None:
     assert list(TOLD) == list(stories())
-    assert {name.partition(":")[0] for name in stories()} == {id_of(look) for look in FINDINGS}
+    assert {name.partition(":")[0] for name in stories()} == {one.id for one in FINDINGS}
 
 
 @pytest.mark.parametrize("name", BLIND)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -26,8 +25,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
-from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import guards, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
@@ -720,44 +718,6 @@ def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
     comment, command = refusal.commands
     assert comment.startswith(f"# to keep {made.destroys[0].ref}")
     assert command.startswith("kubectl patch ")
-
-
-@dataclass(frozen=True)
-class Watched(ClusterSnapshot):
-    """A snapshot that keeps account of the kinds that are looked at."""
-
-    seen: set[Kind] = field(default_factory=set)
-
-    def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
-        self.seen.add(kind)
-        return super().all(kind, namespace)
-
-    def one(self, ref: ObjectRef) -> KubeObject | None:
-        self.seen.add(ref.kind)
-        return super().one(ref)
-
-
-def looked_at(guard: guards.Guard) -> set[Kind]:
-    """The kinds that the guard looks at, in all the scenes."""
-    seen: set[Kind] = set()
-    for _, _, make in SCENES.values():
-        made = make()
-        around = snapshot(*made.bodies, unreadable=made.unreadable, namespace=made.ref.namespace)
-        case = Target(made.ref, around)
-        steps = plan.build(case, made.request).steps
-        watched = Watched(around.taken_at, around.listed, around.found, around.unreadable)
-        refs = dict.fromkeys(step.ref for step in steps)
-        draft = guards.GuardContext(Target(made.ref, watched), made.request, steps, (), None,
-                                    PreflightResults(refs, refs))  # fmt: skip
-        with suppress(UnreadableError):
-            guard.check(draft)
-        seen |= watched.seen
-    return seen
-
-
-@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
-def test_a_guard_looks_at_the_kinds_that_it_names_and_at_no_other(guard: guards.Guard) -> None:
-    assert looked_at(guard) == guard.reads
 
 
 def test_a_step_whose_object_is_gone_blocks() -> None:

@@ -61,7 +61,7 @@ QUICK = (
     "test_scenarios.py",
 )
 SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/test_stories.py",
-        "test_properties.py")  # fmt: skip
+        "test_properties.py", "test_reads.py")  # fmt: skip
 
 MODULES = (
     "harvester.node_health",
@@ -70,6 +70,9 @@ MODULES = (
     "harvester.ownership",
     "release.guards",
     "harvester.finalizers",
+    "harvester.finalizer_judges",
+    "harvester.finalizer_catalogue",
+    "k8s.reads",
     "release.plan",
     "diagnosis.findings",
     "diagnosis.findings.base",

@@ -15,9 +15,9 @@ import yaml
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.cli.options import PROGRAM, ConnectionOption, connection_options
-from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, id_of
+from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
 from kubectl_harvester_stuck.errors import ExitStatus
-from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.behaviour.test_rights import DEPLOY, OPERATOR, Right, Stage, grant
 from tests.support.simulator import Simulator
@@ -77,9 +77,7 @@ def findings_page() -> str:
         "| finding | what it is |",
         "|---|---|",
     ]
-    for look in FINDINGS:
-        words = " ".join((look.__doc__ or "").split())
-        lines.append(f"| `{id_of(look)}` | {words} |")
+    lines += [f"| `{situation.id}` | {situation.summary} |" for situation in FINDINGS]
     return "\n".join([*lines, ""])
 
 

@@ -1,11 +1,11 @@
 """Is this cluster ready for the next power failure? One pure function per check.
 
-To add one: a function in one of the modules here that yields what it sees, with its evidence and
-what to do, its entry in `CHECKS`, and a story in tests/test_checks.py in which it passes, one in
-which it does not, and what it cannot do without; that test says so when one is forgotten. A read
-that fails inside raises `UnreadableError` and becomes `unknown`, never "not found". The function's
-name with hyphens is the check's public id, its docstring says what passes, its module is its
-theme.
+To add one: a function under `@check` in one of the modules here that yields what it sees, with its
+evidence and what to do, and in tests/test_checks.py a story in which it does not pass, and what it
+cannot do without; that test says so when one is forgotten. A read that fails inside raises
+`UnreadableError` and becomes `unknown`, never "not found". The function's name with hyphens is the
+check's public id, its docstring says what passes, its module is its theme. `reads` declares what it
+looks at (`k8s.reads`): nothing else is read.
 """
 
 from __future__ import annotations
@@ -13,33 +13,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.checks import availability, backups, monitoring, release_path, shutdown
-from kubectl_harvester_stuck.checks.base import Check, CheckContext, CheckResult, Result, names
+from kubectl_harvester_stuck.checks.base import (
+    REGISTERED,
+    Check,
+    CheckContext,
+    CheckResult,
+    Result,
+    names,
+)
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
+from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
-CHECKS: tuple[Check, ...] = (
-    Check(availability.nodes_ready),
-    Check(availability.room_for_any_node),
-    Check(availability.restart_elsewhere, (VM, VMI, PVC)),
-    Check(availability.live_migratable, (VMI,)),
-    Check(availability.force_reset_policy),
-    Check(availability.volume_replicas, (VM,)),
-    Check(backups.backup_target),
-    Check(backups.recent_backup, (VM, VM_BACKUP)),
-    Check(backups.backup_schedule, (VM, SCHEDULE)),
-    Check(backups.failed_backups, (VM_BACKUP,)),
-    Check(monitoring.monitoring_addon),
-    Check(monitoring.alert_rules),
-    Check(shutdown.guest_agent, (VMI,)),
-    Check(shutdown.grace_period, (VM,)),
-    Check(shutdown.eviction_strategy, (VMI,)),
-    Check(release_path.workloads_available),
-    Check(release_path.workloads_spread),
-    Check(release_path.webhook_endpoints),
-    Check(release_path.aggregated_apis),
-    Check(release_path.known_finalizers, (VM, VMI)),
-    Check(release_path.orphaned_finalizers, (VM, VMI)),
+MODULES = (availability, backups, monitoring, shutdown, release_path)
+"""The themes in the order in which they are told; within one, as the checks are defined."""
+
+CHECKS: tuple[Check, ...] = tuple(
+    check
+    for module in MODULES
+    for check in REGISTERED.values()
+    if check.look.__module__ == module.__name__
 )
 
 
@@ -66,9 +59,10 @@ def run(view: CheckContext) -> tuple[Checked, ...]:
 def _answers(check: Check, view: CheckContext) -> list[CheckResult]:
     readable: list[str] = []
     gaps: dict[str, list[str]] = {}
+    near = [read.kind for read in check.reads if read.is_near]
     for namespace in view.namespaces:
         try:
-            for kind in check.reads:
+            for kind in near:
                 view.snapshot.all(kind, namespace)
             readable.append(namespace)
         except UnreadableError as error:
@@ -79,7 +73,7 @@ def _answers(check: Check, view: CheckContext) -> list[CheckResult]:
         try:
             for seen in check.look(there):
                 found.append(seen)
-            guests = [kind for kind in check.reads if kind in (VM, VMI)]
+            guests = [kind for kind in near if kind in (VM, VMI)]
             if guests and not any(there.all(kind) for kind in guests):
                 # Nothing was wrong with nothing: a namespace may have been mistyped.
                 found = [CheckResult(Result.OK, f"there is no {guests[0].kind} to look at")]

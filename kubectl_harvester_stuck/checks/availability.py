@@ -14,6 +14,7 @@ from typing import Any
 from kubectl_harvester_stuck.checks.base import (
     CheckContext,
     CheckResult,
+    check,
     condition,
     count,
     devices_of,
@@ -28,6 +29,7 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.harvester.settings import FORCE_RESET, fields_of, value_of
 from kubectl_harvester_stuck.harvester.target import pvc_names
 from kubectl_harvester_stuck.k8s import quantities
@@ -42,8 +44,11 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PVC,
     SETTING,
     UPGRADE,
+    VM,
+    VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 RESTARTED = ("Always", "RerunOnFailure")
 """The runStrategies by which KubeVirt starts a guest again that its node has lost."""
@@ -51,6 +56,7 @@ RESTARTED = ("Always", "RerunOnFailure")
 LEAST_REPLICAS = 2
 
 
+@check(reads=(NODE,))
 def nodes_ready(view: CheckContext) -> Iterator[CheckResult]:
     """Every node is Ready and takes VMs, and there is more than one."""
     nodes = _nodes(view)
@@ -84,6 +90,7 @@ def nodes_ready(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{len(hosts)} nodes are Ready and schedulable")
 
 
+@check(reads=(NODE, Read(POD, EVERYWHERE)))
 def room_for_any_node(view: CheckContext) -> Iterator[CheckResult]:
     """The VMs of any one node fit on the others, by requests of cpu and memory."""
     nodes = _nodes(view)
@@ -122,6 +129,7 @@ def room_for_any_node(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"the VMs of any one node fit on the others; {tightest[1] if tightest else ''}")
 
 
+@check(reads=(VM, VMI, PVC, NODE, PV))
 def restart_elsewhere(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM starts again on another node: runStrategy, devices, selectors, volumes."""
     nodes = _nodes(view)
@@ -142,6 +150,7 @@ def restart_elsewhere(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"nothing ties any of {count(len(machines), 'running VM')} to its node")
 
 
+@check(reads=(VMI,))
 def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM can be moved while it runs, by its LiveMigratable condition."""
     found = [
@@ -168,6 +177,7 @@ def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(found), 'running VM')} can be migrated")
 
 
+@check(reads=(settings.read(FORCE_RESET), Read(UPGRADE, HARVESTER_NAMESPACE)))
 def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
     """vm-force-reset-policy is enabled, and no unfinished Upgrade holds it back (H#4049)."""
     edit = f"kubectl edit {SETTING.full_name} {FORCE_RESET}"
@@ -204,6 +214,13 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
 
 
+@check(
+    reads=(
+        VM,
+        Read(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
+        Read(LONGHORN_REPLICA, LONGHORN_NAMESPACE),
+    )
+)
 def volume_replicas(view: CheckContext) -> Iterator[CheckResult]:
     """Each Longhorn volume of a VM has two healthy replicas, on two nodes."""
     claims = {(vm.ref.namespace, claim): vm for vm in view.vms for claim in pvc_names(vm)}

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from kubectl_harvester_stuck.checks.base import (
     CheckContext,
     CheckResult,
+    check,
     condition,
     count,
     fail,
@@ -18,6 +19,7 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.harvester.settings import BACKUP_TARGET, fields_of
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -25,15 +27,18 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_NAMESPACE,
     SCHEDULE,
     SETTING,
+    VM,
     VM_BACKUP,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, parse_time
+from kubectl_harvester_stuck.k8s.reads import Read
 from kubectl_harvester_stuck.release.guards import SYSTEM_NAMESPACES, SYSTEM_PREFIXES
 
 STALLED = timedelta(days=1)
 """A backup that is not ready after this long has failed, whatever it says."""
 
 
+@check(reads=(settings.read(BACKUP_TARGET), Read(LONGHORN_BACKUP_TARGET, LONGHORN_NAMESPACE)))
 def backup_target(view: CheckContext) -> Iterator[CheckResult]:
     """A backup target is configured, and Longhorn reaches it."""
     edit = f"kubectl edit {SETTING.full_name} {BACKUP_TARGET}"
@@ -82,6 +87,7 @@ def backup_target(view: CheckContext) -> Iterator[CheckResult]:
         )
 
 
+@check(reads=(VM, VM_BACKUP))
 def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
     """Each VM has a good VirtualMachineBackup that is not older than --backup-age."""
     now = view.snapshot.taken_at
@@ -116,6 +122,7 @@ def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"each of {count(len(machines), 'VM')} has a good backup of the last {age}")
 
 
+@check(reads=(VM, SCHEDULE))
 def backup_schedule(view: CheckContext) -> Iterator[CheckResult]:
     """Each VM has a schedule that makes backups, and that is not suspended."""
     active: set[tuple[str, str]] = set()
@@ -155,6 +162,7 @@ def backup_schedule(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"each of {count(len(machines), 'VM')} has an active schedule")
 
 
+@check(reads=(VM_BACKUP,))
 def failed_backups(view: CheckContext) -> Iterator[CheckResult]:
     """No VirtualMachineBackup has failed, and none is stuck half-way."""
     failed = []

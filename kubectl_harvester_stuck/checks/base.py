@@ -12,6 +12,7 @@ from typing import Any
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import SETTING, VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 MOST_NAMES = 3
@@ -80,14 +81,14 @@ Look = Callable[[CheckContext], Iterator[CheckResult]]
 
 @dataclass(frozen=True)
 class Check:
-    """One entry of the registry.
+    """A registered function, with what it looks at.
 
-    `reads` are the kinds that it needs in the namespaces of the VMs: where one of them cannot be
-    read, the check is made of the other namespaces, and the gap is a result of its own.
+    Where something around the VMs cannot be read in one namespace, the check is made of the other
+    namespaces, and the gap is a result of its own.
     """
 
     look: Look
-    reads: tuple[Kind, ...] = ()
+    reads: tuple[Read, ...]
 
     @property
     def id(self) -> str:
@@ -103,6 +104,21 @@ class Check:
     def summary(self) -> str:
         """What passes, in one sentence."""
         return " ".join((self.look.__doc__ or "").split())
+
+
+REGISTERED: dict[str, Check] = {}
+"""By id, as they were defined."""
+
+
+def check(*, reads: Iterable[Kind | Read]) -> Callable[[Look], Look]:
+    """Register a check with what it looks at; a kind alone is looked at around the VMs."""
+
+    def register(look: Look) -> Look:
+        found = Check(look, declared(*reads))
+        REGISTERED[found.id] = found
+        return look
+
+    return register
 
 
 def ok(summary: str, *evidence: Evidence) -> CheckResult:

@@ -8,6 +8,7 @@ from typing import Any
 from kubectl_harvester_stuck.checks.base import (
     CheckContext,
     CheckResult,
+    check,
     condition,
     count,
     fail,
@@ -19,6 +20,7 @@ from kubectl_harvester_stuck.checks.base import (
 from kubectl_harvester_stuck.checks.rules import WATCHED
 from kubectl_harvester_stuck.k8s.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 MONITORING = ObjectRef(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
 
@@ -27,6 +29,7 @@ DEPLOYED = "AddonDeploySuccessful"
 PRINT_RULES = "kubectl harvester-stuck check --print-rules | kubectl apply -f -"
 
 
+@check(reads=(Read(ADDON, MONITORING_NAMESPACE),))
 def monitoring_addon(view: CheckContext) -> Iterator[CheckResult]:
     """The add-on rancher-monitoring is enabled and deployed."""
     addon = view.snapshot.one(MONITORING)
@@ -58,6 +61,7 @@ def monitoring_addon(view: CheckContext) -> Iterator[CheckResult]:
         yield ok("rancher-monitoring is enabled and deployed")
 
 
+@check(reads=(Read(PROMETHEUS_RULE, EVERYWHERE),))
 def alert_rules(view: CheckContext) -> Iterator[CheckResult]:
     """PrometheusRules watch nodes, VMs, and the controllers that release them."""
     alerts = [

@@ -1,44 +1,15 @@
-"""What `check` reads of a cluster: everything that its checks depend on."""
+"""What `check` reads of a cluster: what its checks declare."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
-from kubectl_harvester_stuck.checks import release_path
+from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.cluster.reader import Reader, everything
-from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import settings
-from kubectl_harvester_stuck.k8s.kinds import (
-    ADDON,
-    API_SERVICE,
-    DAEMON_SET,
-    DEPLOYMENT,
-    ENDPOINT_SLICE,
-    HARVESTER_NAMESPACE,
-    LONGHORN_BACKUP_TARGET,
-    LONGHORN_NAMESPACE,
-    LONGHORN_REPLICA,
-    LONGHORN_VOLUME,
-    MONITORING_NAMESPACE,
-    MUTATING,
-    NODE,
-    POD,
-    PROMETHEUS_RULE,
-    PV,
-    PVC,
-    SCHEDULE,
-    UPGRADE,
-    VALIDATING,
-    VM,
-    VM_BACKUP,
-    VMI,
-)
+from kubectl_harvester_stuck.k8s.reads import lists, lists_found, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, ListQuery, Source
-
-SETTINGS = (settings.FORCE_RESET, settings.BACKUP_TARGET, settings.SERVER_VERSION)
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
 
 
 def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
@@ -47,32 +18,10 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     The number of requests depends on the namespaces alone. Raises UnreachableError when the API
     server is.
     """
+    reads = [read for check in CHECKS for read in check.reads]
     reader = Reader(source, strict=True)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        # Settings one by one: others among them hold certificates and credentials.
-        refs = map(settings.ref, SETTINGS)
         # Every pod takes room on its node, whatever it runs.
-        reader.read(pool, refs, _lists(namespaces), wanted=lambda _: everything)
-        with suppress(UnreadableError):  # the check that needs them will meet the same gap
-            spaces = release_path.webhook_namespaces(reader.snapshot())
-            reader.read(pool, (), [ListQuery(ENDPOINT_SLICE, namespace) for namespace in spaces])
+        reader.read(pool, named(reads), lists(reads, namespaces), wanted=lambda _: everything)
+        reader.read(pool, (), lists_found(reads, reader.snapshot()))
     return reader.snapshot()
-
-
-def _lists(namespaces: Sequence[str | None]) -> list[ListQuery]:
-    """What the checks read of the cluster, and of the namespaces of the VMs."""
-    return [
-        *(
-            ListQuery(kind, namespace)
-            for namespace in namespaces
-            for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE)
-        ),
-        *(ListQuery(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
-        *(ListQuery(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
-        *(
-            ListQuery(kind, LONGHORN_NAMESPACE)
-            for kind in (LONGHORN_VOLUME, LONGHORN_REPLICA, LONGHORN_BACKUP_TARGET)
-        ),
-        ListQuery(ADDON, MONITORING_NAMESPACE),
-        ListQuery(PROMETHEUS_RULE),
-    ]

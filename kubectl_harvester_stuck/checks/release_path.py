@@ -13,6 +13,7 @@ from typing import Any
 from kubectl_harvester_stuck.checks.base import (
     CheckContext,
     CheckResult,
+    check,
     condition,
     count,
     fail,
@@ -25,7 +26,7 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers
+from kubectl_harvester_stuck.harvester import finalizers, settings
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
@@ -41,10 +42,12 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
 DAEMON_SETS = ("virt-handler",)
+WORKLOADS = declared(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE))
 
 
 OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
@@ -59,6 +62,7 @@ From 1.4 on it is taken off every VM at once, so one that stays will at the next
 """
 
 
+@check(reads=WORKLOADS)
 def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers of KubeVirt and Harvester are there, with all their replicas."""
     gone, fewer = [], []
@@ -91,6 +95,7 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
 
 
+@check(reads=(NODE, Read(POD, HARVESTER_NAMESPACE)))
 def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers run on more than one node, so that one of each outlives any of them."""
     pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
@@ -124,6 +129,42 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
 
 
+def webhook_namespaces(snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """Where the services of the webhooks for VMs are. Raises UnreadableError."""
+    services = (_service(webhook) for _, webhook in _webhooks(snapshot))
+    return tuple(sorted({service[0] for service in services if service}))
+
+
+def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[KubeObject, Mapping[str, Any]]]:
+    """Every webhook that is asked about changes of VMs and VMIs."""
+    for kind in (VALIDATING, MUTATING):
+        for configuration in snapshot.all(kind):
+            for webhook in configuration.mappings("webhooks"):
+                rules = mappings(configuration, webhook.get("rules"), "webhooks.rules")
+                if any(_is_about_vms(rule, configuration) for rule in rules):
+                    yield configuration, webhook
+
+
+def _is_about_vms(rule: Mapping[str, Any], owner: KubeObject) -> bool:
+    groups, resources, operations = (
+        set(texts(owner, rule.get(field), f"webhooks.rules.{field}"))
+        for field in ("apiGroups", "resources", "operations")
+    )
+    of_kind = {"*", "*/*", *(f"{kind.plural}{sub}" for kind in (VM, VMI) for sub in ("", "/*"))}
+    asked = {"*", "UPDATE", "DELETE"} & operations
+    return bool({"*", VM.group} & groups and of_kind & resources and asked)
+
+
+def _service(webhook: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Namespace and name of its Service; None where it is called by URL."""
+    where = webhook.get("clientConfig")
+    service = where.get("service") if isinstance(where, Mapping) else None
+    if not isinstance(service, Mapping):
+        return None
+    return str(service.get("namespace")), str(service.get("name"))
+
+
+@check(reads=(VALIDATING, MUTATING, Read(ENDPOINT_SLICE, webhook_namespaces)))
 def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
     """Each webhook that is asked about VMs has a ready endpoint (K#13098)."""
     asked = list(_webhooks(view.snapshot))
@@ -168,6 +209,7 @@ def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
 
 
+@check(reads=(API_SERVICE,))
 def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
     """Each aggregated API is available."""
     services = view.snapshot.all(API_SERVICE)
@@ -197,6 +239,7 @@ def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(services), 'API')} are available")
 
 
+@check(reads=(VM, VMI))
 def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """The catalogue explains every finalizer on a VM or a VMI that lives."""
     living = _living(view)
@@ -216,6 +259,7 @@ def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
 
 
+@check(reads=(VM, VMI, *WORKLOADS, settings.read(SERVER_VERSION)))
 def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """No living VM or VMI has a finalizer that an upgrade, or a removed add-on, left behind."""
     living = _living(view)
@@ -245,41 +289,6 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         )
     else:
         yield ok(f"each finalizer of {count(len(living), 'object')} has its controller")
-
-
-def webhook_namespaces(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    """Where the services of the webhooks for VMs are. Raises UnreadableError."""
-    services = (_service(webhook) for _, webhook in _webhooks(snapshot))
-    return tuple(sorted({service[0] for service in services if service}))
-
-
-def _webhooks(snapshot: ClusterSnapshot) -> Iterator[tuple[KubeObject, Mapping[str, Any]]]:
-    """Every webhook that is asked about changes of VMs and VMIs."""
-    for kind in (VALIDATING, MUTATING):
-        for configuration in snapshot.all(kind):
-            for webhook in configuration.mappings("webhooks"):
-                rules = mappings(configuration, webhook.get("rules"), "webhooks.rules")
-                if any(_is_about_vms(rule, configuration) for rule in rules):
-                    yield configuration, webhook
-
-
-def _is_about_vms(rule: Mapping[str, Any], owner: KubeObject) -> bool:
-    groups, resources, operations = (
-        set(texts(owner, rule.get(field), f"webhooks.rules.{field}"))
-        for field in ("apiGroups", "resources", "operations")
-    )
-    of_kind = {"*", "*/*", *(f"{kind.plural}{sub}" for kind in (VM, VMI) for sub in ("", "/*"))}
-    asked = {"*", "UPDATE", "DELETE"} & operations
-    return bool({"*", VM.group} & groups and of_kind & resources and asked)
-
-
-def _service(webhook: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Namespace and name of its Service; None where it is called by URL."""
-    where = webhook.get("clientConfig")
-    service = where.get("service") if isinstance(where, Mapping) else None
-    if not isinstance(service, Mapping):
-        return None
-    return str(service.get("namespace")), str(service.get("name"))
 
 
 def _is_ready(endpoint: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.checks.base import (
     CheckContext,
     CheckResult,
+    check,
     condition,
     count,
     names,
@@ -15,12 +16,14 @@ from kubectl_harvester_stuck.checks.base import (
     saw,
     warn,
 )
+from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject
 
 LONG_GRACE = 10 * 60
 """A guest that gets more seconds holds up the drain of its node and every release of its VM."""
 
 
+@check(reads=(VMI,))
 def guest_agent(view: CheckContext) -> Iterator[CheckResult]:
     """Each running guest has a guest agent that is connected."""
     running = [vmi for vmi in view.instances.values() if vmi.text("status", "phase") == "Running"]
@@ -37,6 +40,7 @@ def guest_agent(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(running), 'running guest')} have a connected guest agent")
 
 
+@check(reads=(VM,))
 def grace_period(view: CheckContext) -> Iterator[CheckResult]:
     """No VM has a termination grace period of zero, or of more than ten minutes."""
     path = ("spec", "template", "spec", "terminationGracePeriodSeconds")
@@ -66,6 +70,7 @@ def grace_period(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"no grace period of {count(len(view.vms), 'VM')} is zero or very long")
 
 
+@check(reads=(VMI,))
 def eviction_strategy(view: CheckContext) -> Iterator[CheckResult]:
     """Each running VM is migrated when its node is drained, and can be."""
     stops: list[tuple[KubeObject, str]] = []

@@ -156,14 +156,14 @@ def nodes(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items
 
 def catalogue(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The finalizers of the catalogue."""
-    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 
     return _starting(incomplete, ((item.name, item.leaves_behind) for item in CATALOGUE))
 
 
 def finalizers_there(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The finalizers of the catalogue, and those that something stuck carries."""
-    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
     from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 
     known = ((item.name, item.leaves_behind) for item in CATALOGUE)

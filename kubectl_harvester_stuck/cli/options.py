@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.render import formats
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROGRAM = "kubectl harvester-stuck"
-FORMATS = ("table", "wide", "json", "yaml", "name")
+FORMATS = formats.FORMATS
+"""What every command that tells of objects can print."""
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -207,12 +209,12 @@ def filename(function: F) -> F:
     )(function)
 
 
-def output(*formats: str) -> Callable[[F], F]:
+def output(*names: str) -> Callable[[F], F]:
     """`-o`, with the formats that the command has."""
     return click.option(
         "-o",
         "--output",
-        type=click.Choice(formats),
+        type=click.Choice(names),
         default="table",
         show_default=True,
         help="How to print the answer.",

@@ -13,47 +13,22 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, ownership, places, settings
+from kubectl_harvester_stuck.harvester import finalizers, ownership, places
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
-    API_SERVICE,
-    CONTROLLER_REVISION,
-    DAEMON_SET,
-    DATA_VOLUME,
-    DEPLOYMENT,
-    EVENT,
     HARVESTER_NAMESPACE,
-    JOB,
     LEASE,
-    LEASE_NAMESPACE,
-    LOAD_BALANCER,
-    LONGHORN_ATTACHMENT,
-    LONGHORN_NAMESPACE,
-    LONGHORN_ORPHAN,
-    LONGHORN_VOLUME,
-    MIGRATION,
-    NETWORK,
-    NETWORK_CONFIG,
     NODE,
-    PCI_CLAIM,
-    PCI_DEVICE,
     POD,
     PV,
     PVC,
-    RESOURCE_QUOTA,
-    UPGRADE,
-    USB_CLAIM,
-    USB_DEVICE,
     VM,
-    VM_BACKUP,
-    VM_RESTORE,
     VMI,
-    VOLUME_ATTACHMENT,
-    VOLUME_SNAPSHOT,
     Kind,
 )
 from kubectl_harvester_stuck.k8s.nesting import TooDeepObject
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import Read, lists, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
     PARALLEL_REQUESTS,
@@ -62,70 +37,73 @@ from kubectl_harvester_stuck.k8s.source import (
     Source,
 )
 
-VIRT_HANDLERS = "kubevirt.io=virt-handler"
+_BY_NAME = frozenset({VM, VMI, NODE, LEASE, PVC, PV})
+"""Kinds of which a plan gets what belongs to its targets by name, instead of listing all."""
 
 
-def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
-    """Everything that a diagnosis of these targets, or a look at their leftovers, depends on.
+def in_depth(
+    source: Source, targets: Iterable[ObjectRef], reads: Iterable[Read]
+) -> ClusterSnapshot:
+    """Everything that rules look at around these targets, and the judges of their finalizers.
 
-    The number of requests depends on the kinds and namespaces alone. Raises UnreachableError when
-    the API server is.
+    `reads` are those of the rules. The number of requests depends on the kinds and namespaces
+    alone. Raises UnreachableError when the API server is.
     """
-    wanted = tuple(targets)
+    wanted, rules = tuple(targets), tuple(reads)
     namespaces = sorted({ref.namespace for ref in wanted})
     reader = Reader(source)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        reader.read(
-            pool,
-            {settings.ref(settings.FORCE_RESET)},
-            _depth(namespaces),
-        )
-        both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
-        reader.read(pool, *_to_judge(reader, reader.there(both), namespaces))
+        reader.read(pool, named(rules), lists(rules, namespaces))
+        judges = finalizers.reads(reader.there(_machines(wanted)))
+        reader.read(pool, *reader.unread(judges, namespaces))
     return reader.snapshot()
 
 
 def around(
     cluster: Cluster,
     targets: Iterable[ObjectRef],
-    kinds: Iterable[Kind],
+    reads: Iterable[Read],
     nodes: Iterable[str] = (),
 ) -> ClusterSnapshot:
     """Everything that a plan for these targets depends on.
 
-    `kinds` are those that the guards look at, `nodes` those that count although no target may be
+    `reads` are those of the guards, `nodes` those that count although no target may be
     seen to run there. The number of requests depends on the kinds,
     namespaces and nodes involved, apart from the VM and the VMI of each target and from the disks
     that would go with it. Raises UnreachableError when the API server is.
     """
-    wanted = tuple(targets)
+    wanted, rules = tuple(targets), tuple(reads)
     reader = Reader(cluster)
     namespaces = sorted({ref.namespace for ref in wanted})
+    machines = _machines(wanted)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
-        selections = [
-            ListQuery(kind, namespace) for namespace in namespaces for kind in (POD, MIGRATION)
-        ]
-        if HARVESTER_NAMESPACE not in namespaces:
-            selections.append(ListQuery(POD, HARVESTER_NAMESPACE, labels=VIRT_HANDLERS))
-        reader.read(pool, both, selections)
+        reader.read(pool, machines | named(rules), lists(_to_list(rules), namespaces))
         snapshot = reader.snapshot()
         names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
-        also = frozenset(kinds) - _READ_BY_ITSELF
-        refs, lists = _to_judge(reader, reader.there(both), namespaces, also)
-        reader.read(
-            pool,
-            {ObjectRef("", name, NODE) for name in names}
-            | {ObjectRef(LEASE_NAMESPACE, name, LEASE) for name in names}
-            | refs,
-            lists,
-        )
+        judges = finalizers.reads(reader.there(machines))
+        refs, selections = reader.unread(_to_list(judges), namespaces)
+        reader.read(pool, refs | _of_nodes(rules, names), selections)
         _read_what_goes(reader, pool, wanted)
     return reader.snapshot()
 
 
-_READ_BY_ITSELF = frozenset({VM, VMI, POD, MIGRATION, NODE, LEASE, PV})
-"""Kinds of which not the whole list in the targets' namespaces is read, or not there."""
+def _machines(targets: Iterable[ObjectRef]) -> set[ObjectRef]:
+    return {ObjectRef(ref.namespace, ref.name, kind) for ref in targets for kind in (VM, VMI)}
+
+
+def _to_list(reads: Iterable[Read]) -> list[Read]:
+    return [read for read in reads if not (read.own and read.kind in _BY_NAME)]
+
+
+def _of_nodes(reads: Iterable[Read], names: Iterable[str]) -> set[ObjectRef]:
+    """What says how these nodes are, as far as a rule looks at it."""
+    found = (read for read in reads if read.own and read.kind in (NODE, LEASE))
+    return {
+        ObjectRef(namespace or "", name, read.kind)
+        for read in found
+        for namespace in read.namespaces(())
+        for name in names
+    }
 
 
 def _read_what_goes(
@@ -159,58 +137,6 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
         )
     return reader.snapshot()
-
-
-def _depth(namespaces: list[str]) -> list[ListQuery]:
-    """What a diagnosis reads: the same lists, however many targets there are."""
-    return [
-        *(ListQuery(POD, namespace) for namespace in sorted({*namespaces, HARVESTER_NAMESPACE})),
-        *(
-            ListQuery(kind, namespace)
-            for namespace in namespaces
-            for kind in (VM, VMI, MIGRATION, PVC, VM_BACKUP, VM_RESTORE, JOB, LOAD_BALANCER, EVENT)
-        ),
-        *(
-            ListQuery(kind, namespace, metadata_only=True)
-            for namespace in namespaces
-            for kind in (DATA_VOLUME, CONTROLLER_REVISION, VOLUME_SNAPSHOT, NETWORK_CONFIG)
-        ),
-        *(ListQuery(RESOURCE_QUOTA, namespace) for namespace in namespaces),
-        ListQuery(NODE),
-        ListQuery(LEASE, LEASE_NAMESPACE),
-        ListQuery(VM_BACKUP),
-        ListQuery(NETWORK, metadata_only=True),
-        ListQuery(PCI_DEVICE),
-        ListQuery(PCI_CLAIM),
-        ListQuery(USB_CLAIM),
-        ListQuery(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
-        ListQuery(USB_DEVICE),
-        ListQuery(API_SERVICE),
-        ListQuery(PV),
-        ListQuery(VOLUME_ATTACHMENT),
-        ListQuery(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
-        ListQuery(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
-        ListQuery(DEPLOYMENT, HARVESTER_NAMESPACE),
-        ListQuery(DAEMON_SET, HARVESTER_NAMESPACE),
-        ListQuery(UPGRADE, HARVESTER_NAMESPACE),
-    ]
-
-
-def _to_judge(
-    reader: Reader,
-    subjects: Iterable[KubeObject],
-    namespaces: list[str],
-    also: frozenset[Kind] = frozenset(),
-) -> tuple[set[ObjectRef], list[ListQuery]]:
-    """What the finalizers of these objects depend on, and `also`, as far as it was not read yet."""
-    needs = finalizers.needs(subjects)
-    scopes = [(kind, namespace) for kind in needs.kinds | also for namespace in namespaces]
-    scopes += [(kind, "") for kind in needs.everywhere]
-    return {settings.ref(name) for name in needs.settings}, [
-        ListQuery(kind, namespace or None, metadata_only=kind.metadata_only)
-        for kind, namespace in sorted(scopes, key=lambda scope: (scope[0].resource, scope[1]))
-        if not reader.asked(kind, namespace)
-    ]
 
 
 def _nodes(case: Target) -> tuple[str, ...]:
@@ -257,6 +183,7 @@ class Reader:
         self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
         self._found: dict[ObjectRef, KubeObject | None] = {}
         self._unreadable: dict[Scope | ObjectRef, str] = {}
+        self._asked: dict[Scope, ListQuery] = {}
 
     def read(
         self,
@@ -267,6 +194,8 @@ class Reader:
         wanted: Callable[[ListQuery], Callable[[Any], bool]] = _wanted,
     ) -> None:
         """Get the objects and list the selections, all at once."""
+        selections = tuple(selections)
+        self._asked |= {(item.kind, item.namespace or ""): item for item in selections}
         gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
         lists = {
             item: pool.submit(self._source.list_objects, item, wanted(item)) for item in selections
@@ -328,9 +257,21 @@ class Reader:
             why = f"{error.what}: {error.why}"  # which of the objects in the list
         self._unreadable[what] = why
 
-    def asked(self, kind: Kind, namespace: str) -> bool:
-        """Whether this list was asked for already, in vain or not."""
-        return (kind, namespace) in self._listed or (kind, namespace) in self._unreadable
+    def unread(
+        self, reads: Iterable[Read], namespaces: Iterable[str]
+    ) -> tuple[set[ObjectRef], list[ListQuery]]:
+        """What of these was not asked for yet, in vain or not, or not in full."""
+        rules = tuple(reads)
+        refs = named(rules) - self._found.keys() - self._unreadable.keys()
+        return set(refs), [item for item in lists(rules, namespaces) if not self._covers(item)]
+
+    def _covers(self, wanted: ListQuery) -> bool:
+        asked = self._asked.get((wanted.kind, wanted.namespace or ""))
+        return (
+            asked is not None
+            and asked.labels in (None, wanted.labels)
+            and (wanted.metadata_only or not asked.metadata_only)
+        )
 
     def there(self, refs: Iterable[ObjectRef]) -> tuple[KubeObject, ...]:
         """Those of these objects that are known to be there."""

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 
 from kubectl_harvester_stuck.diagnosis.model import Link
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.node_health import describe, read_node
-from kubectl_harvester_stuck.harvester.target import Target, is_stopped, pvc_names
+from kubectl_harvester_stuck.harvester.node_health import NODES, describe, read_node
+from kubectl_harvester_stuck.harvester.target import STATE, Target, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
     LONGHORN_VOLUME,
+    MIGRATION,
     PV,
     PVC,
     VM,
@@ -23,6 +24,19 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_ATTACHMENT,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import Read, declared
+
+READS = declared(
+    *STATE,
+    *NODES,
+    MIGRATION,
+    PVC,
+    PV,
+    VOLUME_ATTACHMENT,
+    Read(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
+    Read(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
+    VM_BACKUP,
+)
 
 
 def of(case: Target) -> Link:

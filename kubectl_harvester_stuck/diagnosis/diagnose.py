@@ -10,16 +10,30 @@ from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogE
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Finding, Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
-from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
-from kubectl_harvester_stuck.harvester.target import State, Target
+from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+from kubectl_harvester_stuck.harvester.target import STATE, State, Target
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.redaction import redact_text
+from kubectl_harvester_stuck.release import guards
 from kubectl_harvester_stuck.release.model import GuardState, Plan
 
 EVENTS = 8
 """How many events of a target are shown."""
+
+EVENTS_READ = declared(*STATE, EVENT)
+LOGS_READ = declared(Read(POD, HARVESTER_NAMESPACE))
+
+
+def reads() -> tuple[Read, ...]:
+    """What a diagnosis looks at; what the finalizers of a target need comes on top of it."""
+    situations = (read for situation in findings.FINDINGS for read in situation.reads)
+    parts = (*chain.READS, *leftovers.READS, *EVENTS_READ, *LOGS_READ)
+    return declared(*guards.reads(), *situations, *parts)
+
 
 # What to do first: mend a cause, then wait, then release; refuse where nothing else is left.
 _ORDER = (Verdict.REPAIR, Verdict.WAIT, Verdict.RELEASE, Verdict.REFUSE)
@@ -34,7 +48,7 @@ def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Di
     advice, because = _advice(found, plan)
     events: tuple[str, ...] = ()
     try:
-        events = _events(case)
+        events = events_of(case)
     except UnreadableError as error:
         blind = (*blind, f"events: {error}")
     return Diagnosis(
@@ -126,8 +140,8 @@ def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Verdict, str]:
     return Verdict.RELEASE, "every guard passes"
 
 
-def _events(case: Target) -> tuple[str, ...]:
-    """The newest events of the VM, the VMI and its pods, newest last."""
+def events_of(case: Target) -> tuple[str, ...]:
+    """The newest events of the VM, the VMI and its pods, newest last. Raises UnreadableError."""
     subjects = {item.uid for item in (case.vm, case.vmi, *case.pods) if item is not None}
     ours = [
         (_when(event), event)

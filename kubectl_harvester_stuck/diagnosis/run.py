@@ -10,7 +10,7 @@ from datetime import datetime
 
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.diagnosis import controller_logs as told
-from kubectl_harvester_stuck.diagnosis.diagnose import diagnose, owners_pods
+from kubectl_harvester_stuck.diagnosis.diagnose import diagnose, owners_pods, reads
 from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
@@ -48,7 +48,7 @@ def diagnose_all(
     an API server can answer are then left out, and the diagnosis says so. With `logs` the owners
     of the finalizers are listened to as well.
     """
-    snapshot = reader.in_depth(source, targets)
+    snapshot = reader.in_depth(source, targets, reads())
     cases = [Target(ref, snapshot) for ref in targets]
     heard = _listen(source, cases) if logs else {}
 

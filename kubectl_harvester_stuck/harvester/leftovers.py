@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import ownership, vm_cleanup
-from kubectl_harvester_stuck.harvester.finalizers import GUEST_CLUSTER_REMOVED
-from kubectl_harvester_stuck.harvester.node_health import read_node
+from kubectl_harvester_stuck.harvester.finalizer_judges import GUEST_CLUSTER_REMOVED
+from kubectl_harvester_stuck.harvester.node_health import NODES, read_node
 from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -37,6 +37,24 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject
+from kubectl_harvester_stuck.k8s.reads import Read, declared, metadata
+
+READS = declared(
+    *ownership.GOING,
+    *NODES,
+    VM,
+    VMI,
+    PVC,
+    MIGRATION,
+    LOAD_BALANCER,
+    *metadata(NETWORK_CONFIG),
+    VOLUME_ATTACHMENT,
+    PCI_CLAIM,
+    USB_CLAIM,
+    Read(LONGHORN_VOLUME, LONGHORN_NAMESPACE),
+    Read(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE),
+    Read(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
+)
 
 Look = Callable[[Target, KubeObject], Iterator[str]]
 

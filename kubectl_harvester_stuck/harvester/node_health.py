@@ -15,8 +15,16 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.target import GUEST, Target
+from kubectl_harvester_stuck.k8s.kinds import (
+    HARVESTER_NAMESPACE,
+    LEASE,
+    LEASE_NAMESPACE,
+    NODE,
+    POD,
+)
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 
 FRESH = timedelta(minutes=5)
 """A sign of life younger than this contradicts a power cut (KubeVirt: watch/node/node.go)."""
@@ -28,6 +36,16 @@ SKEW = timedelta(minutes=1)
 """So far ahead may the clock of a host be; a sign further in the future cannot be read."""
 
 HEARTBEAT = "kubevirt.io/heartbeat"
+
+SIGNS = declared(
+    Read(NODE, own=True),
+    Read(LEASE, LEASE_NAMESPACE, own=True),
+    Read(POD, HARVESTER_NAMESPACE, labels="kubevirt.io=virt-handler"),
+)
+"""What the four signs of a node are read from."""
+
+NODES = declared(*SIGNS, *GUEST)
+"""What a node is read from: one that is younger than the guest has been replaced."""
 
 
 @unique

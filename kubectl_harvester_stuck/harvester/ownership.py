@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import State, Target, pvc_names
+from kubectl_harvester_stuck.harvester.target import STATE, State, Target, pvc_names
 from kubectl_harvester_stuck.harvester.vm_cleanup import selected
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
@@ -39,12 +39,23 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
+from kubectl_harvester_stuck.k8s.reads import Read, declared, metadata
 
 NEEDED = (VM_RESTORE, DATA_VOLUME, PVC, VM_BACKUP, VOLUME_SNAPSHOT)
 """Kinds that hold data, or own what does: without them it is not known what is destroyed."""
 
 FOLLOWED = (*NEEDED, JOB, CONTROLLER_REVISION)
 """Kinds in the target's namespace whose owners are followed."""
+
+GOING = declared(
+    *STATE,
+    VM_RESTORE,
+    VM_BACKUP,
+    *metadata(DATA_VOLUME, PVC, VOLUME_SNAPSHOT, JOB, CONTROLLER_REVISION),
+    Read(PVC, own=True),
+    Read(PV, own=True),
+)
+"""What tells what goes with a target; of the disks that go, all of the PVC and of the PV."""
 
 _OF_THE_PLAN = (VM, VMI, POD)
 _KNOWN = {(kind.group, kind.kind): kind for kind in (*FOLLOWED, *_OF_THE_PLAN)}
@@ -176,14 +187,19 @@ class _Graph:
     blind: UnreadableError | None = None
 
     def __post_init__(self) -> None:
-        for kind in (*FOLLOWED, *_OF_THE_PLAN):
+        namespace = self.case.ref.namespace
+        for kind in (*FOLLOWED, POD):
             try:
-                found = self.case.snapshot.all(kind, self.case.ref.namespace)
+                found = self.case.snapshot.all(kind, namespace)
             except UnreadableError as error:
                 if kind in NEEDED:
                     self.blind = self.blind or error
                 continue
             self.objects.update((item.uid, item) for item in found)
+        for kind in (VM, VMI):
+            # Those that are needed are read one by one (`to_read`); more only make it quicker.
+            more = self.case.snapshot.listed.get((kind, namespace), ())
+            self.objects.update((item.uid, item) for item in more)
         with suppress(UnreadableError):
             self.objects.update((one.uid, one) for one in (self.case.vm, self.case.vmi) if one)
         self.objects.update((root.uid, root) for root in self.roots)

@@ -18,6 +18,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.node_health import (
+    NODES,
     SKEW,
     NodeReading,
     SignalState,
@@ -35,7 +36,12 @@ from kubectl_harvester_stuck.harvester.target import (
     running_containers,
 )
 from kubectl_harvester_stuck.k8s.durations import human
+from kubectl_harvester_stuck.k8s.kinds import MIGRATION
 from kubectl_harvester_stuck.k8s.objects import KubeObject
+from kubectl_harvester_stuck.k8s.reads import declared
+
+PLACES = declared(*NODES, MIGRATION)
+"""What tells where the guest may run, and what proves that it does not."""
 
 NOT_STARTED = ("", "Pending", "Scheduling", "WaitingForSync")
 """Phases of a VMI before virt-handler is asked to start its guest."""

@@ -10,6 +10,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import SETTING
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 FORCE_RESET = "vm-force-reset-policy"
 BACKUP_TARGET = "backup-target"
@@ -19,6 +20,11 @@ SERVER_VERSION = "server-version"
 def ref(name: str) -> ObjectRef:
     """The Setting of that name."""
     return ObjectRef("", name, SETTING)
+
+
+def read(name: str) -> Read:
+    """How a rule declares that it looks at this one: others hold certificates and credentials."""
+    return Read(SETTING, EVERYWHERE, name)
 
 
 def value_of(setting: KubeObject) -> str:

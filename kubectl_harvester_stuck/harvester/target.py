@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 
@@ -39,6 +40,13 @@ class State(str, Enum):
 
 
 FINAL_PHASES = ("Succeeded", "Failed")
+
+THE_VM = Read(VM, own=True)
+THE_VMI = Read(VMI, own=True)
+GUEST = declared(THE_VMI, POD)
+"""What the pods of a guest are told by."""
+STATE = declared(THE_VM, *GUEST)
+"""What says how a target is stuck."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, declared, metadata
 
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
 """Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
@@ -35,6 +36,14 @@ CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 
 GOLDEN_IMAGE = "harvesterhci.io/goldenImage"
 """Annotation of a PVC, "true" on the disk that an image is made of."""
+
+DISKS_READ = declared(*metadata(PVC), Read(VM_IMAGE, EVERYWHERE), VM)
+"""What tells which ticked disks are left, and what forbids their deletion."""
+
+SNAPSHOTS_READ = declared(
+    VM_BACKUP, Read(VM_BACKUP, EVERYWHERE), VM_RESTORE, *metadata(PVC, VOLUME_SNAPSHOT)
+)
+"""What tells which snapshots are left, and what is missing of them."""
 
 
 def selected(vm: KubeObject) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """The kinds that are read, with their fixed API paths: no discovery is needed.
 
-To add a kind to read: one entry here. Names are fully qualified throughout, because several of
-them exist twice (`virtualmachinebackups`, `volumeattachments`).
+To add a kind to read: one entry here. A rule declares what it reads of it (`k8s.reads`). Names are
+fully qualified throughout, because several of them exist twice (`virtualmachinebackups`,
+`volumeattachments`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from urllib.parse import quote
 class Kind:
     """A resource of the API server.
 
-    `metadata_only` says that its metadata is all that a decision needs: it is then listed as
-    PartialObjectMetadata, which keeps specs off the wire. `optional` marks kinds of add-ons: a
-    cluster without them has no object of them.
+    `optional` marks kinds of add-ons: a cluster without them has no object of them.
     """
 
     kind: str
@@ -24,7 +23,6 @@ class Kind:
     version: str
     plural: str
     namespaced: bool = True
-    metadata_only: bool = False
     optional: bool = False
 
     @property
@@ -63,16 +61,12 @@ MIGRATION = Kind(
 )
 POD = Kind("Pod", "", "v1", "pods")
 NODE = Kind("Node", "", "v1", "nodes", namespaced=False)
-NAMESPACE = Kind("Namespace", "", "v1", "namespaces", namespaced=False, metadata_only=True)
+NAMESPACE = Kind("Namespace", "", "v1", "namespaces", namespaced=False)
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
-PVC = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", metadata_only=True)
-CONTROLLER_REVISION = Kind(
-    "ControllerRevision", "apps", "v1", "controllerrevisions", metadata_only=True
-)
-JOB = Kind("Job", "batch", "v1", "jobs", metadata_only=True)
-DATA_VOLUME = Kind(
-    "DataVolume", "cdi.kubevirt.io", "v1beta1", "datavolumes", metadata_only=True, optional=True
-)
+PVC = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
+CONTROLLER_REVISION = Kind("ControllerRevision", "apps", "v1", "controllerrevisions")
+JOB = Kind("Job", "batch", "v1", "jobs")
+DATA_VOLUME = Kind("DataVolume", "cdi.kubevirt.io", "v1beta1", "datavolumes", optional=True)
 VM_BACKUP = Kind(
     "VirtualMachineBackup", "harvesterhci.io", "v1beta1", "virtualmachinebackups", optional=True
 )
@@ -98,7 +92,6 @@ VOLUME_SNAPSHOT = Kind(
     "snapshot.storage.k8s.io",
     "v1",
     "volumesnapshots",
-    metadata_only=True,
     optional=True,
 )
 VM_RESTORE = Kind(
@@ -112,7 +105,6 @@ VM_EXPORT = Kind(
     "export.kubevirt.io",
     "v1beta1",
     "virtualmachineexports",
-    metadata_only=True,
     optional=True,
 )
 VM_SNAPSHOT = Kind(
@@ -128,7 +120,6 @@ KUBEVIRT_RESTORE = Kind(
     "snapshot.kubevirt.io",
     "v1beta1",
     "virtualmachinerestores",
-    metadata_only=True,
     optional=True,
 )
 """Of KubeVirt; it has the name of Harvester's."""
@@ -140,7 +131,6 @@ NETWORK_CONFIG = Kind(
     "network.harvesterhci.io",
     "v1alpha1",
     "virtualmachinenetworkconfigs",
-    metadata_only=True,
     optional=True,
 )
 LONGHORN_ORPHAN = Kind("Orphan", "longhorn.io", "v1beta2", "orphans", optional=True)
@@ -166,7 +156,6 @@ NETWORK = Kind(
     "k8s.cni.cncf.io",
     "v1",
     "network-attachment-definitions",
-    metadata_only=True,
     optional=True,
 )
 PCI_DEVICE = Kind(
@@ -187,7 +176,7 @@ USB_DEVICE = Kind(
 )
 API_SERVICE = Kind("APIService", "apiregistration.k8s.io", "v1", "apiservices", namespaced=False)
 UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=True)
-SECRET = Kind("Secret", "", "v1", "secrets", metadata_only=True)
+SECRET = Kind("Secret", "", "v1", "secrets")
 SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
 
 SCHEDULE = Kind(

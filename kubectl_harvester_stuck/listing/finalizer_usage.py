@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers
-from kubectl_harvester_stuck.harvester.finalizers import Finalizer
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError, Source

@@ -9,7 +9,7 @@ what is not named there is not read for a plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,20 +18,11 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import ownership, places
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
 from kubectl_harvester_stuck.harvester.ownership import Ownership
-from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.target import STATE, THE_VMI, Target
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.kinds import (
-    HARVESTER_NAMESPACE,
-    LEASE,
-    MIGRATION,
-    NODE,
-    POD,
-    PV,
-    VM,
-    VMI,
-    Kind,
-)
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, POD, VM, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Request, Step
 
 SYSTEM_NAMESPACES = frozenset(
@@ -106,7 +97,7 @@ class Guard:
     name: str
     check: Check
     overridable: bool
-    reads: frozenset[Kind] = frozenset()
+    reads: tuple[Read, ...]
 
     @property
     def summary(self) -> str:
@@ -117,20 +108,22 @@ class Guard:
 GUARDS: list[Guard] = []
 
 
-def guard(*, overridable: bool = False, reads: tuple[Kind, ...] = ()) -> Callable[[Check], Check]:
-    """Register a check under its name, with the kinds that it looks at."""
+def guard(
+    *, overridable: bool = False, reads: Iterable[Kind | Read] = ()
+) -> Callable[[Check], Check]:
+    """Register a check under its name, with what it looks at."""
 
     def register(check: Check) -> Check:
         name = check.__name__.replace("_", "-")
-        GUARDS.append(Guard(name, check, overridable, frozenset(reads)))
+        GUARDS.append(Guard(name, check, overridable, declared(*reads)))
         return check
 
     return register
 
 
-def kinds_read() -> frozenset[Kind]:
-    """Every kind that a guard looks at."""
-    return frozenset().union(*(entry.reads for entry in GUARDS))
+def reads() -> tuple[Read, ...]:
+    """Everything that a guard looks at."""
+    return declared(*(read for entry in GUARDS for read in entry.reads))
 
 
 def run(draft: GuardContext) -> tuple[GuardResult, ...]:
@@ -161,7 +154,7 @@ def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
     return GuardResult(entry.name, verdict, reason, commands)
 
 
-@guard(reads=(VM, VMI, POD))
+@guard(reads=STATE)
 def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
     if draft.case.state is None:
@@ -216,7 +209,7 @@ def unchanged(draft: GuardContext) -> str | None:
     return None
 
 
-@guard(overridable=True, reads=(VM, VMI, POD, MIGRATION, NODE, LEASE))
+@guard(overridable=True, reads=(*STATE, *places.PLACES))
 def past_grace(draft: GuardContext) -> str | None:
     """It was deleted long enough ago, and a guest that may still shut down had its time."""
     reason = too_young(draft)
@@ -254,7 +247,7 @@ def too_young(draft: GuardContext) -> str | None:
     return None
 
 
-@guard(reads=(VMI, POD, MIGRATION, NODE, LEASE))
+@guard(reads=places.PLACES)
 def guest_stopped(draft: GuardContext) -> str | None:
     """Every place where the guest may run is clear, each by a proof of its own."""
     case, powered_off = draft.case, draft.request.powered_off
@@ -298,10 +291,7 @@ def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@guard(
-    overridable=True,
-    reads=(*ownership.FOLLOWED, PV, VM, VMI, POD),
-)
+@guard(overridable=True, reads=ownership.GOING)
 def disks_kept(draft: GuardContext) -> str | None:
     """No disk or snapshot that nobody selected for deletion is destroyed with it."""
     found = draft.ownership
@@ -325,7 +315,7 @@ def how_to_keep(found: Ownership) -> tuple[str, ...]:
     )
 
 
-@guard(overridable=True, reads=(VMI, MIGRATION))
+@guard(overridable=True, reads=(THE_VMI, MIGRATION))
 def no_migration(draft: GuardContext) -> str | None:
     """No migration of this guest is in flight."""
     for item in draft.case.migrations:
@@ -334,7 +324,7 @@ def no_migration(draft: GuardContext) -> str | None:
     return None
 
 
-@guard(reads=(VMI,))
+@guard(reads=(THE_VMI,))
 def instance_gone(draft: GuardContext) -> str | None:
     """The VMI is absent, or goes earlier in the same plan."""
     vmi = draft.case.vmi

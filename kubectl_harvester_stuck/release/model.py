@@ -13,7 +13,8 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
+from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
 from kubectl_harvester_stuck.k8s.objects import ObjectRef

@@ -227,9 +227,7 @@ def _plan_all(
     context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
-    snapshot = reader.around(
-        context.cluster, targets, guards.kinds_read(), nodes=request.powered_off
-    )
+    snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)
     statements.check([Target(ref, snapshot) for ref in targets], request.powered_off)
 
     def plan(ref: ObjectRef) -> Plan | Failure:
@@ -263,7 +261,7 @@ def _with_leftovers(
     try:
         if context.interrupts.pressed:
             raise StuckError("interrupted")
-        after = reader.in_depth(context.cluster, gone)
+        after = reader.in_depth(context.cluster, gone, leftovers.READS)
         found = {ref: leftovers.of(Target(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
         found = dict.fromkeys(gone, (f"not looked for: {error}",))
@@ -348,7 +346,7 @@ class ReleaseRun:
 
     def _read(self) -> Target:
         ref = self._plan.ref
-        snapshot = reader.around(self._context.cluster, [ref], guards.kinds_read())
+        snapshot = reader.around(self._context.cluster, [ref], guards.reads())
         return Target(ref, snapshot, self._memory)
 
     def _save(self, case: Target, again: Plan) -> None:

@@ -1,6 +1,6 @@
 """Values to text: one module for people, one for programs. Nothing here reads or decides.
 
-To add a format: a name in `FORMATS`, and its branch in `listing` and `run`.
+Here is what each command has to say; `formats` makes a text of it.
 """
 
 from __future__ import annotations
@@ -8,51 +8,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render import document, layout, list_text
+from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Answer
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis
-    from kubectl_harvester_stuck.harvester.finalizers import Finalizer
-    from kubectl_harvester_stuck.k8s.objects import Unreadable
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.listing.watch import WatchEvent
     from kubectl_harvester_stuck.release.run import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.render.list_text import Rows
     from kubectl_harvester_stuck.restore.backup import Restoration
 
-FORMATS = ("table", "wide", "json", "yaml", "name")
-DOCUMENTS = ("json", "yaml")
+__all__ = ("DOCUMENTS", "FORMATS")
+
+
+def _name(ref: ObjectRef) -> str:
+    return f"{ref.kind.full_name}/{ref.name}"
 
 
 def listing(found: Listing, output: str, where: Invocation, *, headers: bool = True) -> str:
     """The answer of `list`."""
-    if output in DOCUMENTS:
-        return document.dump(document.listing(found, where), output)
-    if output == "name":
-        return "".join(f"{row.ref.kind.full_name}/{row.ref.name}\n" for row in found.targets)
-    if output == "prometheus":
+    from kubectl_harvester_stuck.render import document, list_text
+
+    def metrics() -> str:
         from kubectl_harvester_stuck.render import prometheus
 
         return prometheus.listing(found)
-    return list_text.listing(found, wide=output == "wide", headers=headers)
+
+    return Answer(
+        lambda: document.listing(found, where),
+        lambda wide: list_text.listing(found, wide=wide, headers=headers),
+        lambda: [_name(row.ref) for row in found.targets],
+        {"prometheus": metrics},
+    ).text(output)
 
 
-def changes(
-    happened: Sequence[WatchEvent], found: Listing, output: str, rows: list_text.Rows
-) -> str:
+def changes(happened: Sequence[WatchEvent], found: Listing, output: str, rows: Rows) -> str:
     """What `list --watch` says of changes that came together."""
-    if output == "json":
-        return "".join(document.line(document.change(one, found)) for one in happened)
-    if output == "yaml":
-        parts = (document.dump(document.change(one, found), output) for one in happened)
-        return "".join(f"---\n{part}" for part in parts)
-    if output == "name":
-        refs = (one.row.ref for one in happened)
-        return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
-    return "".join(rows.line(rows.cells(one.row, found, list_text.became(one))) for one in happened)
+    return "".join(_change(one, found, rows).text(output) for one in happened)
+
+
+def _change(one: WatchEvent, found: Listing, rows: Rows) -> Answer:
+    from kubectl_harvester_stuck.render import document, list_text
+
+    return Answer(
+        lambda: document.change(one, found),
+        lambda _: rows.line(rows.cells(one.row, found, list_text.became(one))),
+        lambda: [_name(one.row.ref)],
+        is_part=True,
+    )
 
 
 def diagnoses(
@@ -65,27 +74,25 @@ def diagnoses(
     plain: bool = False,
 ) -> str:
     """The answer of `diagnose`."""
-    from kubectl_harvester_stuck.render import diagnosis_text
+    from kubectl_harvester_stuck.render import diagnosis_text, document
 
-    if output in DOCUMENTS:
-        return document.dump(document.diagnoses(items, missing, where, taken_at), output)
-    if output == "name":
-        refs = [item.plan.ref for item in items]
-        return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in refs)
-    if output == "mermaid":
-        return diagnosis_text.mermaid(items)
-    return diagnosis_text.diagnoses(items, where, plain=plain)
+    return Answer(
+        lambda: document.diagnoses(items, missing, where, taken_at),
+        lambda _: diagnosis_text.diagnoses(items, where, plain=plain),
+        lambda: [_name(item.plan.ref) for item in items],
+        {"mermaid": lambda: diagnosis_text.mermaid(items)},
+    ).text(output)
 
 
 def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True) -> str:
     """The answer of `finalizers`."""
-    from kubectl_harvester_stuck.render import finalizers_text
+    from kubectl_harvester_stuck.render import document, finalizers_text
 
-    if output in DOCUMENTS:
-        return document.dump(document.catalogue(entries), output)
-    if output == "name":
-        return "".join(f"{name}\n" for name in dict.fromkeys(entry.name for entry in entries))
-    return finalizers_text.catalogue(entries, wide=output == "wide", headers=headers)
+    return Answer(
+        lambda: document.catalogue(entries),
+        lambda wide: finalizers_text.catalogue(entries, wide=wide, headers=headers),
+        lambda: dict.fromkeys(entry.name for entry in entries),
+    ).text(output)
 
 
 def carried(
@@ -97,47 +104,45 @@ def carried(
     headers: bool = True,
 ) -> str:
     """The answer of `finalizers -f`."""
-    from kubectl_harvester_stuck.render import finalizers_text
+    from kubectl_harvester_stuck.render import document, finalizers_text, layout
 
-    if output in DOCUMENTS:
-        return document.dump(document.carried(items, missing, where), output)
-    if output == "name":
-        found = dict.fromkeys(layout.safe(item.name) for item in items)
-        return "".join(f"{name}\n" for name in found)
-    return finalizers_text.carried(items, wide=output == "wide", headers=headers)
+    return Answer(
+        lambda: document.carried(items, missing, where),
+        lambda wide: finalizers_text.carried(items, wide=wide, headers=headers),
+        lambda: dict.fromkeys(layout.safe(item.name) for item in items),
+    ).text(output)
 
 
 def restoration(done: Restoration, output: str, where: Invocation) -> str:
     """The answer of `restore`, dry or not."""
-    from kubectl_harvester_stuck.render import restore_text
+    from kubectl_harvester_stuck.render import document, restore_text
 
-    if output in DOCUMENTS:
-        return document.dump(document.restoration(done, where), output)
-    if output == "name":
-        ref = done.proposal.backup.ref
-        return f"{ref.kind.full_name}/{ref.name}\n" if restore_text.is_made(done) else ""
-    return restore_text.restoration(done, where)
+    return Answer(
+        lambda: document.restoration(done, where),
+        lambda _: restore_text.restoration(done, where),
+        lambda: [_name(done.proposal.backup.ref)] if restore_text.is_made(done) else [],
+    ).text(output)
 
 
 def run(done: ReleaseReport, output: str, where: Invocation) -> str:
     """The answer of `unstick`, dry or not."""
-    from kubectl_harvester_stuck.render import release_text
+    from kubectl_harvester_stuck.render import document, release_text
 
-    if output in DOCUMENTS:
-        return document.dump(document.run(done, where), output)
-    if output == "name":
-        return release_text.names(done)
-    return release_text.run(done, where)
+    return Answer(
+        lambda: document.run(done, where),
+        lambda _: release_text.run(done, where),
+        lambda: map(_name, release_text.released(done)),
+    ).text(output)
 
 
 def journal(
     changes: Sequence[Mapping[str, Any]], output: str, now: datetime, *, headers: bool = True
 ) -> str:
     """The answer of `journal`, oldest first; `now` is for ages."""
-    from kubectl_harvester_stuck.render import journal_table
+    from kubectl_harvester_stuck.render import document, journal_table
 
-    if output in DOCUMENTS:
-        return document.dump(document.journal(changes), output)
-    if output == "name":
-        return journal_table.changed_names(changes)
-    return journal_table.journal(changes, now, wide=output == "wide", headers=headers)
+    return Answer(
+        lambda: document.journal(changes),
+        lambda wide: journal_table.journal(changes, now, wide=wide, headers=headers),
+        lambda: journal_table.changed_names(changes),
+    ).text(output)

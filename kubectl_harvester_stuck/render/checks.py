@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.render import document
+from kubectl_harvester_stuck.render.formats import Answer
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.layout import WIDTH, safe
 
@@ -21,11 +22,11 @@ INDENT = "    "
 
 def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True) -> str:
     """The answer in the format that was asked for."""
-    if output in ("json", "yaml"):
-        return document.dump(as_document(done, where), output)
-    if output == "name":
-        return "".join(f"{name}\n" for name in dict.fromkeys(row.check.id for row in done.results))
-    return table(done.results, wide=output == "wide", headers=headers)
+    return Answer(
+        lambda: as_document(done, where),
+        lambda wide: table(done.results, wide=wide, headers=headers),
+        lambda: dict.fromkeys(row.check.id for row in done.results),
+    ).text(output)
 
 
 def table(rows: Sequence[Checked], *, wide: bool, headers: bool) -> str:

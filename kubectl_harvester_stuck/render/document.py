@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.versions import Here, There
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
     from kubectl_harvester_stuck.errors import StuckError
-    from kubectl_harvester_stuck.harvester.finalizers import Finalizer, FinalizerAssessment
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
+    from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
     from kubectl_harvester_stuck.harvester.ownership import Fate
     from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried

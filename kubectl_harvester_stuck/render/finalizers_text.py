@@ -9,7 +9,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.render.layout import table, wrap
 
 if TYPE_CHECKING:
-    from kubectl_harvester_stuck.harvester.finalizers import Finalizer
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
 
 

@@ -86,7 +86,7 @@ def _list(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def changed_names(changes: Sequence[Mapping[str, Any]]) -> str:
+def changed_names(changes: Sequence[Mapping[str, Any]]) -> list[str]:
     """The objects that were changed, each once."""
     names = []
     for change in changes:
@@ -95,7 +95,7 @@ def changed_names(changes: Sequence[Mapping[str, Any]]) -> str:
             group, slash, _ = str(ref.get("apiVersion")).rpartition("/")
             kind = str(ref.get("kind")).lower()
             names.append(f"{kind}{f'.{group}' if slash else ''}/{ref.get('name')}")
-    return "".join(f"{safe(name)}\n" for name in dict.fromkeys(names))
+    return [safe(name) for name in dict.fromkeys(names)]
 
 
 def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from kubectl_harvester_stuck.release.model import Action, Outcome
 from kubectl_harvester_stuck.render.layout import safe, short_kind, table, where_it_is, wrap
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.release.model import Plan, Step, TargetReport
     from kubectl_harvester_stuck.release.run import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -91,11 +92,10 @@ def _summary(done: ReleaseReport) -> str:
     return f"{total} targets: {', '.join(f'{n} {result}' for result, n in counts.items())}\n"
 
 
-def names(done: ReleaseReport) -> str:
+def released(done: ReleaseReport) -> list[ObjectRef]:
     """The targets that were released, or would be."""
     wanted = (Outcome.GONE, Outcome.FREED, Outcome.PLANNED)
-    released = [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
-    return "".join(f"{ref.kind.full_name}/{ref.name}\n" for ref in released)
+    return [outcome.plan.ref for outcome in done.outcomes if outcome.result in wanted]
 
 
 def private(done: ReleaseReport, where: Invocation) -> str:

@@ -221,8 +221,8 @@ def test_what_the_guards_look_at_is_read(world: World) -> None:
     world.create(builders.pvc(world.namespace, NAME, owner=machine, volume=volume))
     world.unstick("--dry-run=client")
     asked = {request.path.partition("?")[0] for request in world.api.recorded()}
-    for kind in guards.kinds_read():
-        assert any(f"/{kind.plural}" in path for path in asked), kind.kind
+    for read in guards.reads():
+        assert any(f"/{read.kind.plural}" in path for path in asked), read.kind.kind
 
 
 # The collector of these tests, by the rules of Kubernetes' own

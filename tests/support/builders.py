@@ -12,52 +12,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from kubectl_harvester_stuck.k8s import kinds
 from kubectl_harvester_stuck.k8s.kinds import (
-    API_SERVICE,
-    CONTROLLER_REVISION,
-    DAEMON_SET,
-    DATA_VOLUME,
-    DEPLOYMENT,
-    EVENT,
     HARVESTER_NAMESPACE,
-    JOB,
-    KUBEVIRT_RESTORE,
     LEASE,
     LEASE_NAMESPACE,
-    LOAD_BALANCER,
-    LONGHORN_ATTACHMENT,
-    LONGHORN_NAMESPACE,
-    LONGHORN_ORPHAN,
-    LONGHORN_VOLUME,
     MIGRATION,
-    NETWORK,
-    NETWORK_CONFIG,
-    NODE,
-    PCI_CLAIM,
-    PCI_DEVICE,
-    POD,
     PV,
     PVC,
-    RESOURCE_QUOTA,
-    SECRET,
-    SETTING,
-    UPGRADE,
-    USB_CLAIM,
-    USB_DEVICE,
     VM,
     VM_BACKUP,
-    VM_EXPORT,
-    VM_IMAGE,
-    VM_POOL,
-    VM_RESTORE,
-    VM_SNAPSHOT,
     VMI,
-    VOLUME_ATTACHMENT,
-    VOLUME_SNAPSHOT,
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
+from tests.support import declared
 
 Body = dict[str, Any]
 
@@ -70,17 +40,9 @@ LEGACY_FINALIZER = "harvesterhci.io/VMController.UnsetOwnerOfPVCs"
 ABANDONED_FINALIZER = "wrangler.cattle.io/VMController.UnsetOwnerOfDataVolumes"
 CLEANUP_FINALIZER = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
 
-_KINDS = (
-    *(VM, VMI, MIGRATION, POD, NODE, LEASE, PVC, PV, EVENT, JOB, CONTROLLER_REVISION, DATA_VOLUME),
-    *(VM_BACKUP, LOAD_BALANCER, VOLUME_SNAPSHOT, VOLUME_ATTACHMENT, DEPLOYMENT, DAEMON_SET),
-    *(UPGRADE, SETTING, RESOURCE_QUOTA, NETWORK, PCI_DEVICE, USB_DEVICE, API_SERVICE),
-    *(VM_RESTORE, NETWORK_CONFIG, PCI_CLAIM, USB_CLAIM),
-    *(VM_IMAGE, VM_EXPORT, VM_SNAPSHOT, VM_POOL, SECRET),
-)
-KINDS = {kind.kind: kind for kind in _KINDS}
-KINDS["KubeVirtRestore"] = KUBEVIRT_RESTORE  # Harvester has one of that name, too
-
-LONGHORN = (LONGHORN_VOLUME, LONGHORN_ATTACHMENT, LONGHORN_ORPHAN)
+_KINDS = [kind for kind in vars(kinds).values() if isinstance(kind, Kind)]
+KINDS = {kind.kind: kind for kind in reversed(_KINDS)}
+"""By name alone; of those of one name, the first."""
 
 _counter = itertools.count(1)
 
@@ -408,33 +370,27 @@ def stored(body: Body, *, deleted: str | None = None, grace: int = 0) -> Body:
 
 def parsed(body: Body) -> KubeObject:
     """The object as decisions see it."""
-    is_kubevirts = (body["kind"], body["apiVersion"]) == (
-        KUBEVIRT_RESTORE.kind,
-        KUBEVIRT_RESTORE.api_version,
-    )
-    return KubeObject.parse(KUBEVIRT_RESTORE if is_kubevirts else KINDS[body["kind"]], body)
+    named = (body["apiVersion"], body["kind"])
+    (kind,) = (kind for kind in _KINDS if (kind.api_version, kind.kind) == named)
+    return KubeObject.parse(kind, body)
 
 
 def snapshot(
     *bodies: Body, namespace: str = "shop", unreadable: Mapping[Kind, str] | None = None
 ) -> ClusterSnapshot:
-    """Everything in `namespace` was read, apart from the kinds in `unreadable`."""
+    """Everything that a rule declares was read, apart from the kinds in `unreadable`.
+
+    The targets are in `namespace`.
+    """
     objects = [parsed(body) for body in bodies]
     blind = unreadable or {}
     listed: dict[tuple[Kind, str], tuple[KubeObject, ...]] = {}
     unread: dict[tuple[Kind, str] | ObjectRef, str] = {}
-    for kind in KINDS.values():
-        scopes = {
-            LEASE: (LEASE_NAMESPACE,),
-            POD: (namespace, HARVESTER_NAMESPACE),
-            DEPLOYMENT: (HARVESTER_NAMESPACE,),
-            DAEMON_SET: (HARVESTER_NAMESPACE,),
-            UPGRADE: (HARVESTER_NAMESPACE,),
-            VM_BACKUP: (namespace, ""),
-            VM_IMAGE: ("",),
-            NETWORK: ("",),
-        }.get(kind, (namespace if kind.namespaced else "",))
-        for scope in scopes:
+    for read in declared.everywhere():
+        if callable(read.where):
+            continue
+        for place in read.namespaces((namespace,)):
+            kind, scope = read.kind, place or ""
             if kind in blind:
                 unread[kind, scope] = blind[kind]
             else:
@@ -443,6 +399,4 @@ def snapshot(
                     for item in objects
                     if item.ref.kind is kind and scope in ("", item.ref.namespace)
                 )
-    for kind in LONGHORN:
-        listed[kind, LONGHORN_NAMESPACE] = ()
     return ClusterSnapshot(NOW, listed, {}, unread)

@@ -40,7 +40,7 @@ def finalizers_(
         _carried(ctx, name, filenames, output, headers=not no_headers)
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.errors import NotFoundError
-    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
     from kubectl_harvester_stuck.render import finalizers_text
 
     entries = [entry for entry in CATALOGUE if name in (None, entry.name)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.cli.options import Command, connection, output
+from kubectl_harvester_stuck.cli.options import FORMATS, Command, connection, output
 from kubectl_harvester_stuck.cli.output import answer, print_result
 from kubectl_harvester_stuck.cli.session import connect
 
@@ -16,7 +16,7 @@ from kubectl_harvester_stuck.cli.session import connect
 @click.command("restore", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @connection
-@output("table", "json", "yaml", "name")
+@output(*(name for name in FORMATS if name != "wide"))
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import webhook_denials
-from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
+from kubectl_harvester_stuck.harvester.target import (
+    FINAL_PHASES,
+    STATE,
+    THE_VM,
+    THE_VMI,
+    pvc_names,
+)
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
@@ -24,12 +30,14 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
+@finding()
 def webhook_denies(examined: FindingContext) -> Iterator[Found]:
     """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
     reason = examined.refusal("webhooks-accept")
@@ -42,6 +50,7 @@ def webhook_denies(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE),))
 def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
     """A webhook that every update has to pass does not run (K#13098, K#9735)."""
     if not examined.stuck:
@@ -61,6 +70,7 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
             )  # fmt: skip
 
 
+@finding(reads=STATE)
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
     vmi, vm = examined.case.vmi, examined.case.vm
@@ -83,6 +93,7 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(THE_VM, VM))
 def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515)."""
     vm = examined.case.vm
@@ -109,6 +120,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VM,))
 def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
     """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
     vm = examined.case.vm
@@ -134,6 +146,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(THE_VM, THE_VMI, VM))
 def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """The MAC address that is to be written into the VM is another VM's (H#9788)."""
     vm, vmi = examined.case.vm, examined.case.vmi
@@ -162,6 +175,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VM, Read(NETWORK, EVERYWHERE, metadata_only=True)))
 def network_missing(examined: FindingContext) -> Iterator[Found]:
     """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
     vm = examined.case.vm
@@ -186,6 +200,7 @@ def network_missing(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VM, PCI_DEVICE, USB_DEVICE))
 def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
     vm = examined.case.vm
@@ -211,6 +226,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(*STATE, RESOURCE_QUOTA))
 def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
     vm = examined.case.vm
@@ -228,6 +244,7 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(API_SERVICE,))
 def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
     """An aggregated API is unavailable, which stops the garbage collector and virtctl."""
     if not examined.stuck:

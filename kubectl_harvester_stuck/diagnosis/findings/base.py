@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.release.model import Plan
 
 
@@ -58,6 +60,39 @@ class Found:
 
 
 Look = Callable[[FindingContext], Iterator[Found]]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A registered function, with what it looks at besides the plan."""
+
+    look: Look
+    reads: tuple[Read, ...]
+
+    @property
+    def id(self) -> str:
+        """The public id."""
+        return self.look.__name__.replace("_", "-")
+
+    @property
+    def summary(self) -> str:
+        """What it is about, from its docstring."""
+        return " ".join((self.look.__doc__ or "").split())
+
+
+REGISTERED: dict[str, Situation] = {}
+"""By id, as they were defined."""
+
+
+def finding(*, reads: Iterable[Kind | Read] = ()) -> Callable[[Look], Look]:
+    """Register a situation, with what it looks at besides the plan."""
+
+    def register(look: Look) -> Look:
+        found = Situation(look, declared(*reads))
+        REGISTERED[found.id] = found
+        return look
+
+    return register
 
 
 def saw(subject: KubeObject, field: str, value: object) -> Evidence:

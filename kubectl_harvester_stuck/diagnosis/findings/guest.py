@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import places, settings
-from kubectl_harvester_stuck.harvester.node_health import SignalState, describe, read_node
+from kubectl_harvester_stuck.harvester.node_health import (
+    NODES,
+    SIGNS,
+    SignalState,
+    describe,
+    read_node,
+)
 from kubectl_harvester_stuck.harvester.target import (
     COMPUTE,
     FINAL_PHASES,
+    STATE,
+    THE_VM,
+    THE_VMI,
     is_stopped,
     pvc_names,
     running_containers,
 )
 from kubectl_harvester_stuck.k8s import nesting
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.reads import Read
 
 
+@finding(reads=(THE_VM, THE_VMI))
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
     """Nothing of the target is being deleted; what state it is in instead."""
     target = examined.case.target
@@ -62,6 +73,7 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(THE_VM, THE_VMI))
 def instance_lives(examined: FindingContext) -> Iterator[Found]:
     """The VM is being deleted and its VMI is not, so that nothing has asked the guest to stop."""
     vm, vmi = examined.case.vm, examined.case.vmi
@@ -80,6 +92,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
     )
 
 
+@finding(reads=STATE)
 def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
     reason, hanging = examined.refusal("past-grace"), examined.case.stuck_object
@@ -91,6 +104,7 @@ def settling(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=SIGNS)
 def node_silent(examined: FindingContext) -> Iterator[Found]:
     """The guest ran on a node that shows no life: the power cut (H#8003, H#4049)."""
     case = examined.case
@@ -105,6 +119,7 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=places.PLACES)
 def node_contradicts(examined: FindingContext) -> Iterator[Found]:
     """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
     case = examined.case
@@ -129,6 +144,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=places.PLACES)
 def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
     """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
     case = examined.case
@@ -145,6 +161,7 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VM, *NODES))
 def guest_runs(examined: FindingContext) -> Iterator[Found]:
     """The node answers, the grace period is over, and a container of the guest still runs."""
     case = examined.case
@@ -185,6 +202,7 @@ def guest_runs(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=NODES)
 def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
     """Containers have terminated, the node is Ready, the pod stays: volumes do not unmap.
 
@@ -212,6 +230,7 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VMI,))
 def never_scheduled(examined: FindingContext) -> Iterator[Found]:
     """The VMI is being deleted and has never run (K#4359)."""
     vmi = examined.case.vmi
@@ -226,6 +245,7 @@ def never_scheduled(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(THE_VMI, MIGRATION))
 def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
     """A migration of the guest is not finished."""
     for item in examined.case.migrations:
@@ -237,6 +257,7 @@ def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(THE_VM,))
 def state_change_left(examined: FindingContext) -> Iterator[Found]:
     """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
     vm = examined.case.vm
@@ -251,6 +272,7 @@ def state_change_left(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(settings.read(settings.FORCE_RESET), Read(UPGRADE, HARVESTER_NAMESPACE)))
 def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
     if not examined.plan.silent_nodes and not examined.plan.powered_off:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, webhook_denials
-from kubectl_harvester_stuck.harvester.finalizers import FinalizerState
+from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
+from kubectl_harvester_stuck.harvester.target import THE_VM, THE_VMI
 from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
@@ -18,8 +19,10 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, metadata
 
 
+@finding(reads=(THE_VM, VM_BACKUP, *metadata(PVC, VOLUME_SNAPSHOT)))
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
     """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#10294)."""
     vm = examined.case.vm
@@ -73,6 +76,7 @@ def _name_of_claim(volume: object) -> str:
     return str(value or "")
 
 
+@finding(reads=(THE_VM, Read(VM_BACKUP, EVERYWHERE)))
 def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
     """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
     vm = examined.case.vm
@@ -89,6 +93,7 @@ def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(VM_BACKUP,))
 def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
     """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
     if not examined.stuck:
@@ -104,6 +109,7 @@ def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding()
 def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
     """A finalizer whose work is not done, or that nobody knows."""
     for item in examined.plan.judgments:
@@ -116,6 +122,7 @@ def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding()
 def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
     """A finalizer that nobody will ever take off, such as one from before an upgrade (H#3529)."""
     for item in examined.plan.judgments:
@@ -126,6 +133,7 @@ def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding(reads=(THE_VM, THE_VMI))
 def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
     """The VM is gone, its VMI is not: a finalizer's owner fails without the VM (H#9788)."""
     vmi = examined.case.vmi
@@ -140,6 +148,7 @@ def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE)))
 def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
     """The workload that should take a finalizer off does not run."""
     workloads = {
@@ -168,6 +177,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
                 )  # fmt: skip
 
 
+@finding()
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
     if examined.refusal("past-grace") is not None:
@@ -189,6 +199,7 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
             )
 
 
+@finding()
 def owner_says(examined: FindingContext) -> Iterator[Found]:
     """The log of a finalizer's owner names the target, with an error."""
     for words in examined.words:
@@ -206,6 +217,7 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
             raise UnreadableError(f"the log of {words.pod}", words.why)
 
 
+@finding()
 def waits_for_dependents(examined: FindingContext) -> Iterator[Found]:
     """A deletion in the foreground waits for an object that the target owns."""
     for item in examined.plan.judgments:
@@ -213,6 +225,7 @@ def waits_for_dependents(examined: FindingContext) -> Iterator[Found]:
             yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
 
 
+@finding()
 def ready_to_release(examined: FindingContext) -> Iterator[Found]:
     """Every guard passes."""
     state = examined.plan.state
