@@ -37,7 +37,7 @@ NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD")
     ],
 )
 def test_the_environment(server: str, environ: dict[str, str], expected: str | None) -> None:
-    assert proxy_for(server, None, environ) == expected
+    assert proxy_for(server, "", environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_environment(server: str, environ: dict[str, str], expected: str | N
 )
 def test_no_proxy(server: str, no_proxy: str, direct: bool) -> None:
     for name in ("NO_PROXY", "no_proxy"):
-        found = proxy_for(server, None, {"HTTPS_PROXY": PROXY, name: no_proxy})
+        found = proxy_for(server, "", {"HTTPS_PROXY": PROXY, name: no_proxy})
         assert found == (None if direct else PROXY)
 
 
@@ -91,7 +91,7 @@ def test_what_is_no_proxy_is_refused_and_not_shown(proxy: str) -> None:
         proxy_for("https://a", proxy, {})
     assert "s3cret" not in str(caught.value)
     with pytest.raises(KubeconfigError, match=r"^HTTPS_PROXY is not the URL of a proxy"):
-        proxy_for("https://a", None, {"HTTPS_PROXY": "ftp://p"})
+        proxy_for("https://a", "", {"HTTPS_PROXY": "ftp://p"})
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.credentials import Credential
+from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry
 from kubectl_harvester_stuck.connection.tls import tls_context
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
@@ -94,7 +95,7 @@ def test_only_the_given_authority_is_trusted(pki: Pki) -> None:
 
 def test_an_intermediate_authority_is_enough(tmp_path: Path) -> None:
     """As in kubectl, and whatever newer versions of Python insist on."""
-    context = tls_context({"insecure-skip-tls-verify": False}, Credential())
+    context = tls_context(ClusterEntry(), Credential())
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.check_hostname
@@ -103,7 +104,7 @@ def test_an_intermediate_authority_is_enough(tmp_path: Path) -> None:
 
 def test_a_connection_cannot_change_what_another_one_is_copying() -> None:
     """urllib3 sets the protocols anew for each connection, and the context is shared."""
-    context = tls_context({}, Credential())
+    context = tls_context(ClusterEntry(), Credential())
     context.set_alpn_protocols(["one-that-nobody-speaks"])
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
@@ -170,7 +171,7 @@ def test_a_key_that_does_not_fit_is_refused(pki: Pki, tmp_path: Path) -> None:
         with pytest.raises(KubeconfigError, match=r"^the client certificate cannot be used: "):
             transport("https://127.0.0.1:1", user).request("GET", "/x")
     with pytest.raises(KubeconfigError, match=r"in PEM without a password$"):
-        tls_context({}, Credential(None, Path(pki.path("client.crt")), locked))
+        tls_context(ClusterEntry(), Credential(None, Path(pki.path("client.crt")), locked))
 
 
 def test_an_authority_that_is_none_is_refused(pki: Pki, tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_keys_are_private_while_they_are_in_files(
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", looking)
     with pytest.raises(KubeconfigError):
-        tls_context({}, Credential(None, b"certificate", b"key"))
+        tls_context(ClusterEntry(), Credential(None, b"certificate", b"key"))
     assert modes == [0o600, 0o600, 0o700]
 
 

@@ -81,8 +81,8 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
 
     configuration = configuration_class()
     configuration.host = connection.server
-    configuration.verify_ssl = not connection.cluster.get("insecure-skip-tls-verify")
-    configuration.tls_server_name = connection.cluster.get("tls-server-name")
+    configuration.verify_ssl = not connection.cluster.insecure_skip_tls_verify
+    configuration.tls_server_name = connection.cluster.tls_server_name or None
     configuration.connection_pool_maxsize = _POOL_SIZE
     configuration.proxy = None
     if not configuration.verify_ssl:
@@ -96,7 +96,7 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
     if connection.server.startswith("https://"):
         context = tls_context(connection.cluster, credential)
         settings["ssl_context"] = context
-    proxy = proxy_for(connection.server, connection.cluster.get("proxy-url"), os.environ)
+    proxy = proxy_for(connection.server, connection.cluster.proxy_url, os.environ)
     return _with_deadlines(manager if proxy is None else _proxied(proxy, context, settings))
 
 

@@ -17,10 +17,11 @@ _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
 
 
-def proxy_for(server: str, proxy_url: str | None, environ: Mapping[str, str]) -> str | None:
+def proxy_for(server: str, proxy_url: str, environ: Mapping[str, str]) -> str | None:
     """The URL of the proxy for `server`, a URL; None for none.
 
-    `proxy_url` is that of the kubeconfig. Raises KubeconfigError if it cannot be used.
+    `proxy_url` is that of the kubeconfig, empty for none. Raises KubeconfigError if the proxy
+    cannot be used.
     """
     if proxy_url:
         return _checked(proxy_url, "proxy-url")

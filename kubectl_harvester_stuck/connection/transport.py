@@ -142,7 +142,7 @@ class Transport:
         certificates cannot be used.
         """
         headers = []
-        if not self._connection.cluster.get("disable-compression"):
+        if not self._connection.cluster.disable_compression:
             headers.append(("Accept-Encoding", "gzip"))
         content = None
         if body is not None:

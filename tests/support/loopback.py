@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
+from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry, UserEntry, parse
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import UnreachableError
 
@@ -129,6 +130,22 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         pass
 
 
+def cluster_entry(fields: Mapping[str, Any], base: str = "/") -> ClusterEntry:
+    """The cluster with these fields of a kubeconfig in the directory `base`."""
+    return parse({"clusters": [{"name": "k", "cluster": fields}]}, base).clusters["k"]
+
+
+def user_entry(fields: Mapping[str, Any], base: str = "/") -> UserEntry:
+    """The user with these fields of a kubeconfig in the directory `base`."""
+    return parse({"users": [{"name": "u", "user": fields}]}, base).users["u"]
+
+
+def client_config(server: str, user: Mapping[str, Any], **cluster: Any) -> ClientConfig:
+    """A connection to `server`; `cluster` are the other fields of its kubeconfig entry."""
+    entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
+    return ClientConfig("c", "k", "u", server, "default", cluster_entry(entry), user_entry(user))
+
+
 S = TypeVar("S", bound=Server)
 
 
@@ -200,9 +217,8 @@ def transport(
     **cluster: Any,
 ) -> Transport:
     """A transport to `server`; `cluster` are the other fields of its kubeconfig entry."""
-    entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
     return Transport(
-        ClientConfig("c", "k", "u", server, "default", entry, user or {}),
+        client_config(server, user or {}, **cluster),
         timeout=timeout,
         user_agent="tests/1",
         on_warning=on_warning,
