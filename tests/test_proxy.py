@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from kubectl_harvester_stuck.connection.proxy import proxy_for
+from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
-from tests.support.loopback import Pki, ProxyHandler, Server, failure, running, transport
+from tests.support.loopback import (
+    Handler,
+    Pki,
+    ProxyHandler,
+    Server,
+    drips,
+    failure,
+    running,
+    transport,
+)
 
 PROXY = "http://proxy:3128"
 NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD")
@@ -192,6 +203,88 @@ def test_a_proxy_that_fails_is_one_line(https: Server, pki: Pki) -> None:
         "(Connection refused): check proxy-url and HTTPS_PROXY"
     )
     assert https.seen == []
+
+
+TLS_RECORD = b"\x16\x03\x03\x40\x00"
+"""The head of a TLS record of 16 KiB."""
+GRANTED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("speaks_tls", "heads"),
+    [
+        (False, [b""]),
+        (False, [b"HTTP/1.1 200 OK\r\nX-A: "]),
+        (False, [TLS_RECORD]),
+        (False, [GRANTED, TLS_RECORD]),
+        (True, [b"HTTP/1.1 200 OK\r\nX-A: "]),
+        (True, [GRANTED, TLS_RECORD]),
+    ],
+    ids=[
+        *("status line", "header", "handshake with the proxy", "handshake with the server"),
+        *("header over TLS", "handshake over TLS"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_proxy_that_drips_is_given_up(
+    pki: Pki, speaks_tls: bool, heads: list[bytes], method: str
+) -> None:
+    context = pki.server_context() if speaks_tls else None
+    with running(context, drips(*heads)) as proxy:
+        made = transport(
+            "https://a.test",
+            {"token": "t"},
+            timeout=0.5,
+            certificate_authority=pki.path("ca.crt"),
+            proxy_url=proxy.url.replace("http:", "https:" if heads == [TLS_RECORD] else "http:"),
+        )
+        started = time.monotonic()
+        said = failure(made, method)
+        assert time.monotonic() - started < 5
+    assert said.startswith("Unable to connect to the server a.test: ")
+    assert ("the proxy failed" in said) == (heads == [TLS_RECORD])
+    assert "not known" not in said
+
+
+@pytest.mark.parametrize("proxy_speaks_tls", [False, True])
+def test_a_server_behind_a_proxy_that_drips_is_given_up(pki: Pki, proxy_speaks_tls: bool) -> None:
+    with (
+        running(pki.server_context(), drips(b"HTTP/1.1 200 OK\r\nX-A: ")) as server,
+        running(pki.server_context() if proxy_speaks_tls else None, ProxyHandler) as proxy,
+    ):
+        made = through(proxy, server, pki, timeout=1)
+        started = time.monotonic()
+        said = failure(made, "PATCH")
+        assert time.monotonic() - started < 5
+    assert said.startswith(f"no whole answer from 127.0.0.1:{server.server_port} in time")
+    assert "it is not known whether the PATCH was carried out" in said
+
+
+def through(proxy: Server, server: Server, pki: Pki, timeout: float = 5) -> Transport:
+    return transport(
+        server.url,
+        {"token": "t"},
+        timeout=timeout,
+        certificate_authority=pki.path("ca.crt"),
+        proxy_url=proxy.url,
+    )
+
+
+def test_an_answer_that_breaks_off_behind_a_proxy_is_no_fault_of_the_proxy(
+    https: Server, proxy: Server, pki: Pki
+) -> None:
+    """As without a proxy: what became of a change is not known, and a GET has a second chance."""
+
+    def close(handler: Handler) -> None:
+        handler.close_connection = True
+
+    https.respond = close
+    said = failure(through(proxy, https, pki), "PATCH")
+    assert said.startswith(f"no whole answer from 127.0.0.1:{https.server_port}: ")
+    assert "it is not known whether the PATCH was carried out" in said
+    answers = [close, Handler.answer]
+    https.respond = lambda handler: answers.pop(0)(handler)
+    assert through(proxy, https, pki).request("GET", "/x").status == 200
 
 
 def test_socks_names_the_package_that_is_missing(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:

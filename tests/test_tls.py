@@ -7,6 +7,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.support.loopback import (
     Handler,
     Pki,
     Server,
+    drips,
     failure,
     running,
     transport,
@@ -209,6 +211,23 @@ def test_the_token_is_sent_over_https(https: Server, pki: Pki, tmp_path: Path) -
         ["Bearer t"],
         ["Bearer from-file"],
     ]
+
+
+@pytest.mark.parametrize("timeout", [0.5, 0])
+def test_a_handshake_that_drips_is_given_up(
+    pki: Pki, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.transport._CONNECT_SECONDS", 0.5)
+    with running(handler=drips(b"\x16\x03\x03\x40\x00")) as server:
+        host = f"127.0.0.1:{server.server_port}"
+        made = transport(f"https://{host}", TOKEN, timeout=timeout)
+        started = time.monotonic()
+        said = failure(made, "PATCH")
+        assert time.monotonic() - started < 5
+    assert said == (
+        f"Unable to connect to the server {host}: not reached in time: check the network, or use "
+        "--request-timeout"
+    )
 
 
 def hang_up(handler: Handler) -> None:

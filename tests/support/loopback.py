@@ -7,8 +7,9 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,6 +120,22 @@ class ProxyHandler(Handler):
             _pump(self.connection, target)
             back.join()
         self.close_connection = True
+
+
+def drips(*heads: bytes) -> type[Handler]:
+    """A handler that answers each that comes with one of `heads`, then sends a byte every 50 ms."""
+
+    class Dripping(Handler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                for head in heads:
+                    self.connection.recv(65536)
+                    self.wfile.write(head)
+                while True:
+                    time.sleep(0.05)
+                    self.wfile.write(b"x")
+
+    return Dripping
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
