@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.proxy import proxy_for
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
@@ -135,7 +136,7 @@ def request(server: str, pki: Pki, **cluster: str) -> int:
     made = transport(
         server, {"token": "s3cret"}, certificate_authority=pki.path("ca.crt"), **cluster
     )
-    return made.request("GET", "/x").status
+    return made.request(Request("GET", "/x")).status
 
 
 def test_the_tunnel_goes_through_proxy_url(
@@ -184,7 +185,7 @@ def test_the_environment_is_followed(
 
 def test_plain_http_is_proxied_as_well(proxy: Server) -> None:
     made = transport("http://cluster.example:8080/prefix", proxy_url=proxy.url)
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert proxy.seen[0].path == "http://cluster.example:8080/prefix/x"
 
 
@@ -284,7 +285,7 @@ def test_an_answer_that_breaks_off_behind_a_proxy_is_no_fault_of_the_proxy(
     assert "it is not known whether the PATCH was carried out" in said
     answers = [close, Handler.answer]
     https.respond = lambda handler: answers.pop(0)(handler)
-    assert through(proxy, https, pki).request("GET", "/x").status == 200
+    assert through(proxy, https, pki).request(Request("GET", "/x")).status == 200
 
 
 def test_socks_names_the_package_that_is_missing(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:

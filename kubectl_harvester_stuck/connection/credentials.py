@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +68,26 @@ class Credentials:
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
         self._answer: Credential | None = None
+        self._unproven: Credential | None = None
+        """What came of asking a plugin again, as long as the server has not accepted it."""
+
+    def flow(self) -> Generator[Credential, int, None]:
+        """What to send a request with; the status of its answer is sent in for it.
+
+        After a 401 an exec plugin is asked again, once, and there is one more credential to send
+        the request with; not if the refused one came of asking again and was never accepted, for
+        that would go on with each request. Raises KubeconfigError.
+        """
+        credential = self.current()
+        status = yield credential
+        if status == 401 and credential is not self._unproven:
+            self._unproven = self.renewed(credential)
+            if self._unproven is not None:
+                credential = self._unproven
+                status = yield credential
+        if status != 401 and credential is self._unproven:
+            # It can expire later; then the plugin may be asked again.
+            self._unproven = None
 
     def current(self) -> Credential:
         """What to use now; an exec plugin is asked the first time and after its answer expired.

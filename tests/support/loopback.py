@@ -20,6 +20,7 @@ import trustme
 
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry, UserEntry, parse
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import UnreachableError
 
@@ -243,9 +244,9 @@ def transport(
     )
 
 
-def failure(made: Transport, method: str = "GET") -> str:
-    """The one line with which a request ends that gets no answer."""
+def failure(made: Transport, asked: str | Request = "GET") -> str:
+    """The one line with which a request, or one of this method, ends that gets no answer."""
     with pytest.raises(UnreachableError) as caught:
-        made.request(method, "/x")
+        made.request(Request(asked, "/x") if isinstance(asked, str) else asked)
     assert "\n" not in str(caught.value)
     return str(caught.value)
