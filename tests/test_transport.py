@@ -384,6 +384,12 @@ def test_a_change_is_never_sent_again(http: Server, waits: list[float], method: 
     assert transport(http.url).request(Request(method, "/x", body={}, retryable=True)).status == 200
 
 
+def test_a_stream_does_not_come_back_by_itself(http: Server, waits: list[float]) -> None:
+    http.respond = come_back(429, "1", 1)
+    items: list[Any] = list(transport(http.url).lines(Request("GET", "/w"), idle=5))
+    assert ([item.status for item in items], len(http.seen), waits) == ([429], 1, [])
+
+
 def test_a_server_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         host = f"127.0.0.1:{gone.getsockname()[1]}"
