@@ -72,11 +72,11 @@ class Credentials:
         """What came of asking a plugin again, as long as the server has not accepted it."""
 
     def flow(self) -> Generator[Credential, int, None]:
-        """What to send a request with; the status of its answer is sent in for it.
+        """The credentials to send one request with; the status of each answer is sent back in.
 
-        After a 401 an exec plugin is asked again, once, and there is one more credential to send
-        the request with; not if the refused one came of asking again and was never accepted, for
-        that would go on with each request. Raises KubeconfigError.
+        After a 401 an exec plugin is asked once more, and the request is to be sent again with
+        what it answers. Not if the rejected credential itself came from asking again and was never
+        accepted: every request would run the plugin. Raises KubeconfigError.
         """
         credential = self.current()
         status = yield credential

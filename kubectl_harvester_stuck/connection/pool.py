@@ -85,10 +85,10 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
 
 
 class _InTime:
-    """A connection that is made, and whose answer begins, within its timeouts.
+    """A connection whose timeouts are total: one for connecting, one for the head of an answer.
 
-    To urllib3 these are for each wait alone: a server that sends a byte now and then, or a proxy,
-    would be waited for for ever.
+    urllib3 applies them to each wait alone, so a server or a proxy that sends a byte now and then
+    would hold the program forever.
     """
 
     sock: Any
@@ -98,11 +98,14 @@ class _InTime:
 
     @property
     def has_connected_to_proxy(self) -> bool:
-        """Also after a failed answer has closed the connection: then not the proxy has failed."""
+        """Whether the proxy has done its part, also once a failed answer has closed the connection.
+
+        urllib3 forgets it then, and would blame the proxy for what the server did.
+        """
         return self._is_made or super().has_connected_to_proxy  # type: ignore[misc]
 
     def connect(self) -> None:
-        """Connect: the way through a proxy and the TLS handshake are part of it.
+        """Connect, with a proxy's answer and the TLS handshakes.
 
         Raises ConnectTimeoutError when it takes longer than the timeout for connecting.
         """
@@ -120,7 +123,7 @@ class _InTime:
 
     def _new_conn(self) -> socket.socket:
         made: socket.socket = super()._new_conn()  # type: ignore[misc]
-        # The handshake takes the socket itself away; this is another handle to hang up with.
+        # The TLS handshake takes the socket over; this is a second handle to hang up with.
         self._wire = made.dup()
         return made
 
