@@ -55,7 +55,7 @@ compat: $(VENV)/tox ## The same, with each Python and the lowest and newest pack
 
 # Where it meets the packages: click, the client and urllib3, PyYAML, tabulate.
 SEAMS := test_cli.py test_connection.py test_pool.py test_proxy.py test_tls.py test_transport.py \
-  test_offline.py behaviour/test_list.py
+  test_typed_client.py test_offline.py behaviour/test_list.py
 
 .PHONY: lowest
 lowest: $(VENV)/tox ## A few of them, with this Python and the lowest packages

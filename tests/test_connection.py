@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig, ConfigOverrides, load
+from kubectl_harvester_stuck.connection.kubeconfig_file import UserEntry
 from kubectl_harvester_stuck.errors import KubeconfigError
+from tests.support.loopback import cluster_entry, user_entry
 
 DATA = base64.b64encode(b"x").decode()
 EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "c", "interactiveMode": "Never"}
@@ -125,7 +127,7 @@ def test_flags_change_the_cluster(
     monkeypatch.chdir(tmp_path)
     if after.get("certificate-authority"):
         after = {**after, "certificate-authority": str(tmp_path / "ca")}
-    assert loaded(tmp_path, flags, cluster=before).cluster == after
+    assert loaded(tmp_path, flags, cluster=before).cluster == cluster_entry(after)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_flags_change_the_user(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     paths = {key: str(tmp_path) + after[key] for key in after if key.startswith("client-")}
-    assert loaded(tmp_path, flags, user=before).user == {**after, **paths}
+    assert loaded(tmp_path, flags, user=before).user == user_entry({**after, **paths})
 
 
 def test_flags_choose_cluster_user_and_namespace(tmp_path: Path) -> None:
@@ -320,8 +322,8 @@ def service_account(tmp_path: Path) -> Path:
 def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -> None:
     connection = load(ConfigOverrides(), POD, tmp_path, service_account=service_account)
     assert connection.server == "https://10.0.0.1:443"
-    assert connection.cluster["certificate-authority"] == str(service_account / "ca.crt")
-    assert connection.user == {"tokenFile": str(service_account / "token")}
+    assert connection.cluster.certificate_authority == str(service_account / "ca.crt")
+    assert connection.user == UserEntry(token_file=str(service_account / "token"))
     assert connection.namespace == "namespace"
     assert len(connection.notices) == 1
     named = load(
@@ -330,7 +332,7 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -
         tmp_path,
         service_account=service_account,
     )
-    assert named.user == {"token": "t", "as": "boss"}
+    assert named.user == UserEntry(token="t", as_="boss")
     assert (named.namespace, named.server) == ("vms", "https://[fd00::1]:443")
 
 
@@ -352,7 +354,7 @@ def test_a_kubeconfig_or_a_flag_goes_before_the_pod(tmp_path: Path, service_acco
     connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert (connection.context, connection.server, connection.notices) == ("c", "https://one", ())
     flags = ConfigOverrides(server="http://flag")
-    assert load(flags, POD, tmp_path, service_account=service_account).user == {}
+    assert load(flags, POD, tmp_path, service_account=service_account).user == UserEntry()
     (tmp_path / "config").write_text("clusters: []\ncontexts: []\n")
     connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert connection.cluster_name == "in-cluster"

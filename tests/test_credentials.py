@@ -19,6 +19,7 @@ import pytest
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.errors import KubeconfigError
+from tests.support.loopback import client_config, user_entry
 
 V1 = "client.authentication.k8s.io/v1"
 BASE64 = base64.b64encode(b"pem").decode()
@@ -27,8 +28,7 @@ BASE64 = base64.b64encode(b"pem").decode()
 def connection(
     user: Mapping[str, Any], server: str = "https://one", **cluster: Any
 ) -> ClientConfig:
-    entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
-    return ClientConfig("c", "k", "u", server, "default", entry, user)
+    return client_config(server, user, **cluster)
 
 
 class Plugin:
@@ -333,7 +333,7 @@ def test_impersonation_repeats_groups_and_extra_values() -> None:
         "as-groups": ["a", "b,c"],
         "as-user-extra": {"acme.com/x y%": ["1", "2"]},
     }
-    assert impersonation(user) == [
+    assert impersonation(user_entry(user)) == [
         ("Impersonate-User", "jürgen".encode().decode("latin-1")),
         ("Impersonate-Group", "a"),
         ("Impersonate-Group", "b,c"),
@@ -341,9 +341,9 @@ def test_impersonation_repeats_groups_and_extra_values() -> None:
         ("Impersonate-Extra-acme.com%2Fx%20y%25", "1"),
         ("Impersonate-Extra-acme.com%2Fx%20y%25", "2"),
     ]
-    assert impersonation({"token": "t"}) == []
+    assert impersonation(user_entry({"token": "t"})) == []
     with pytest.raises(KubeconfigError, match="Impersonate-Group must not contain"):
-        impersonation({"as": "a", "as-groups": ["g\r\nAuthorization: x"]})
+        impersonation(user_entry({"as": "a", "as-groups": ["g\r\nAuthorization: x"]}))
 
 
 def test_a_credential_does_not_show_its_secrets() -> None:

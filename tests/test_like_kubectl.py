@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.kubeconfig import ConfigOverrides, load
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import StuckError
 from tests.support.loopback import Pki, ProxyHandler, Seen, Server, running
@@ -314,7 +315,7 @@ def asked_by_us(flags: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     connection = load(ConfigOverrides(**fields), environ)
     said: Callable[[str], None] = pytest.fail
     made = Transport(connection, timeout=5, user_agent="tests/1", on_warning=said)
-    made.request("GET", "/version", query=[("timeout", "5s")])
+    made.request(Request("GET", "/version", query=[("timeout", "5s")]))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

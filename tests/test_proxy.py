@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.proxy import proxy_for
+from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
-from tests.support.loopback import Pki, ProxyHandler, Server, failure, running, transport
+from tests.support.loopback import (
+    Handler,
+    Pki,
+    ProxyHandler,
+    Server,
+    drips,
+    failure,
+    running,
+    transport,
+)
 
 PROXY = "http://proxy:3128"
 NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD")
@@ -38,7 +50,7 @@ NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD")
     ],
 )
 def test_the_environment(server: str, environ: dict[str, str], expected: str | None) -> None:
-    assert proxy_for(server, None, environ) == expected
+    assert proxy_for(server, "", environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +87,7 @@ def test_the_environment(server: str, environ: dict[str, str], expected: str | N
 )
 def test_no_proxy(server: str, no_proxy: str, direct: bool) -> None:
     for name in ("NO_PROXY", "no_proxy"):
-        found = proxy_for(server, None, {"HTTPS_PROXY": PROXY, name: no_proxy})
+        found = proxy_for(server, "", {"HTTPS_PROXY": PROXY, name: no_proxy})
         assert found == (None if direct else PROXY)
 
 
@@ -92,7 +104,7 @@ def test_what_is_no_proxy_is_refused_and_not_shown(proxy: str) -> None:
         proxy_for("https://a", proxy, {})
     assert "s3cret" not in str(caught.value)
     with pytest.raises(KubeconfigError, match=r"^HTTPS_PROXY is not the URL of a proxy"):
-        proxy_for("https://a", None, {"HTTPS_PROXY": "ftp://p"})
+        proxy_for("https://a", "", {"HTTPS_PROXY": "ftp://p"})
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +137,7 @@ def request(server: str, pki: Pki, **cluster: Any) -> int:
     made = transport(
         server, {"token": "s3cret"}, certificate_authority=pki.path("ca.crt"), **cluster
     )
-    return made.request("GET", "/x").status
+    return made.request(Request("GET", "/x")).status
 
 
 def test_the_tunnel_goes_through_proxy_url(
@@ -174,7 +186,7 @@ def test_the_environment_is_followed(
 
 def test_plain_http_is_proxied_as_well(proxy: Server) -> None:
     made = transport("http://cluster.example:8080/prefix", proxy_url=proxy.url)
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert proxy.seen[0].path == "http://cluster.example:8080/prefix/x"
 
 
@@ -193,6 +205,88 @@ def test_a_proxy_that_fails_is_one_line(https: Server, pki: Pki) -> None:
         "(Connection refused): check proxy-url and HTTPS_PROXY"
     )
     assert https.seen == []
+
+
+TLS_RECORD = b"\x16\x03\x03\x40\x00"
+"""The head of a TLS record of 16 KiB."""
+GRANTED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("speaks_tls", "heads"),
+    [
+        (False, [b""]),
+        (False, [b"HTTP/1.1 200 OK\r\nX-A: "]),
+        (False, [TLS_RECORD]),
+        (False, [GRANTED, TLS_RECORD]),
+        (True, [b"HTTP/1.1 200 OK\r\nX-A: "]),
+        (True, [GRANTED, TLS_RECORD]),
+    ],
+    ids=[
+        *("status line", "header", "handshake with the proxy", "handshake with the server"),
+        *("header over TLS", "handshake over TLS"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_proxy_that_drips_is_given_up(
+    pki: Pki, speaks_tls: bool, heads: list[bytes], method: str
+) -> None:
+    context = pki.server_context() if speaks_tls else None
+    with running(context, drips(*heads)) as proxy:
+        made = transport(
+            "https://a.test",
+            {"token": "t"},
+            timeout=0.5,
+            certificate_authority=pki.path("ca.crt"),
+            proxy_url=proxy.url.replace("http:", "https:" if heads == [TLS_RECORD] else "http:"),
+        )
+        started = time.monotonic()
+        said = failure(made, method)
+        assert time.monotonic() - started < 5
+    assert said.startswith("Unable to connect to the server a.test: ")
+    assert ("the proxy failed" in said) == (heads == [TLS_RECORD])
+    assert "not known" not in said
+
+
+@pytest.mark.parametrize("proxy_speaks_tls", [False, True])
+def test_a_server_behind_a_proxy_that_drips_is_given_up(pki: Pki, proxy_speaks_tls: bool) -> None:
+    with (
+        running(pki.server_context(), drips(b"HTTP/1.1 200 OK\r\nX-A: ")) as server,
+        running(pki.server_context() if proxy_speaks_tls else None, ProxyHandler) as proxy,
+    ):
+        made = through(proxy, server, pki, timeout=1)
+        started = time.monotonic()
+        said = failure(made, "PATCH")
+        assert time.monotonic() - started < 5
+    assert said.startswith(f"no whole answer from 127.0.0.1:{server.server_port} in time")
+    assert "it is not known whether the PATCH was carried out" in said
+
+
+def through(proxy: Server, server: Server, pki: Pki, timeout: float = 5) -> Transport:
+    return transport(
+        server.url,
+        {"token": "t"},
+        timeout=timeout,
+        certificate_authority=pki.path("ca.crt"),
+        proxy_url=proxy.url,
+    )
+
+
+def test_an_answer_that_breaks_off_behind_a_proxy_is_no_fault_of_the_proxy(
+    https: Server, proxy: Server, pki: Pki
+) -> None:
+    """As without a proxy: what became of a change is not known, and a GET has a second chance."""
+
+    def close(handler: Handler) -> None:
+        handler.close_connection = True
+
+    https.respond = close
+    said = failure(through(proxy, https, pki), "PATCH")
+    assert said.startswith(f"no whole answer from 127.0.0.1:{https.server_port}: ")
+    assert "it is not known whether the PATCH was carried out" in said
+    answers: list[Callable[[Handler], None]] = [close, Handler.answer]
+    https.respond = lambda handler: answers.pop(0)(handler)
+    assert through(proxy, https, pki).request(Request("GET", "/x")).status == 200
 
 
 def test_socks_names_the_package_that_is_missing(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:

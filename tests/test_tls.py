@@ -7,6 +7,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.credentials import Credential
+from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.tls import tls_context
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
@@ -25,6 +28,7 @@ from tests.support.loopback import (
     Handler,
     Pki,
     Server,
+    drips,
     failure,
     running,
     transport,
@@ -69,7 +73,7 @@ def test_the_authority_may_be_a_file_or_data(https: Server, pki: Pki) -> None:
         {"certificate_authority_data": pki.data("ca.crt")},
     )
     for authority in authorities:
-        assert transport(https.url, TOKEN, **authority).request("GET", "/x").status == 200
+        assert transport(https.url, TOKEN, **authority).request(Request("GET", "/x")).status == 200
 
 
 def test_another_authority_is_refused_in_one_line(https: Server, pki: Pki) -> None:
@@ -96,7 +100,7 @@ def test_only_the_given_authority_is_trusted(pki: Pki) -> None:
 
 def test_an_intermediate_authority_is_enough() -> None:
     """As in kubectl, and whatever newer versions of Python insist on."""
-    context = tls_context({"insecure-skip-tls-verify": False}, Credential())
+    context = tls_context(ClusterEntry(), Credential())
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.check_hostname
@@ -105,7 +109,7 @@ def test_an_intermediate_authority_is_enough() -> None:
 
 def test_a_connection_cannot_change_what_another_one_is_copying() -> None:
     """urllib3 sets the protocols anew for each connection, and the context is shared."""
-    context = tls_context({}, Credential())
+    context = tls_context(ClusterEntry(), Credential())
     context.set_alpn_protocols(["one-that-nobody-speaks"])
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
@@ -118,10 +122,10 @@ def test_a_connection_cannot_change_what_another_one_is_copying() -> None:
 def test_the_name_is_verified(https: Server, pki: Pki) -> None:
     authority = pki.path("ca.crt")
     by_name = https.url.replace("127.0.0.1", "localhost")
-    transport(by_name, TOKEN, certificate_authority=authority).request("GET", "/x")
+    transport(by_name, TOKEN, certificate_authority=authority).request(Request("GET", "/x"))
     transport(
         https.url, TOKEN, certificate_authority=authority, tls_server_name="cluster.example"
-    ).request("GET", "/x")
+    ).request(Request("GET", "/x"))
     assert [seen.server_name for seen in https.seen] == ["localhost", "cluster.example"]
     said = failure(
         transport(https.url, TOKEN, certificate_authority=authority, tls_server_name="other")
@@ -131,7 +135,7 @@ def test_the_name_is_verified(https: Server, pki: Pki) -> None:
 
 def test_insecure_is_quiet(https: Server, capfd: pytest.CaptureFixture[str]) -> None:
     made = transport(https.url, TOKEN, insecure_skip_tls_verify=True, tls_server_name="any")
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert https.seen[0].server_name == "any"
     assert capfd.readouterr() == ("", "")
 
@@ -142,7 +146,8 @@ def test_the_client_certificate_reaches_the_server(https: Server, pki: Pki) -> N
         "client-key": pki.path("client.key"),
     }
     for user in (files, certificate_user(pki)):
-        transport(https.url, user, certificate_authority=pki.path("ca.crt")).request("GET", "/x")
+        made = transport(https.url, user, certificate_authority=pki.path("ca.crt"))
+        made.request(Request("GET", "/x"))
     assert [seen.client for seen in https.seen] == [CLIENT_NAME] * 2
 
 
@@ -170,9 +175,9 @@ def test_a_key_that_does_not_fit_is_refused(pki: Pki, tmp_path: Path) -> None:
     for key in (other.path("client.key"), pki.path("client.crt"), "/gone"):
         user = {"client-certificate": pki.path("client.crt"), "client-key": key}
         with pytest.raises(KubeconfigError, match=r"^the client certificate cannot be used: "):
-            transport("https://127.0.0.1:1", user).request("GET", "/x")
+            transport("https://127.0.0.1:1", user).request(Request("GET", "/x"))
     with pytest.raises(KubeconfigError, match=r"in PEM without a password$"):
-        tls_context({}, Credential(None, Path(pki.path("client.crt")), locked))
+        tls_context(ClusterEntry(), Credential(None, Path(pki.path("client.crt")), locked))
 
 
 def test_an_authority_that_is_none_is_refused(pki: Pki, tmp_path: Path) -> None:
@@ -180,10 +185,10 @@ def test_an_authority_that_is_none_is_refused(pki: Pki, tmp_path: Path) -> None:
     for authority in (str(tmp_path / "ca"), "/gone", pki.path("client.key")):
         made = transport("https://127.0.0.1:1", TOKEN, certificate_authority=authority)
         with pytest.raises(KubeconfigError, match=r"^unable to load root certificates: "):
-            made.request("GET", "/x")
+            made.request(Request("GET", "/x"))
     made = transport("https://127.0.0.1:1", TOKEN, certificate_authority_data="AAAA")
     with pytest.raises(KubeconfigError, match="certificate-authority-data is not"):
-        made.request("GET", "/x")
+        made.request(Request("GET", "/x"))
 
 
 def test_keys_are_private_while_they_are_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +200,7 @@ def test_keys_are_private_while_they_are_in_files(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", looking)
     with pytest.raises(KubeconfigError):
-        tls_context({}, Credential(None, b"certificate", b"key"))
+        tls_context(ClusterEntry(), Credential(None, b"certificate", b"key"))
     assert modes == [0o600, 0o600, 0o700]
 
 
@@ -203,11 +208,28 @@ def test_the_token_is_sent_over_https(https: Server, pki: Pki, tmp_path: Path) -
     (tmp_path / "token").write_text("from-file\n")
     authority = pki.path("ca.crt")
     for user in ({"token": "t"}, {"tokenFile": str(tmp_path / "token")}):
-        transport(https.url, user, certificate_authority=authority).request("GET", "/x")
+        transport(https.url, user, certificate_authority=authority).request(Request("GET", "/x"))
     assert [seen.header("Authorization") for seen in https.seen] == [
         ["Bearer t"],
         ["Bearer from-file"],
     ]
+
+
+@pytest.mark.parametrize("timeout", [0.5, 0])
+def test_a_handshake_that_drips_is_given_up(
+    timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.connection.transport._CONNECT_SECONDS", 0.5)
+    with running(handler=drips(b"\x16\x03\x03\x40\x00")) as server:
+        host = f"127.0.0.1:{server.server_port}"
+        made = transport(f"https://{host}", TOKEN, timeout=timeout)
+        started = time.monotonic()
+        said = failure(made, "PATCH")
+        assert time.monotonic() - started < 5
+    assert said == (
+        f"Unable to connect to the server {host}: not reached in time: check the network, or use "
+        "--request-timeout"
+    )
 
 
 def hang_up(handler: Handler) -> None:
@@ -222,7 +244,7 @@ def test_requests_are_logged_without_credentials(https: Server, pki: Pki) -> Non
         on_request=lines.append,
         certificate_authority=pki.path("ca.crt"),
     )
-    made.request("GET", "/x", query=[("limit", "500")])
+    made.request(Request("GET", "/x", query=[("limit", "500")]))
     https.respond = lambda handler: handler.answer(302)
     failure(made)
     https.respond = hang_up
@@ -230,7 +252,7 @@ def test_requests_are_logged_without_credentials(https: Server, pki: Pki) -> Non
     patterns = (
         r"GET https://127\.0\.0\.1:\d+/x\?limit=500 200 OK in \d+ ms",
         r"GET https://127\.0\.0\.1:\d+/x 302 Found in \d+ ms",
-        r"GET https://127\.0\.0\.1:\d+/x no answer in \d+ ms",
+        *[r"GET https://127\.0\.0\.1:\d+/x no answer in \d+ ms"] * 2,
     )
     assert len(lines) == len(patterns)
     for pattern, line in zip(patterns, lines, strict=True):
@@ -267,13 +289,13 @@ def test_after_401_a_plugin_is_asked_again_exactly_once(
 ) -> None:
     https.respond = only("token-2")
     made = transport(https.url, plugin_user(tmp_path), certificate_authority=pki.path("ca.crt"))
-    assert made.request("PATCH", "/x", body={"a": 1}).status == 200
+    assert made.request(Request("PATCH", "/x", body={"a": 1})).status == 200
     assert [seen.body for seen in https.seen] == [b'{"a": 1}'] * 2
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert (tmp_path / "calls").read_text() == "xx"
     https.respond = only("none")
     # The token that was taken may have expired; the one after it was refused from the start.
-    assert [made.request("GET", "/x").status for _ in range(3)] == [401] * 3
+    assert [made.request(Request("GET", "/x")).status for _ in range(3)] == [401] * 3
     assert (tmp_path / "calls").read_text() == "xxx"
 
 
@@ -283,7 +305,7 @@ def test_each_token_that_expires_is_asked_for_again(
     made = transport(https.url, plugin_user(tmp_path), certificate_authority=pki.path("ca.crt"))
     for number in range(1, 5):
         https.respond = only(f"token-{number}")
-        assert made.request("GET", "/x").status == 200
+        assert made.request(Request("GET", "/x")).status == 200
         (_, *lines) = watched(made)
         assert lines == []
     for number in range(5, 8):
@@ -303,7 +325,7 @@ def test_a_watch_that_is_refused_for_good_says_so(https: Server, pki: Pki, tmp_p
 
 def watched(made: Transport) -> list[Any]:
     """What a watch gets: the answer, and its lines."""
-    return list(made.lines("/w", query=(), accept="application/json", idle=5))
+    return list(made.lines(Request("GET", "/w"), idle=5))
 
 
 def test_a_plugin_may_change_the_certificate(https: Server, pki: Pki, tmp_path: Path) -> None:
@@ -320,14 +342,14 @@ def test_a_plugin_may_change_the_certificate(https: Server, pki: Pki, tmp_path: 
     )
     https.respond = lambda handler: handler.answer(401 if len(https.seen) == 1 else 200)
     made = transport(https.url, user, certificate_authority=pki.path("ca.crt"))
-    assert [made.request("GET", "/x").status for _ in range(2)] == [200, 200]
+    assert [made.request(Request("GET", "/x")).status for _ in range(2)] == [200, 200]
     assert [seen.client for seen in https.seen] == [CLIENT_NAME, OTHER_CLIENT, OTHER_CLIENT]
 
 
 def test_401_is_an_answer_when_there_is_no_plugin(https: Server, pki: Pki) -> None:
     https.respond = only("other")
     made = transport(https.url, {"token": "t"}, certificate_authority=pki.path("ca.crt"))
-    assert made.request("GET", "/x").status == 401
+    assert made.request(Request("GET", "/x")).status == 401
     assert len(https.seen) == 1
 
 
@@ -335,7 +357,7 @@ def test_a_failing_plugin_sends_nothing(https: Server, pki: Pki) -> None:
     plugin = {"apiVersion": V1, "command": "false", "interactiveMode": "Never"}
     made = transport(https.url, {"exec": plugin}, certificate_authority=pki.path("ca.crt"))
     with pytest.raises(KubeconfigError, match=r"^getting credentials: exec: "):
-        made.request("GET", "/x")
+        made.request(Request("GET", "/x"))
     assert https.seen == []
 
 
@@ -358,7 +380,7 @@ def test_eight_threads_share_a_transport(https: Server, pki: Pki, tmp_path: Path
     )
 
     def work(number: int) -> list[int]:
-        return [made.request("GET", f"/{number}/{at}").status for at in range(20)]
+        return [made.request(Request("GET", f"/{number}/{at}")).status for at in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(8)))
@@ -375,6 +397,6 @@ def test_the_systems_authorities_are_found_where_openssl_does_not_look(
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
     bundles = (tmp_path / "none.pem", Path(pki.path("ca.crt")))
     monkeypatch.setattr("kubectl_harvester_stuck.connection.tls.SYSTEM_BUNDLES", bundles)
-    assert transport(https.url, TOKEN).request("GET", "/x").status == 200
+    assert transport(https.url, TOKEN).request(Request("GET", "/x")).status == 200
     monkeypatch.setattr("kubectl_harvester_stuck.connection.tls.SYSTEM_BUNDLES", bundles[:1])
     assert "failed to verify certificate" in failure(transport(https.url, TOKEN))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.errors import UnreachableError
 from tests.support.loopback import Handler, Server, failure, running, transport
 
@@ -39,12 +40,14 @@ def raw(content: bytes) -> Callable[[Handler], None]:
 def test_a_request_is_sent_as_asked(http: Server) -> None:
     http.respond = lambda handler: handler.answer(409, {"kind": "Status"}, ("X-A", "b"))
     response = transport(f"{http.url}/k8s/clusters/c-m-x").request(
-        "PATCH",
-        "/apis/a",
-        query=[("labelSelector", "a=b,c!=d"), ("limit", "500"), ("limit", "1")],
-        body={"ä": None},
-        content_type="application/merge-patch+json",
-        accept="application/json;as=Table",
+        Request(
+            "PATCH",
+            "/apis/a",
+            query=[("labelSelector", "a=b,c!=d"), ("limit", "500"), ("limit", "1")],
+            body={"ä": None},
+            content_type="application/merge-patch+json",
+            accept="application/json;as=Table",
+        )
     )
     assert (response.status, response.json()) == (409, {"kind": "Status"})
     assert (response.headers["x-a"], response.headers.getlist("X-a")) == ("b", ["b"])
@@ -60,7 +63,7 @@ def test_a_request_is_sent_as_asked(http: Server) -> None:
 
 
 def test_without_a_body_none_is_sent(http: Server) -> None:
-    transport(http.url).request("DELETE", "/x")
+    transport(http.url).request(Request("DELETE", "/x"))
     (seen,) = http.seen
     assert (seen.body, seen.header("Content-Type")) == (b"", [])
 
@@ -72,7 +75,7 @@ def test_groups_are_received_separately_and_no_token_over_http(http: Server) -> 
         "as-groups": ["a", "b", "c,d"],
         "as-user-extra": {"scopes": ["x", "y"]},
     }
-    transport(http.url, user).request("GET", "/x")
+    transport(http.url, user).request(Request("GET", "/x"))
     (seen,) = http.seen
     assert seen.header("Authorization") == []
     assert seen.header("Impersonate-User") == ["boss"]
@@ -84,8 +87,8 @@ def test_answers_are_compressed_unless_disabled(http: Server) -> None:
     content = gzip.compress(b'{"a": 1}')
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(content)
     http.respond = raw(head + content)
-    assert transport(http.url).request("GET", "/x").json() == {"a": 1}
-    transport(http.url, disable_compression=True).request("GET", "/x")
+    assert transport(http.url).request(Request("GET", "/x")).json() == {"a": 1}
+    transport(http.url, disable_compression=True).request(Request("GET", "/x"))
     assert [seen.header("Accept-Encoding") for seen in http.seen] == [["gzip"], ["identity"]]
 
 
@@ -120,13 +123,13 @@ def test_the_date_is_in_utc(http: Server) -> None:
         (b"", None),
     ):
         http.respond = raw(head % line)
-        assert transport(http.url).request("GET", "/x").date == date
+        assert transport(http.url).request(Request("GET", "/x")).date == date
 
 
 def test_a_body_that_is_not_json_is_unreachable(http: Server) -> None:
     for body in (b"<html>", b"", b"\xff", b"[" * 100_000):
         http.respond = raw(b"HTTP/1.1 502 X\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        response = transport(http.url).request("GET", "/x", query=[("a", "b")])
+        response = transport(http.url).request(Request("GET", "/x", query=[("a", "b")]))
         with pytest.raises(UnreachableError, match=rf"^the answer of {http.url}/x \(HTTP 502\)"):
             response.json()
 
@@ -139,6 +142,8 @@ def test_redirects_are_refused(http: Server, status: int) -> None:
     said = failure(transport(http.url))
     assert f"redirected to 127.0.0.1:{http.server_port} (HTTP {status})" in said
     assert len(http.seen) == 1
+    with pytest.raises(UnreachableError, match="redirected to"):
+        list(transport(http.url).lines(Request("GET", "/x"), idle=5))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +242,7 @@ def test_a_slow_answer_that_comes_is_waited_for(
         handler.wfile.write(b"{}")
 
     http.respond = slow
-    assert transport(http.url, timeout=None).request("GET", "/x").json() == {}
+    assert transport(http.url, timeout=None).request(Request("GET", "/x")).json() == {}
 
 
 @pytest.mark.parametrize(("timeout", "connect", "read"), [(None, 10, 60), (0, 10, None), (7, 7, 7)])
@@ -259,7 +264,7 @@ def test_the_time_limits(
         return plain(self, *args, **more)
 
     monkeypatch.setattr(urllib3.PoolManager, "request", recording)
-    transport(http.url, timeout=timeout).request("GET", "/x")
+    transport(http.url, timeout=timeout).request(Request("GET", "/x"))
     assert (given[0].connect_timeout, given[0].read_timeout) == (connect, read)
 
 
@@ -285,12 +290,36 @@ def test_a_get_is_repeated_once_when_the_connection_was_closed(
 
     http.respond = respond
     made = transport(http.url)
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert failure(made).startswith("no whole answer from")
     assert len(http.seen) == 4
-    assert made.request("GET", "/x").status == 200
+    assert made.request(Request("GET", "/x")).status == 200
     assert "not known whether the PATCH" in failure(made, "PATCH")
     assert len(http.seen) == 6
+
+
+def test_only_a_get_is_repeated_when_the_connection_was_closed(http: Server) -> None:
+    """What is `retryable` is asked for again only by a server that has answered."""
+    http.respond = close
+    said = failure(transport(http.url), Request("POST", "/x", body={}, retryable=True))
+    assert "not known whether the POST" in said
+    assert len(http.seen) == 1
+
+
+def test_a_connection_is_kept_for_the_next_request(http: Server) -> None:
+    clients = set()
+    answers: list[tuple[int, list[tuple[str, str]]]]
+    answers = [(429, [("Retry-After", "0")]), (200, []), (404, []), (200, [])]
+
+    def respond(handler: Handler) -> None:
+        clients.add(handler.client_address)
+        status, headers = answers.pop(0)
+        handler.answer(status, {"a": "b" * 100_000}, *headers)
+
+    http.respond = respond
+    made = transport(http.url)
+    assert [made.request(Request("GET", "/x")).status for _ in range(3)] == [200, 404, 200]
+    assert len(clients) == 1
 
 
 def come_back(code: int, after: str, times: int) -> Callable[[Handler], None]:
@@ -318,7 +347,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("code", [429, 500, 503])
 def test_a_get_comes_back_when_the_server_says(http: Server, waits: list[float], code: int) -> None:
     http.respond = come_back(code, "2", 3)
-    assert transport(http.url).request("GET", "/x").json() == {"here": True}
+    assert transport(http.url).request(Request("GET", "/x")).json() == {"here": True}
     assert len(http.seen) == 4
     assert all(2 <= wait <= 3 for wait in waits)
     assert len(set(waits)) == 3, "not all at the same moment"
@@ -327,7 +356,7 @@ def test_a_get_comes_back_when_the_server_says(http: Server, waits: list[float],
 @pytest.mark.usefixtures("waits")
 def test_it_comes_back_a_few_times_only(http: Server) -> None:
     http.respond = come_back(429, "1", 1000)
-    assert transport(http.url).request("GET", "/x").status == 429
+    assert transport(http.url).request(Request("GET", "/x")).status == 429
     assert len(http.seen) == 6
 
 
@@ -339,22 +368,28 @@ def test_it_does_not_come_back_when_it_is_not_told_or_too_late(
     http: Server, waits: list[float], code: int, after: str
 ) -> None:
     http.respond = come_back(code, after, 1)
-    assert transport(http.url, timeout=None).request("GET", "/x").status == code
+    assert transport(http.url, timeout=None).request(Request("GET", "/x")).status == code
     assert waits == []
 
 
 def test_the_time_limit_is_for_all_tries(http: Server, waits: list[float]) -> None:
     http.respond = come_back(429, "2", 1)
-    assert transport(http.url, timeout=1.0).request("GET", "/x").status == 429
+    assert transport(http.url, timeout=1.0).request(Request("GET", "/x")).status == 429
     assert waits == []
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
 def test_a_change_is_never_sent_again(http: Server, waits: list[float], method: str) -> None:
     http.respond = come_back(429, "1", 1)
-    assert transport(http.url).request(method, "/x", body={}).status == 429
+    assert transport(http.url).request(Request(method, "/x", body={})).status == 429
     assert (len(http.seen), waits) == (1, [])
-    assert transport(http.url).request(method, "/x", body={}, retryable=True).status == 200
+    assert transport(http.url).request(Request(method, "/x", body={}, retryable=True)).status == 200
+
+
+def test_a_stream_does_not_come_back_by_itself(http: Server, waits: list[float]) -> None:
+    http.respond = come_back(429, "1", 1)
+    items: list[Any] = list(transport(http.url).lines(Request("GET", "/w"), idle=5))
+    assert ([item.status for item in items], len(http.seen), waits) == ([429], 1, [])
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -403,7 +438,7 @@ def test_warnings_come_once_each(http: Server) -> None:
     )
     warnings: list[str] = []
     made = transport(http.url, on_warning=warnings.append)
-    made.request("GET", "/x")
-    made.request("GET", "/y")
+    made.request(Request("GET", "/x"))
+    made.request(Request("GET", "/y"))
     without = 'deprecated: {"userData: <redacted>'
     assert warnings == ['v1 is "old"', "second \\  [1m 2J", without, "third"]

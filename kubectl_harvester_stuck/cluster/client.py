@@ -7,10 +7,12 @@ object is absence. Nothing here decides anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from kubectl_harvester_stuck.connection.messages import Request, Response
 from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
@@ -18,6 +20,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.connection.transport import Transport
     from kubectl_harvester_stuck.k8s.source import ListQuery
 
 PAGE = 500
@@ -48,55 +51,10 @@ _METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_META},applica
 _METADATA = f"application/json;as=PartialObjectMetadata;{_META},application/json"
 
 
-class HttpResponse(Protocol):
-    """What the transport answers."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def date(self) -> datetime | None:
-        """The server's time when it answered; None where it sent no valid `Date`."""
-
-    @property
-    def body(self) -> bytes:
-        """The whole content, decompressed."""
-
-    def json(self) -> Any:
-        """The content as JSON. Raises UnreachableError where it is none."""
-
-
-class HttpTransport(Protocol):
-    """What carries the requests; raises UnreachableError when no whole answer came."""
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: object | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        timeout: float | None = None,
-        retryable: bool = False,
-    ) -> HttpResponse:
-        """The whole answer, whatever its status. `timeout` is in seconds.
-
-        Only a `retryable` request is sent again when its answer was lost.
-        """
-
-    def lines(
-        self, path: str, *, query: Sequence[tuple[str, str]], accept: str, idle: float
-    ) -> Iterator[Any]:
-        """Each line of an answer without an end, as JSON; over after `idle` seconds of silence."""
-
-
 class Cluster:
     """One API server, reached through `transport`; safe to use from several threads."""
 
-    def __init__(self, transport: HttpTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._server_time: datetime | None = None
 
@@ -141,44 +99,50 @@ class Cluster:
         The server ends it after `seconds`; bookmarks are among what it tells. `opened` is called
         once it has begun. Raises ApiError (410: the version is too old) and UnreachableError.
         """
-        path = selection.kind.path(selection.namespace)
-        query = [
-            ("watch", "1"),
-            ("allowWatchBookmarks", "true"),
-            ("resourceVersion", version),
-            ("timeoutSeconds", str(seconds)),
-            *_selected(selection),
-        ]
-        accept = _METADATA if selection.metadata_only else "application/json"
-        lines = self._transport.lines(path, query=query, accept=accept, idle=IDLE_SECONDS)
-        for line in lines:
+        request = Request(
+            "GET",
+            selection.kind.path(selection.namespace),
+            query=[
+                ("watch", "1"),
+                ("allowWatchBookmarks", "true"),
+                ("resourceVersion", version),
+                ("timeoutSeconds", str(seconds)),
+                *_selected(selection),
+            ],
+            accept=_METADATA if selection.metadata_only else "application/json",
+        )
+        for line in self._transport.lines(request, idle=IDLE_SECONDS):
             if not isinstance(line, bytes):
                 self._server_time = line.date or self._server_time
                 if line.status >= 400:
-                    raise api_error(line, f"GET {path}")
+                    raise api_error(line, str(request))
                 opened()
                 continue
-            kind, body = _event(line, path)
+            kind, body = _event(line, request.path)
             if kind == "ERROR":
-                message = str(body.get("message") or f"the watch of {path} failed")
+                message = str(body.get("message") or f"the watch of {request.path} failed")
                 raise ApiError(_code(body), str(body.get("reason") or ""), redact_text(message))
             yield kind, body
 
     def _pages(self, selection: ListQuery) -> Iterator[tuple[list[Any], str]]:
         query = [("limit", str(PAGE)), *_selected(selection)]
-        path = selection.kind.path(selection.namespace)
-        accept = _METADATA_LIST if selection.metadata_only else "application/json"
+        first = Request(
+            "GET",
+            selection.kind.path(selection.namespace),
+            query=query,
+            accept=_METADATA_LIST if selection.metadata_only else "application/json",
+        )
         token, seen = "", set[str]()
         begun = time.monotonic()
         for _ in range(PAGES):
             more = [("continue", token)] if token else []
-            body = self._ask("GET", path, query=[*query, *more], accept=accept)
+            body = self._ask(replace(first, query=[*query, *more]))
             meta, items = body.get("metadata"), body.get("items", "missing")
             # An empty list of metadata has `items: null`.
             items = [] if items is None else items
             is_list = str(body.get("kind")).endswith("List") and isinstance(items, list)
             if not is_list or not isinstance(meta, Mapping):
-                raise UnreachableError(f"the answer to GET {path} is not a list of objects")
+                raise UnreachableError(f"the answer to {first} is not a list of objects")
             yield items, str(meta.get("resourceVersion") or "")
             token = meta.get("continue") or ""
             if not token:
@@ -191,7 +155,7 @@ class Cluster:
                     " try a namespace with -n"
                 )
             seen.add(token)
-        raise UnreachableError(f"the pages of GET {path} do not end")
+        raise UnreachableError(f"the pages of {first} do not end")
 
     def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None when the server says that there is none. Raises ApiError.
@@ -200,8 +164,9 @@ class Cluster:
         raised like every other error.
         """
         accept = _METADATA if metadata_only else "application/json"
+        request = Request("GET", ref.kind.path(ref.namespace, ref.name), accept=accept)
         try:
-            return self._ask("GET", ref.kind.path(ref.namespace, ref.name), accept=accept)
+            return self._ask(request)
         except ApiError as error:
             if error.code == 404 and error.about == ref.name:
                 return None
@@ -219,17 +184,15 @@ class Cluster:
         UnreachableError when it may have happened: an answer that is not this object, by kind and
         uid, is none.
         """
-        query = [("dryRun", "All")] if dry_run else []
-        path = ref.kind.path(ref.namespace, ref.name)
-        answer = self._ask(
+        request = Request(
             "PATCH",
-            path,
-            query=[*query, ("fieldManager", FIELD_MANAGER)],
+            ref.kind.path(ref.namespace, ref.name),
+            query=_change(dry_run),
             body=body,
             content_type="application/merge-patch+json",
             retryable=dry_run,
         )
-        return _about(answer, f"PATCH {path}", ref, body.get("metadata"))
+        return _about(self._ask(request), request, ref, body.get("metadata"))
 
     def delete_pod(
         self, ref: ObjectRef, options: Mapping[str, Any], *, dry_run: bool = False
@@ -244,10 +207,11 @@ class Cluster:
         # The API server ignores the query of a DELETE that has a body, dryRun included.
         body = {**options, "dryRun": ["All"]} if dry_run else options
         path = ref.kind.path(ref.namespace, ref.name)
-        answer = self._ask("DELETE", path, body=body, retryable=dry_run)
+        request = Request("DELETE", path, body=body, retryable=dry_run)
+        answer = self._ask(request)
         if _is_status(answer) and answer.get("status") == "Success":
             return answer
-        return _about(answer, f"DELETE {path}", ref, options.get("preconditions"))
+        return _about(answer, request, ref, options.get("preconditions"))
 
     def create(
         self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
@@ -259,17 +223,10 @@ class Cluster:
         """
         if not (kind.namespaced and namespace):
             raise ValueError(f"{kind.kind} is created in a namespace")
-        query = [("dryRun", "All")] if dry_run else []
         path = kind.path(namespace)
-        answer = self._ask(
-            "POST",
-            path,
-            query=[*query, ("fieldManager", FIELD_MANAGER)],
-            body=body,
-            retryable=dry_run,
-        )
+        request = Request("POST", path, query=_change(dry_run), body=body, retryable=dry_run)
         ref = ObjectRef(namespace, str(body["metadata"]["name"]), kind)
-        return _about(answer, f"POST {path}", ref, None)
+        return _about(self._ask(request), request, ref, None)
 
     def log(self, pod: ObjectRef) -> str:
         """The end of the log of a pod's first container, bounded in lines, bytes and time.
@@ -278,9 +235,10 @@ class Cluster:
         """
         path = f"{pod.kind.path(pod.namespace, pod.name)}/log"
         query = [("tailLines", str(LOG_LINES)), ("limitBytes", str(LOG_BYTES))]
-        response = self._transport.request("GET", path, query=query, timeout=LOG_SECONDS)
+        request = Request("GET", path, query=query, timeout=LOG_SECONDS)
+        response = self._transport.request(request)
         if response.status >= 400:
-            raise api_error(response, f"GET {path}")
+            raise api_error(response, str(request))
         return response.body[:LOG_BYTES].decode("utf-8", "replace")
 
     def access_denial(self, verb: str, ref: ObjectRef) -> str | None:
@@ -293,7 +251,7 @@ class Cluster:
             "namespace": ref.namespace,
             "name": ref.name,
         }
-        answer = self._ask(
+        request = Request(
             "POST",
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
             body={
@@ -303,6 +261,7 @@ class Cluster:
             },
             retryable=True,
         )
+        answer = self._ask(request)
         status = answer.get("status")
         if isinstance(status, Mapping) and status.get("allowed") is True:
             return None
@@ -310,19 +269,20 @@ class Cluster:
 
     def version(self) -> str:
         """The API server's version, such as `v1.35.4`. Raises ApiError, UnreachableError."""
-        found = self._ask("GET", "/version").get("gitVersion")
+        found = self._ask(Request("GET", "/version")).get("gitVersion")
         if not isinstance(found, str) or not found:
             raise UnreachableError("the answer to GET /version names no version")
         return found
 
     def whoami(self) -> str:
         """The name of this user as the API server sees it. Raises ApiError, UnreachableError."""
-        answer = self._ask(
+        request = Request(
             "POST",
             "/apis/authentication.k8s.io/v1/selfsubjectreviews",
             body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
             timeout=ASIDE_SECONDS,
         )
+        answer = self._ask(request)
         status = answer.get("status")
         info = status.get("userInfo") if isinstance(status, Mapping) else None
         name = info.get("username") if isinstance(info, Mapping) else None
@@ -333,41 +293,27 @@ class Cluster:
     def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event in its namespace. Raises ApiError and UnreachableError."""
         path = REPORT.path(event["metadata"]["namespace"])
-        self._ask("POST", path, body=event, timeout=ASIDE_SECONDS)
+        self._ask(Request("POST", path, body=event, timeout=ASIDE_SECONDS))
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: object | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        timeout: float | None = None,
-        retryable: bool = False,
-    ) -> Mapping[str, Any]:
-        response = self._transport.request(
-            method,
-            path,
-            query=query,
-            body=body,
-            content_type=content_type,
-            accept=accept,
-            timeout=timeout,
-            retryable=retryable,
-        )
+    def _ask(self, request: Request) -> Mapping[str, Any]:
+        response = self._transport.request(request)
         self._server_time = response.date or self._server_time
         if response.status >= 400:
-            raise api_error(response, f"{method} {path}")
+            raise api_error(response, str(request))
         answer = response.json()
         if not isinstance(answer, Mapping):
-            raise UnreachableError(f"the answer to {method} {path} is not a Kubernetes object")
+            raise UnreachableError(f"the answer to {request} is not a Kubernetes object")
         return answer
 
 
+def _change(dry_run: bool) -> list[tuple[str, str]]:
+    """The query of a change that has a field manager."""
+    query = [("dryRun", "All")] if dry_run else []
+    return [*query, ("fieldManager", FIELD_MANAGER)]
+
+
 def _about(
-    answer: Mapping[str, Any], what: str, ref: ObjectRef, locks: object
+    answer: Mapping[str, Any], request: Request, ref: ObjectRef, locks: object
 ) -> Mapping[str, Any]:
     """The answer, if it is the object `ref` with the uid of `locks`, where they name one.
 
@@ -384,7 +330,7 @@ def _about(
         or wanted not in (None, uid)
     ):
         raise UnreachableError(
-            f"the answer to {what} is not {ref}; it is not known whether it was carried out"
+            f"the answer to {request} is not {ref}; it is not known whether it was carried out"
         )
     return answer
 
@@ -419,7 +365,7 @@ def _code(status: Mapping[str, Any]) -> int:
     return code if isinstance(code, int) else 500
 
 
-def api_error(response: HttpResponse, what: str) -> ApiError:
+def api_error(response: Response, what: str) -> ApiError:
     """The error that the server's Status describes, or its bare HTTP status."""
     try:
         status = response.json()

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,12 @@ from typing import Any
 from urllib.parse import quote
 
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
-from kubectl_harvester_stuck.connection.kubeconfig_file import decode
+from kubectl_harvester_stuck.connection.kubeconfig_file import (
+    ClusterEntry,
+    ExecConfig,
+    UserEntry,
+    decode,
+)
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 _GROUP = "client.authentication.k8s.io"
@@ -64,6 +69,26 @@ class Credentials:
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
         self._answer: Credential | None = None
+        self._unproven: Credential | None = None
+        """What came of asking a plugin again, as long as the server has not accepted it."""
+
+    def flow(self) -> Generator[Credential, int, None]:
+        """The credentials to send one request with; the status of each answer is sent back in.
+
+        After a 401 an exec plugin is asked once more, and the request is to be sent again with
+        what it answers. Not if the rejected credential itself came from asking again and was never
+        accepted: every request would run the plugin. Raises KubeconfigError.
+        """
+        credential = self.current()
+        status = yield credential
+        if status == 401 and credential is not self._unproven:
+            self._unproven = self.renewed(credential)
+            if self._unproven is not None:
+                credential = self._unproven
+                status = yield credential
+        if status != 401 and credential is self._unproven:
+            # It can expire later; then the plugin may be asked again.
+            self._unproven = None
 
     def current(self) -> Credential:
         """What to use now; an exec plugin is asked the first time and after its answer expired.
@@ -74,11 +99,12 @@ class Credentials:
         if not connection.server.startswith("https://"):
             return Credential()
         _refuse_auth_provider(connection.user)
-        if not self._plugin_is_used():
+        plugin = self._plugin()
+        if plugin is None:
             return _static(connection.user)
         with self._lock:
             if self._answer is None or self._answer.has_expired():
-                self._answer = _ask_plugin(connection, self._environ)
+                self._answer = self._ask(plugin)
             return self._answer
 
     def renewed(self, refused: Credential) -> Credential | None:
@@ -86,30 +112,37 @@ class Credentials:
 
         The plugin is asked once for each refused answer, however many threads were refused.
         """
-        if not self._connection.server.startswith("https://") or not self._plugin_is_used():
+        plugin = self._plugin()
+        if not self._connection.server.startswith("https://") or plugin is None:
             return None
         with self._lock:
             if self._answer is None or self._answer is refused:
-                self._answer = _ask_plugin(self._connection, self._environ)
+                self._answer = self._ask(plugin)
             return self._answer
 
-    def _plugin_is_used(self) -> bool:
+    def _plugin(self) -> ExecConfig | None:
+        """The plugin, where nothing goes before it."""
         user = self._connection.user
-        others = {"token", "tokenFile", "username", "password"}
-        certificates = {"client-certificate", "client-certificate-data"}
-        return "exec" in user and not (others | certificates) & user.keys()
+        others = user.token or user.token_file or user.has_basic_auth
+        return None if others or user.certificate is not None else user.exec
+
+    def _ask(self, plugin: ExecConfig) -> Credential:
+        try:
+            return _run_plugin(plugin, self._connection.cluster, self._environ)
+        except ValueError as error:
+            raise KubeconfigError(f"getting credentials: {error}") from error
 
 
-def impersonation(user: Mapping[str, Any]) -> list[tuple[str, str]]:
+def impersonation(user: UserEntry) -> list[tuple[str, str]]:
     """The headers that ask the server to act as somebody else, each group and value on its own.
 
     Raises KubeconfigError for a value that no header can have.
     """
-    headers = [("Impersonate-User", user["as"])] if "as" in user else []
-    headers += [("Impersonate-Group", group) for group in user.get("as-groups", ())]
-    if "as-uid" in user:
-        headers.append(("Impersonate-Uid", user["as-uid"]))
-    for key, values in user.get("as-user-extra", {}).items():
+    headers = [("Impersonate-User", user.as_)] if user.as_ else []
+    headers += [("Impersonate-Group", group) for group in user.as_groups]
+    if user.as_uid:
+        headers.append(("Impersonate-Uid", user.as_uid))
+    for key, values in user.as_user_extra.items():
         name = f"Impersonate-Extra-{quote(key, safe=_HEADER_NAME_CHARACTERS)}"
         headers += [(name, value) for value in values]
     for name, value in headers:
@@ -119,43 +152,38 @@ def impersonation(user: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, value.encode(errors="replace").decode("latin-1")) for name, value in headers]
 
 
-def _refuse_auth_provider(user: Mapping[str, Any]) -> None:
-    if "auth-provider" in user:
-        name = user["auth-provider"].get("name", "")
+def _refuse_auth_provider(user: UserEntry) -> None:
+    name = user.auth_provider
+    if name is not None:
         hint = _AUTH_PROVIDER_HINTS.get(name, "use an exec plugin or a token instead")
         raise KubeconfigError(f'the auth provider "{name}" is not supported: {hint}')
 
 
-def _static(user: Mapping[str, Any]) -> Credential:
+def _static(user: UserEntry) -> Credential:
     authorization = None
     token = _token(user)
     if token:
         authorization = _bearer(token)
-    elif "username" in user or "password" in user:
-        pair = f"{user.get('username', '')}:{user.get('password', '')}"
+    elif user.has_basic_auth:
+        pair = f"{user.username}:{user.password}"
         authorization = f"Basic {base64.b64encode(pair.encode(errors='replace')).decode()}"
-    return Credential(
-        authorization=authorization,
-        certificate=pem(user, "client-certificate"),
-        key=pem(user, "client-key"),
-    )
+    return Credential(authorization, certificate=user.certificate, key=user.key)
 
 
-def _token(user: Mapping[str, Any]) -> str | None:
+def _token(user: UserEntry) -> str:
     """The token; the content of a tokenFile goes before it, unless it cannot be read."""
-    token: str | None = user.get("token")
-    if "tokenFile" not in user:
-        return token
+    if not user.token_file:
+        return user.token
     try:
-        content = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
+        content = Path(user.token_file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        if token:
-            return token
+        if user.token:
+            return user.token
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise KubeconfigError(f"cannot read the token file {user['tokenFile']}: {why}") from error
-    if not content and not token:
-        raise KubeconfigError(f"the token file {user['tokenFile']} is empty")
-    return content or token
+        raise KubeconfigError(f"cannot read the token file {user.token_file}: {why}") from error
+    if not content and not user.token:
+        raise KubeconfigError(f"the token file {user.token_file} is empty")
+    return content or user.token
 
 
 def _bearer(token: str) -> str:
@@ -165,48 +193,31 @@ def _bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
-def pem(entry: Mapping[str, Any], key: str) -> Path | bytes | None:
-    """The file that `key` of a kubeconfig entry names, or the content of its `-data`, or None."""
-    if f"{key}-data" in entry:
-        return base64.b64decode(entry[f"{key}-data"])
-    return Path(entry[key]) if key in entry else None
-
-
-def _ask_plugin(connection: ClientConfig, environ: Mapping[str, str]) -> Credential:
-    try:
-        return _run_plugin(connection, environ)
-    except ValueError as error:
-        raise KubeconfigError(f"getting credentials: {error}") from error
-
-
-def _run_plugin(connection: ClientConfig, environ: Mapping[str, str]) -> Credential:
+def _run_plugin(
+    plugin: ExecConfig, cluster: ClusterEntry, environ: Mapping[str, str]
+) -> Credential:
     """The plugin's answer; ValueError with the reason if there is none that can be used."""
-    plugin = connection.user["exec"]
-    version = plugin["apiVersion"]
+    version = plugin.api_version
     if version not in _VERSIONS:
         raise ValueError(f'exec plugin: invalid apiVersion "{version}"')
-    interactive = _is_interactive(plugin["interactiveMode"])
+    interactive = _is_interactive(plugin.interactive_mode)
     spec: dict[str, Any] = {"interactive": interactive}
-    if plugin.get("provideClusterInfo"):
-        spec["cluster"] = _cluster_info(connection)
+    if plugin.provide_cluster_info:
+        spec["cluster"] = _cluster_info(cluster)
     info = {"kind": "ExecCredential", "apiVersion": version, "spec": spec}
-    command = os.path.normpath(plugin["command"])
+    command = os.path.normpath(plugin.command)
     executable = shutil.which(command, path=environ.get("PATH"))
     # Like kubectl, never one that was found in the current directory.
     if executable is None or (os.sep not in command and not Path(executable).is_absolute()):
-        hint = "".join(one if one.isprintable() else " " for one in plugin.get("installHint", ""))
+        hint = "".join(one if one.isprintable() else " " for one in plugin.install_hint)
         raise ValueError(f"exec: executable {command} not found. {' '.join(hint.split())}".strip())
     try:
         # The plugin's words on standard error are for the user; there is no time limit, because
         # it may be waiting for a login.
         done = subprocess.run(  # noqa: S603 - to run what the kubeconfig names is the purpose
-            [command, *plugin.get("args", ())],
+            [command, *plugin.args],
             executable=executable,
-            env={
-                **environ,
-                **{one["name"]: one.get("value", "") for one in plugin.get("env", ())},
-                "KUBERNETES_EXEC_INFO": json.dumps(info),
-            },
+            env={**environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(info)},
             stdin=None if interactive else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             check=False,
@@ -230,20 +241,25 @@ def _is_interactive(mode: str) -> bool:
     return mode != "Never" and terminal
 
 
-def _cluster_info(connection: ClientConfig) -> dict[str, Any]:
+def _cluster_info(cluster: ClusterEntry) -> dict[str, Any]:
     """The cluster as a plugin wants it: self-contained, with the configuration made for it."""
-    cluster = connection.cluster
-    kept = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
-    info = {key: cluster[key] for key in (*kept, "disable-compression") if cluster.get(key)}
+    fields = {
+        "server": cluster.server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+    }
+    info: dict[str, Any] = {key: value for key, value in fields.items() if value}
     try:
-        authority = pem(cluster, "certificate-authority")
+        authority = cluster.authority
         if isinstance(authority, Path):
             authority = authority.read_bytes()
         if authority:
             info["certificate-authority-data"] = base64.b64encode(authority).decode()
-        for extension in cluster.get("extensions", ()):
-            if extension.get("name") == f"{_GROUP}/exec":
-                info["config"] = extension.get("extension")
+        for name, content in cluster.extensions:
+            if name == f"{_GROUP}/exec":
+                info["config"] = content
         json.dumps(info)
     except OSError as error:
         raise ValueError(f"failed to load CA bundle for execProvider: {error.strerror}") from error

@@ -12,12 +12,19 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubectl_harvester_stuck.connection.kubeconfig_file import KubeconfigFile, read_file
+from kubectl_harvester_stuck.connection.kubeconfig_file import (
+    ClusterEntry,
+    ContextEntry,
+    ExecConfig,
+    KubeconfigFile,
+    UserEntry,
+    read_file,
+)
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -61,11 +68,10 @@ class ConfigOverrides:
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """One cluster and one user, after merging and flags.
+    """One cluster and one user, after merging and flags, checked.
 
     `context` is empty when there is none. `server` is a URL with a scheme and without a trailing
-    slash. `cluster` and `user` are entries in kubeconfig spelling, with absolute paths. `notices`
-    are lines to show to the operator on standard error.
+    slash. Paths are absolute. `notices` are lines to show to the operator on standard error.
     """
 
     context: str
@@ -73,26 +79,28 @@ class ClientConfig:
     user_name: str
     server: str
     namespace: str
-    cluster: Mapping[str, Any]
-    user: Mapping[str, Any] = field(repr=False)
+    cluster: ClusterEntry
+    user: UserEntry = field(repr=False)
     notices: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class MergedConfig:
     """The entries of all files; the first file that has a name or a current context wins."""
 
     current_context: str = ""
-    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    contexts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clusters: Mapping[str, ClusterEntry] = field(default_factory=dict)
+    contexts: Mapping[str, ContextEntry] = field(default_factory=dict)
+    users: Mapping[str, UserEntry] = field(default_factory=dict, repr=False)
 
-    def add(self, file: KubeconfigFile) -> None:
-        """Merge in the next file of KUBECONFIG: what is there already takes precedence."""
-        self.current_context = self.current_context or file.current_context
-        self.clusters = file.clusters | self.clusters
-        self.contexts = file.contexts | self.contexts
-        self.users = file.users | self.users
+    def with_file(self, file: KubeconfigFile) -> MergedConfig:
+        """The entries of this and, where it has none of that name, of `file`."""
+        return MergedConfig(
+            self.current_context or file.current_context,
+            {**file.clusters, **self.clusters},
+            {**file.contexts, **self.contexts},
+            {**file.users, **self.users},
+        )
 
     def __bool__(self) -> bool:
         return bool(self.current_context or self.clusters or self.contexts or self.users)
@@ -128,7 +136,7 @@ def _merge(flags: ConfigOverrides, files: list[Path]) -> MergedConfig:
         # A missing --kubeconfig is an error; any other file may be missing.
         content = read_file(file, must_exist=bool(flags.kubeconfig))
         if content is not None:
-            merged.add(content)
+            merged = merged.with_file(content)
     return merged
 
 
@@ -148,6 +156,31 @@ def _from_files(
     flags: ConfigOverrides, environ: Mapping[str, str], merged: MergedConfig, files: list[Path]
 ) -> ClientConfig:
     name = flags.context or merged.current_context
+    context = _chosen_context(flags, merged, name)
+    cluster_name = flags.cluster or context.cluster
+    user_name = flags.user or context.user
+    _refuse_unknown_names(flags, merged, name, (cluster_name, user_name))
+    cluster = _with_cluster_flags(merged.clusters.get(cluster_name, ClusterEntry()), flags)
+    if not cluster_name:
+        cluster = replace(cluster, server=cluster.server or environ.get("KUBERNETES_MASTER", ""))
+    if not cluster.server:
+        if cluster_name:
+            raise KubeconfigError(f'no server found for cluster "{cluster_name}": see --server')
+        raise KubeconfigError(_no_server(merged, files))
+    return _checked(
+        ClientConfig(
+            context=name,
+            cluster_name=cluster_name,
+            user_name=user_name,
+            server=_server_url(cluster.server),
+            namespace=flags.namespace or context.namespace or "default",
+            cluster=cluster,
+            user=_with_user_flags(merged.users.get(user_name, UserEntry()), flags),
+        )
+    )
+
+
+def _chosen_context(flags: ConfigOverrides, merged: MergedConfig, name: str) -> ContextEntry:
     if flags.context and name not in merged.contexts:
         raise KubeconfigError(f'context "{name}" does not exist: see `kubectl config get-contexts`')
     if name and name not in merged.contexts:
@@ -155,32 +188,22 @@ def _from_files(
             f"context was not found for specified context: {name} (the current-context): choose "
             "another with --context or `kubectl config use-context`"
         )
-    context = merged.contexts.get(name, {})
-    cluster_name = flags.cluster or context.get("cluster", "")
-    user_name = flags.user or context.get("user", "")
-    if flags.user and user_name not in merged.users:
-        raise KubeconfigError(f'auth info "{user_name}" does not exist: see --user')
-    if flags.cluster and cluster_name not in merged.clusters:
-        raise KubeconfigError(f'cluster "{cluster_name}" does not exist: see --cluster')
-    if user_name and user_name not in merged.users:
-        raise KubeconfigError(f'user "{user_name}" was not found for context "{name}"')
-    if cluster_name and cluster_name not in merged.clusters and not flags.server:
-        raise KubeconfigError(f'cluster "{cluster_name}" was not found for context "{name}"')
-    cluster = _with_cluster_flags(merged.clusters.get(cluster_name, {}), flags)
-    if not cluster_name:
-        cluster = {"server": environ.get("KUBERNETES_MASTER", ""), **cluster}
-    if not cluster.get("server"):
-        if cluster_name:
-            raise KubeconfigError(f'no server found for cluster "{cluster_name}": see --server')
-        raise KubeconfigError(_no_server(merged, files))
-    return _connection(
-        context=name,
-        cluster_name=cluster_name,
-        user_name=user_name,
-        namespace=flags.namespace or context.get("namespace") or "default",
-        cluster=cluster,
-        user=_with_user_flags(merged.users.get(user_name, {}), flags),
-    )
+    return merged.contexts.get(name, ContextEntry())
+
+
+def _refuse_unknown_names(
+    flags: ConfigOverrides, merged: MergedConfig, context: str, names: tuple[str, str]
+) -> None:
+    """Raises KubeconfigError if the cluster or the user of these `names` is nowhere."""
+    cluster, user = names
+    if flags.user and user not in merged.users:
+        raise KubeconfigError(f'auth info "{user}" does not exist: see --user')
+    if flags.cluster and cluster not in merged.clusters:
+        raise KubeconfigError(f'cluster "{cluster}" does not exist: see --cluster')
+    if user and user not in merged.users:
+        raise KubeconfigError(f'user "{user}" was not found for context "{context}"')
+    if cluster and cluster not in merged.clusters and not flags.server:
+        raise KubeconfigError(f'cluster "{cluster}" was not found for context "{context}"')
 
 
 def _no_server(merged: MergedConfig, files: list[Path]) -> str:
@@ -192,36 +215,40 @@ def _no_server(merged: MergedConfig, files: list[Path]) -> str:
     return f"{REFUSED.format('localhost:8080')} {advice}"
 
 
-def _with_cluster_flags(cluster: Mapping[str, Any], flags: ConfigOverrides) -> dict[str, Any]:
-    changed = dict(cluster)
+def _with_cluster_flags(cluster: ClusterEntry, flags: ConfigOverrides) -> ClusterEntry:
     if flags.insecure_skip_tls_verify or flags.certificate_authority:
-        for key in ("certificate-authority", "certificate-authority-data"):
-            changed.pop(key, None)
-        changed["insecure-skip-tls-verify"] = flags.insecure_skip_tls_verify
-    if flags.certificate_authority:
-        changed["certificate-authority"] = os.path.abspath(flags.certificate_authority)
+        cluster = replace(
+            cluster,
+            certificate_authority=_absolute(flags.certificate_authority),
+            certificate_authority_data=None,
+            insecure_skip_tls_verify=flags.insecure_skip_tls_verify,
+        )
     if flags.server:
         # The name in the kubeconfig is that of the other server.
-        changed.pop("tls-server-name", None)
-        changed["server"] = flags.server
+        cluster = replace(cluster, server=flags.server, tls_server_name="")
     if flags.tls_server_name:
-        changed["tls-server-name"] = flags.tls_server_name
-    return changed
+        cluster = replace(cluster, tls_server_name=flags.tls_server_name)
+    return cluster
 
 
-def _with_user_flags(user: Mapping[str, Any], flags: ConfigOverrides) -> dict[str, Any]:
-    changed = dict(user)
+def _with_user_flags(user: UserEntry, flags: ConfigOverrides) -> UserEntry:
     if flags.client_certificate:
-        changed.pop("client-certificate-data", None)
-        changed["client-certificate"] = os.path.abspath(flags.client_certificate)
+        certificate = _absolute(flags.client_certificate)
+        user = replace(user, client_certificate=certificate, client_certificate_data=None)
     if flags.client_key:
-        changed.pop("client-key-data", None)
-        changed["client-key"] = os.path.abspath(flags.client_key)
-    given = {"token": flags.token, "as": flags.as_, "as-uid": flags.as_uid}
-    changed |= {key: value for key, value in given.items() if value}
-    if flags.as_groups:
-        changed["as-groups"] = list(flags.as_groups)
-    return changed
+        key = _absolute(flags.client_key)
+        user = replace(user, client_key=key, client_key_data=None)
+    return replace(
+        user,
+        token=flags.token or user.token,
+        as_=flags.as_ or user.as_,
+        as_uid=flags.as_uid or user.as_uid,
+        as_groups=flags.as_groups or user.as_groups,
+    )
+
+
+def _absolute(path: str | None) -> str:
+    return os.path.abspath(path) if path else ""
 
 
 def _in_cluster_is_possible(environ: Mapping[str, str], service_account: Path) -> bool:
@@ -235,44 +262,44 @@ def _in_cluster(
     host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
     if ":" in host:
         host = f"[{host}]"
-    cluster: dict[str, Any] = {"server": f"https://{host}:{port}"}
-    if (service_account / "ca.crt").is_file():
-        cluster["certificate-authority"] = str(service_account / "ca.crt")
+    authority = service_account / "ca.crt"
+    cluster = ClusterEntry(
+        server=f"https://{host}:{port}",
+        certificate_authority=str(authority) if authority.is_file() else "",
+    )
     # Elsewhere a tokenFile beats --token, in a pod --token beats the service account.
-    user = {} if flags.token else {"tokenFile": str(service_account / "token")}
+    user = UserEntry(token_file="" if flags.token else str(service_account / "token"))
     try:
         own_namespace = (service_account / "namespace").read_text().strip()
     except (OSError, UnicodeDecodeError):
         own_namespace = ""
-    return _connection(
-        context="",
-        cluster_name="in-cluster",
-        user_name="service account",
-        namespace=flags.namespace or environ.get("POD_NAMESPACE") or own_namespace or "default",
-        cluster=_with_cluster_flags(cluster, flags),
-        user=_with_user_flags(user, flags),
-        notices=("Using this pod's service account: no kubeconfig was found.",),
+    cluster = _with_cluster_flags(cluster, flags)
+    return _checked(
+        ClientConfig(
+            context="",
+            cluster_name="in-cluster",
+            user_name="service account",
+            server=_server_url(cluster.server),
+            namespace=flags.namespace or environ.get("POD_NAMESPACE") or own_namespace or "default",
+            cluster=cluster,
+            user=_with_user_flags(user, flags),
+            notices=("Using this pod's service account: no kubeconfig was found.",),
+        )
     )
 
 
-def _connection(
-    *,
-    context: str,
-    cluster_name: str,
-    user_name: str,
-    namespace: str,
-    cluster: Mapping[str, Any],
-    user: Mapping[str, Any],
-    notices: tuple[str, ...] = (),
-) -> ClientConfig:
-    """The checked connection; raises KubeconfigError that names every problem."""
-    server = _server_url(cluster["server"])
-    problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
-    if server.startswith("https://"):
-        problems += [*_tls_problems(cluster, user), *_identity_problems(user_name, user)]
+def _checked(config: ClientConfig) -> ClientConfig:
+    """The same; raises KubeconfigError that names every problem."""
+    cluster, user = config.cluster, config.user
+    problems = [
+        *_cluster_problems(config.cluster_name, cluster),
+        *_user_problems(config.user_name, user),
+    ]
+    if config.server.startswith("https://"):
+        problems += [*_tls_problems(cluster, user), *_identity_problems(config.user_name, user)]
     if problems:
         raise KubeconfigError(f"invalid configuration: {'; '.join(problems)}")
-    return ClientConfig(context, cluster_name, user_name, server, namespace, cluster, user, notices)
+    return config
 
 
 def _server_url(server: str) -> str:
@@ -301,70 +328,78 @@ def _server_url(server: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def _cluster_problems(name: str, cluster: Mapping[str, Any]) -> Iterator[str]:
-    if "proxy-url" in cluster:
-        scheme = cluster["proxy-url"].partition(":")[0].lower()
+def _cluster_problems(name: str, cluster: ClusterEntry) -> Iterator[str]:
+    if cluster.proxy_url:
+        scheme = cluster.proxy_url.partition(":")[0].lower()
         if scheme not in ("http", "https", "socks5"):
             yield (
                 f"invalid 'proxy-url' for cluster \"{name}\": unsupported scheme, "
                 "must be http, https, or socks5"
             )
-    authority = "certificate-authority"
-    if authority in cluster and f"{authority}-data" in cluster:
-        yield f"{authority}-data and {authority} are both specified for {name}"
-    yield from _unreadable(authority, name, cluster.get(authority))
+    path, data = cluster.certificate_authority, cluster.certificate_authority_data
+    yield from _given_twice("certificate-authority", name, path, data)
+    yield from _unreadable("certificate-authority", name, path)
 
 
-def _user_problems(name: str, user: Mapping[str, Any]) -> Iterator[str]:
-    basic = "username" in user or "password" in user
-    if "token" in user and basic:
+def _user_problems(name: str, user: UserEntry) -> Iterator[str]:
+    if user.token and user.has_basic_auth:
         yield f"more than one authentication method found for {name}: token and basicAuth"
-    certificate, key = "client-certificate", "client-key"
-    if certificate in user or f"{certificate}-data" in user:
-        if certificate in user and f"{certificate}-data" in user:
-            yield f"{certificate}-data and {certificate} are both specified for {name}"
-        if key in user and f"{key}-data" in user:
-            yield f"{key}-data and {key} are both specified for {name}"
-        if key not in user and f"{key}-data" not in user:
-            yield f"{key}-data or {key} must be specified for {name}"
-        yield from _unreadable("client-cert", name, user.get(certificate))
-        yield from _unreadable("client-key", name, user.get(key))
-    if "exec" in user:
-        yield from _exec_problems(name, user)
-    if "as" not in user and {"as-uid", "as-groups", "as-user-extra"} & user.keys():
+    if user.certificate is not None:
+        yield from _certificate_problems(name, user)
+    if user.exec is not None:
+        yield from _exec_problems(name, user, user.exec)
+    if not user.as_ and (user.as_uid or user.as_groups or user.as_user_extra):
         yield f"requesting uid, groups or user-extra for {name} without impersonating a user"
 
 
-def _exec_problems(name: str, user: Mapping[str, Any]) -> Iterator[str]:
-    plugin = user["exec"]
-    if "auth-provider" in user:
+def _certificate_problems(name: str, user: UserEntry) -> Iterator[str]:
+    certificate, key = user.client_certificate, user.client_key
+    yield from _given_twice("client-certificate", name, certificate, user.client_certificate_data)
+    yield from _given_twice("client-key", name, key, user.client_key_data)
+    if user.key is None:
+        yield f"client-key-data or client-key must be specified for {name}"
+    yield from _unreadable("client-cert", name, certificate)
+    yield from _unreadable("client-key", name, key)
+
+
+def _exec_problems(name: str, user: UserEntry, plugin: ExecConfig) -> Iterator[str]:
+    if user.auth_provider is not None:
         yield f"authProvider cannot be provided in combination with an exec plugin for {name}"
-    for key in ("command", "apiVersion", "interactiveMode"):
-        if key not in plugin:
+    for key, value in (
+        ("command", plugin.command),
+        ("apiVersion", plugin.api_version),
+        ("interactiveMode", plugin.interactive_mode),
+    ):
+        if not value:
             yield f"{key} must be specified for {name} to use exec authentication plugin"
-    if plugin.get("interactiveMode", "Never") not in _INTERACTIVE_MODES:
-        yield f'invalid interactiveMode for {name}: "{plugin["interactiveMode"]}"'
-    if any("name" not in variable for variable in plugin.get("env", ())):
+    if plugin.interactive_mode not in ("", *_INTERACTIVE_MODES):
+        yield f'invalid interactiveMode for {name}: "{plugin.interactive_mode}"'
+    if not all(variable for variable, _ in plugin.env):
         yield f"env variable name must be specified for {name} to use exec authentication plugin"
 
 
-def _tls_problems(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Iterator[str]:
-    authority = {"certificate-authority", "certificate-authority-data"} & cluster.keys()
-    if authority and cluster.get("insecure-skip-tls-verify"):
+def _tls_problems(cluster: ClusterEntry, user: UserEntry) -> Iterator[str]:
+    if cluster.authority is not None and cluster.insecure_skip_tls_verify:
         yield "specifying a root certificates file with the insecure flag is not allowed"
-    if "tokenFile" in user and ("username" in user or "password" in user):
+    if user.token_file and user.has_basic_auth:
         yield "username/password or bearer token may be set, but not both"
 
 
-def _identity_problems(name: str, user: Mapping[str, Any]) -> Iterator[str]:
-    known = {"token", "tokenFile", "username", "auth-provider", "exec"}
-    if not (known | {"client-certificate", "client-certificate-data"}) & user.keys():
+def _identity_problems(name: str, user: UserEntry) -> Iterator[str]:
+    texts = (user.token, user.token_file, user.username)
+    others = (user.auth_provider, user.exec, user.certificate)
+    if not any(texts) and all(other is None for other in others):
         who = f'user "{name}" has' if name else "there are"
         yield f"{who} no credentials for the server: see --user and --token"
 
 
-def _unreadable(what: str, name: str, path: str | None) -> Iterator[str]:
-    if path is None:
+def _given_twice(what: str, name: str, path: str, data: bytes | None) -> Iterator[str]:
+    if path and data is not None:
+        yield f"{what}-data and {what} are both specified for {name}"
+
+
+def _unreadable(what: str, name: str, path: str) -> Iterator[str]:
+    if not path:
         return
     try:
         Path(path).open("rb").close()

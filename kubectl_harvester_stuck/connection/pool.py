@@ -3,6 +3,12 @@
 This is the only module that imports the client, and it takes long to import: import it when it is
 needed. The pool is a urllib3 PoolManager; the typed API of the client is not used, for it costs
 another second and cannot repeat a header.
+
+`import kubernetes.client.rest` first runs the code of its packages, which import much more. So they
+stand in `sys.modules` as packages whose code has not run while the two modules that are used here
+are imported. CPU time of an interpreter that does nothing else, the median of 15 runs in turns with
+Python 3.11: 140 ms instead of 340 ms with version 37.0.2 of the client, 160 ms instead of 430 ms
+with 35.0.0.
 """
 
 from __future__ import annotations
@@ -14,11 +20,8 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -34,41 +37,22 @@ _POOL_SIZE = 32
 _PACKAGES = ("kubernetes", "kubernetes.client", "kubernetes.utils")
 
 
-class _BarePackages(MetaPathFinder):
-    """Finds the packages of the client as bare directories, without what they import.
-
-    Each of them imports all that lies below it, or much of it: that takes ten times as long as
-    the two modules that are used here.
-    """
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in _PACKAGES:
-            return None
-        for finder in sys.meta_path:
-            found = None if finder is self else finder.find_spec(fullname, path, target)
-            if found is not None:
-                bare = ModuleSpec(fullname, None, is_package=True)
-                bare.submodule_search_locations = found.submodule_search_locations
-                return bare
-        return None
-
-
 def import_client() -> tuple[Any, Any]:
-    """The client's Configuration and RESTClientObject, for a fraction of the import's time."""
-    whole = {name: sys.modules[name] for name in _PACKAGES if name in sys.modules}
-    finder = _BarePackages()
-    sys.meta_path.insert(0, finder)
+    """The client's Configuration and RESTClientObject, without the rest of the client."""
+    bare = [name for name in _PACKAGES if name not in sys.modules]
     try:
+        for name in bare:
+            spec = importlib.util.find_spec(name)
+            if spec is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            # Knows where its modules are, but its own code has not run.
+            sys.modules[name] = importlib.util.module_from_spec(spec)
         configuration = importlib.import_module("kubernetes.client.configuration")
         rest = importlib.import_module("kubernetes.client.rest")
     finally:
-        sys.meta_path.remove(finder)
         # Whoever imports the client after this gets all of it.
-        for name in _PACKAGES:
-            if name not in whole:
-                sys.modules.pop(name, None)
+        for name in bare:
+            sys.modules.pop(name, None)
     return configuration.Configuration, rest.RESTClientObject
 
 
@@ -81,8 +65,8 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
 
     configuration = configuration_class()
     configuration.host = connection.server
-    configuration.verify_ssl = not connection.cluster.get("insecure-skip-tls-verify")
-    configuration.tls_server_name = connection.cluster.get("tls-server-name")
+    configuration.verify_ssl = not connection.cluster.insecure_skip_tls_verify
+    configuration.tls_server_name = connection.cluster.tls_server_name or None
     configuration.connection_pool_maxsize = _POOL_SIZE
     configuration.proxy = None
     if not configuration.verify_ssl:
@@ -96,63 +80,118 @@ def open_pool(connection: ClientConfig, credential: Credential) -> urllib3.PoolM
     if connection.server.startswith("https://"):
         context = tls_context(connection.cluster, credential)
         settings["ssl_context"] = context
-    proxy = proxy_for(connection.server, connection.cluster.get("proxy-url"), os.environ)
+    proxy = proxy_for(connection.server, connection.cluster.proxy_url, os.environ)
     return _with_deadlines(manager if proxy is None else _proxied(proxy, context, settings))
 
 
-class _HeadInTime:
-    """A connection whose read timeout is for all of the head of an answer.
+class _InTime:
+    """A connection whose timeouts are total: one for connecting, one for the head of an answer.
 
-    Otherwise it is for each byte of it, and a server that drips them is waited for for ever.
+    urllib3 applies them to each wait alone, so a server or a proxy that sends a byte now and then
+    would hold the program forever.
     """
 
     sock: Any
     timeout: Any
+    _wire: socket.socket | None = None
+    _is_made = False
+
+    @property
+    def has_connected_to_proxy(self) -> bool:
+        """Whether the proxy has done its part, also once a failed answer has closed the connection.
+
+        urllib3 forgets it then, and would blame the proxy for what the server did.
+        """
+        return self._is_made or super().has_connected_to_proxy  # type: ignore[misc]
+
+    def connect(self) -> None:
+        """Connect, with a proxy's answer and the TLS handshakes.
+
+        Raises ConnectTimeoutError when it takes longer than the timeout for connecting.
+        """
+        connect: Callable[[], None] = super().connect  # type: ignore[misc]
+        self._is_made = False
+        try:
+            with _within(self.timeout, self._hang_up_wire):
+                connect()
+            self._is_made = True
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, "not connected in time") from error
+        finally:
+            if self._wire is not None:
+                self._wire.close()
+
+    def _new_conn(self) -> socket.socket:
+        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        # The TLS handshake takes the socket over; this is a second handle to hang up with.
+        self._wire = made.dup()
+        return made
+
+    def _hang_up_wire(self) -> None:
+        if self._wire is not None:
+            self._wire.shutdown(socket.SHUT_RDWR)
 
     def getresponse(self, *arguments: Any, **more: Any) -> Any:
         """Begin the answer. Raises TimeoutError when its head does not come in time."""
-        read: Any = super().getresponse  # type: ignore[misc]
+        read: Callable[..., Any] = super().getresponse  # type: ignore[misc]
         held = self.sock
-        seconds = self.timeout
-        if held is None or not isinstance(seconds, int | float):
+        while not isinstance(held, socket.socket | None):
+            held = held.socket  # TLS within the TLS of a proxy
+        if held is None:
             return read(*arguments, **more)
-        late = threading.Event()
-
-        def hang_up() -> None:
-            late.set()
-            with suppress(OSError):
-                # Not through TLS, which another thread is in the middle of.
-                socket.socket.shutdown(held, socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, hang_up)
-        timer.daemon = True
-        timer.start()
-        cause: Exception | None = None
         answer: Any = None
         try:
-            answer = read(*arguments, **more)
-        except Exception as error:
-            cause = error
-            if not late.is_set():
-                raise
-        finally:
-            timer.cancel()
-        # Half a head may look like a whole one.
-        if late.is_set():
+            # Not through TLS, which another thread is in the middle of.
+            with _within(self.timeout, lambda: socket.socket.shutdown(held, socket.SHUT_RDWR)):
+                answer = read(*arguments, **more)
+        except TimeoutError:
             if answer is not None:
                 answer.close()  # it holds the socket
-            raise TimeoutError("the head of the answer did not come in time") from cause
+            raise
         return answer
 
 
+@contextmanager
+def _within(seconds: object, hang_up: Callable[[], None]) -> Iterator[None]:
+    """Calls `hang_up`, from another thread, when the block takes longer than `seconds`.
+
+    Raises TimeoutError then, even if the block ends well: half a head may look like a whole one.
+    Without a number of seconds there is no limit.
+    """
+    if not isinstance(seconds, int | float):
+        yield
+        return
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            hang_up()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    cause: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        if not late.is_set():
+            raise
+        cause = error
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError("it took too long") from cause
+
+
 def _with_deadlines(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-    """The manager, whose connections are all `_HeadInTime`."""
+    """The manager, whose connections are all `_InTime`."""
     classes: Mapping[str, Any] = manager.pool_classes_by_scheme
     manager.pool_classes_by_scheme = {
         scheme: type(
             pool.__name__,
             (pool,),
-            {"ConnectionCls": type("Connection", (_HeadInTime, pool.ConnectionCls), {})},
+            {"ConnectionCls": type("Connection", (_InTime, pool.ConnectionCls), {})},
         )
         for scheme, pool in classes.items()
     }

@@ -17,10 +17,11 @@ _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
 
 
-def proxy_for(server: str, proxy_url: str | None, environ: Mapping[str, str]) -> str | None:
+def proxy_for(server: str, proxy_url: str, environ: Mapping[str, str]) -> str | None:
     """The URL of the proxy for `server`, a URL; None for none.
 
-    `proxy_url` is that of the kubeconfig. Raises KubeconfigError if it cannot be used.
+    `proxy_url` is that of the kubeconfig, empty for none. Raises KubeconfigError if the proxy
+    cannot be used.
     """
     if proxy_url:
         return _checked(proxy_url, "proxy-url")
@@ -81,20 +82,23 @@ def _matches(
     if entry == "*":
         return True
     if "/" in entry:
-        try:
-            return address is not None and address in ipaddress.ip_network(entry, strict=False)
-        except ValueError:
-            return False
+        return address is not None and _holds(entry, address)
     name, only_port = _split_port(entry)
     if only_port not in ("", str(port)):
         return False
-    if _address(name):
+    if address or _address(name):
         return address == _address(name)
-    if address or not name:
-        return False
     # `.example.com` and `*.example.com` are the subdomains, `example.com` is itself as well.
     suffix = name[1:] if name.startswith("*.") else name
-    return host == suffix or host.endswith(suffix if suffix.startswith(".") else f".{suffix}")
+    ending = suffix if suffix.startswith(".") else f".{suffix}"
+    return bool(name) and (host == suffix or host.endswith(ending))
+
+
+def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    try:
+        return address in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _split_port(entry: str) -> tuple[str, str]:

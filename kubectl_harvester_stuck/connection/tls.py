@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from kubectl_harvester_stuck.connection.credentials import Credential, pem
+from kubectl_harvester_stuck.connection.credentials import Credential
+from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 SYSTEM_BUNDLES = (
@@ -37,7 +37,7 @@ class _SharedContext(ssl.SSLContext):
         """Nothing: they are set."""
 
 
-def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLContext:
+def tls_context(cluster: ClusterEntry, credential: Credential) -> ssl.SSLContext:
     """The context for connections to `cluster` as `credential`, ready to use.
 
     Certificates that are not in files are written to a private directory that is gone when this
@@ -49,11 +49,11 @@ def tls_context(cluster: Mapping[str, Any], credential: Credential) -> ssl.SSLCo
     # Python insist on are missing from the certificates of many clusters.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if cluster.get("insecure-skip-tls-verify"):
+    if cluster.insecure_skip_tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     else:
-        _trust(context, pem(cluster, "certificate-authority"))
+        _trust(context, cluster.authority)
     if credential.certificate is not None and credential.key is not None:
         _identify(context, credential.certificate, credential.key)
     return context

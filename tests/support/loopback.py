@@ -7,8 +7,9 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 import trustme
 
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
+from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry, UserEntry, parse
+from kubectl_harvester_stuck.connection.messages import Request
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import UnreachableError
 
@@ -120,6 +123,22 @@ class ProxyHandler(Handler):
         self.close_connection = True
 
 
+def drips(*heads: bytes) -> type[Handler]:
+    """A handler that answers each that comes with one of `heads`, then sends a byte every 50 ms."""
+
+    class Dripping(Handler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                for head in heads:
+                    self.connection.recv(65536)
+                    self.wfile.write(head)
+                while True:
+                    time.sleep(0.05)
+                    self.wfile.write(b"x")
+
+    return Dripping
+
+
 def _pump(source: socket.socket, sink: socket.socket) -> None:
     try:
         while data := source.recv(65536):
@@ -127,6 +146,22 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         pass
+
+
+def cluster_entry(fields: Mapping[str, Any], base: str = "/") -> ClusterEntry:
+    """The cluster with these fields of a kubeconfig in the directory `base`."""
+    return parse({"clusters": [{"name": "k", "cluster": fields}]}, base).clusters["k"]
+
+
+def user_entry(fields: Mapping[str, Any], base: str = "/") -> UserEntry:
+    """The user with these fields of a kubeconfig in the directory `base`."""
+    return parse({"users": [{"name": "u", "user": fields}]}, base).users["u"]
+
+
+def client_config(server: str, user: Mapping[str, Any], **cluster: Any) -> ClientConfig:
+    """A connection to `server`; `cluster` are the other fields of its kubeconfig entry."""
+    entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
+    return ClientConfig("c", "k", "u", server, "default", cluster_entry(entry), user_entry(user))
 
 
 S = TypeVar("S", bound=Server)
@@ -203,9 +238,8 @@ def transport(
     **cluster: Any,
 ) -> Transport:
     """A transport to `server`; `cluster` are the other fields of its kubeconfig entry."""
-    entry = {"server": server, **{key.replace("_", "-"): cluster[key] for key in cluster}}
     return Transport(
-        ClientConfig("c", "k", "u", server, "default", entry, user or {}),
+        client_config(server, user or {}, **cluster),
         timeout=timeout,
         user_agent="tests/1",
         on_warning=on_warning,
@@ -213,9 +247,9 @@ def transport(
     )
 
 
-def failure(made: Transport, method: str = "GET") -> str:
-    """The one line with which a request ends that gets no answer."""
+def failure(made: Transport, asked: str | Request = "GET") -> str:
+    """The one line with which a request, or one of this method, ends that gets no answer."""
     with pytest.raises(UnreachableError) as caught:
-        made.request(method, "/x")
+        made.request(Request(asked, "/x") if isinstance(asked, str) else asked)
     assert "\n" not in str(caught.value)
     return str(caught.value)
