@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, places
@@ -34,15 +35,12 @@ def build(
     case: Target,
     request: Request,
     *,
-    preflight: PreflightResults | None = None,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
-    """The plan for one target.
+    """The plan for one target, from what was read alone: `with_preflight` adds the other guards.
 
-    `preflight` are the API server's on permissions and admission; without them those two guards are
-    left out, and the plan is only a draft. `shown` are the steps that the operator agreed to.
-    Raises NotFoundError when the target does not exist, UnreadableError when the target itself
-    could not be read.
+    `shown` are the steps that the operator agreed to. Raises NotFoundError when the target does not
+    exist, UnreadableError when the target itself could not be read.
     """
     target = case.target
     if target is None:
@@ -59,7 +57,7 @@ def build(
             steps, judgments, kept = _steps(case, state, request)
         except UnreadableError as error:
             kept = (str(error),)
-    draft = GuardContext(case, request, steps, kept, shown=shown, preflight=preflight)
+    draft = GuardContext(case, request, steps, kept, shown)
     results = guards.run(draft)
     if state is None:
         # The other guards would only speak of what is not going to be touched.
@@ -81,6 +79,12 @@ def build(
         goes=draft.ownership.goes if state is not None else (),
         stays=draft.ownership.stays if state is not None else (),
     )
+
+
+def with_preflight(plan: Plan, results: PreflightResults) -> Plan:
+    """The plan with the answers of the guards that only the API server can give."""
+    answers = guards.run_preflight(plan.steps, results)
+    return replace(plan, guards=guards.in_order((*plan.guards, *answers)))
 
 
 def _blind(case: Target, target: KubeObject, why: str) -> Plan:

@@ -53,17 +53,15 @@ def plan(
     dry_run: bool,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
-    """Draft, and only if every other guard passes, ask the API server about the steps."""
-    draft = planning.build(case, request, shown=shown)
-    if draft.refusals:
-        return draft
-    permissions = {step.ref: rights.why_not(step) for step in draft.steps}
-    answers = PreflightResults(permissions)
+    """The plan; only if every other guard passes, the API server is asked about its steps."""
+    made = planning.build(case, request, shown=shown)
+    if made.refusals:
+        return made
+    permissions = {step.ref: rights.why_not(step) for step in made.steps}
+    admissions = None
     if dry_run and all(answer is None for answer in permissions.values()):
-        answers = PreflightResults(
-            permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
-        )
-    return planning.build(case, request, preflight=answers, shown=shown)
+        admissions = {step.ref: _admission(rights.cluster, step) for step in made.steps}
+    return planning.with_preflight(made, PreflightResults(permissions, admissions))
 
 
 def _admission(cluster: Cluster, step: Step) -> str | None:
