@@ -27,7 +27,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.release import guards, plan
+from kubectl_harvester_stuck.release import guards, model, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
 from tests.support import builders
@@ -823,3 +823,11 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     instance = deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}})
     assert Scene([deleted_vm(), instance, *unclear], vouched).plan().silent_nodes == ("node-2",)
     assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW
+
+
+def test_the_guards_that_something_depends_on_are_registered() -> None:
+    """A name that no guard has would silently never be met."""
+    named = {
+        value for name, value in vars(model).items() if name.isupper() and isinstance(value, str)
+    }
+    assert {model.UNCHANGED, model.WEBHOOKS_ACCEPT} <= named <= {guard.name for guard in GUARDS}

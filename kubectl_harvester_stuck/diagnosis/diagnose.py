@@ -16,7 +16,7 @@ from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 from kubectl_harvester_stuck.k8s.redaction import redact_text
-from kubectl_harvester_stuck.release.model import GuardState, Plan
+from kubectl_harvester_stuck.release.model import GUEST_STOPPED, GuardState, Plan
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -52,7 +52,7 @@ def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Di
 
 def _as_they_stand(case: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
     """The finalizers now. A guest that may still run keeps those that wait for its end."""
-    why = next((item.reason for item in plan.refusals if item.guard == "guest-stopped"), None)
+    why = next((item.reason for item in plan.refusals if item.guard == GUEST_STOPPED), None)
     return tuple(
         replace(item, state=FinalizerState.PENDING, reason=f"the guest may still run: {why}")
         if why is not None

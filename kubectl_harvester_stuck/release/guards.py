@@ -227,18 +227,23 @@ def unchanged(draft: GuardContext) -> str | None:
         before = shown.pop(step.ref, None)
         if before is None:
             return f"{step.ref} was not in the plan that was shown"
-        if before.uid != step.uid:
-            return f"{step.ref} is another object now (uid {before.uid} before, {step.uid} now)"
-        if before.resource_version != step.resource_version:
-            return (
-                f"{step.ref} changed since it was shown (resourceVersion"
-                f" {before.resource_version} before, {step.resource_version} now)"
-            )
         if before != step:
-            return f"what would be done to {step.ref} is not what was shown"
+            return _difference(before, step)
     for ref in shown:
         return f"{ref} went, or need not be changed any more, since the plan was shown"
     return None
+
+
+def _difference(before: Step, now: Step) -> str:
+    """In what a step differs from the one that was shown for the same object."""
+    if before.uid != now.uid:
+        return f"{now.ref} is another object now (uid {before.uid} before, {now.uid} now)"
+    if before.resource_version != now.resource_version:
+        return (
+            f"{now.ref} changed since it was shown (resourceVersion"
+            f" {before.resource_version} before, {now.resource_version} now)"
+        )
+    return f"what would be done to {now.ref} is not what was shown"
 
 
 @guard(overridable=True, reads=(VM, VMI, POD, MIGRATION, NODE, LEASE))

@@ -6,17 +6,17 @@ longer than the rest of its own imports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any
 
-from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
 from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
-from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 
 @unique
@@ -67,6 +67,18 @@ class StepStatus(str, Enum):
     """It may have been carried out, or may still be."""
 
 
+TERMINATING = "terminating"
+UNCHANGED = "unchanged"
+PAST_GRACE = "past-grace"
+GUEST_STOPPED = "guest-stopped"
+DISKS_KEPT = "disks-kept"
+INSTANCE_GONE = "instance-gone"
+PERMITTED = "permitted"
+WEBHOOKS_ACCEPT = "webhooks-accept"
+NOT_SYSTEM = "not-system"
+"""The guards that something else depends on, by the names that `release.guards` registers."""
+
+
 @dataclass(frozen=True)
 class GuardResult:
     """The answer of one guard, with its evidence in one line.
@@ -80,6 +92,11 @@ class GuardResult:
     reason: str
     commands: tuple[str, ...] = ()
     overridden: bool = False
+
+
+def is_denial(refusals: Iterable[GuardResult]) -> bool:
+    """Whether admission alone speaks against it."""
+    return all(result.guard == WEBHOOKS_ACCEPT for result in refusals)
 
 
 @dataclass(frozen=True)
@@ -205,3 +222,43 @@ class TargetReport:
     def changed(self) -> bool:
         """Whether anything may have been changed for this target."""
         return any(report.changed for report in self.reports)
+
+    @classmethod
+    def refused(cls, plan: Plan) -> TargetReport:
+        """The report of a plan that a guard refused, before anything was changed."""
+        result = Outcome.DENIED if is_denial(plan.refusals) else Outcome.REFUSED
+        return cls(plan, result, refusals=plan.refusals)
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """Everything that one `unstick` came to."""
+
+    digest: str
+    outcomes: tuple[TargetReport, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
+    """What could not be read while the targets were looked for."""
+    found_nothing: bool = False
+    """Whether targets were looked for, and none was found."""
+    is_blind: bool = False
+    """Whether nothing at all could be read while they were looked for."""
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status of the contract."""
+        return gravest(
+            *([ExitStatus.OK] if self.found_nothing else []),
+            *(_status_of(outcome) for outcome in self.outcomes),
+            *(failure.error.status for failure in self.failures),
+            *(ExitStatus.ERROR if self.is_blind else ExitStatus.INCOMPLETE for _ in self.missing),
+        )
+
+
+def _status_of(outcome: TargetReport) -> ExitStatus:
+    """What one outcome means for the exit status: success only with a positive reason."""
+    if outcome.result in (Outcome.GONE, Outcome.FREED, Outcome.PLANNED):
+        return ExitStatus.OK
+    if outcome.changed or outcome.result in (Outcome.STILL_THERE, Outcome.UNKNOWN):
+        return ExitStatus.UNVERIFIED
+    return ExitStatus.REFUSED

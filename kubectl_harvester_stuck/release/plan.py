@@ -22,6 +22,8 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.release import guards
 from kubectl_harvester_stuck.release.guards import GuardContext, PreflightResults
 from kubectl_harvester_stuck.release.model import (
+    TERMINATING,
+    UNCHANGED,
     Action,
     GuardResult,
     GuardState,
@@ -61,7 +63,7 @@ def build(
     results = guards.run(draft)
     if state is None:
         # The other guards would only speak of what is not going to be touched.
-        results = tuple(result for result in results if result.guard == "terminating")
+        results = tuple(result for result in results if result.guard == TERMINATING)
     hanging = case.stuck_object
     return Plan(
         ref=case.ref,
@@ -89,7 +91,7 @@ def with_preflight(plan: Plan, results: PreflightResults) -> Plan:
 
 def _blind(case: Target, target: KubeObject, why: str) -> Plan:
     """Not even how the target is stuck can be told."""
-    blocked = GuardResult("terminating", GuardState.UNKNOWN, why)
+    blocked = GuardResult(TERMINATING, GuardState.UNKNOWN, why)
     return Plan(
         ref=case.ref,
         uid=target.uid,
@@ -136,7 +138,7 @@ def destroyed_beyond(plan: Plan, agreed: Plan) -> GuardResult | None:
     for fate in plan.destroys:
         if fate.ref not in shown:
             why = f"{fate.ref} would be destroyed, which was not shown: {fate.why}"
-            return GuardResult("unchanged", GuardState.REFUSE, why)
+            return GuardResult(UNCHANGED, GuardState.REFUSE, why)
     return None
 
 

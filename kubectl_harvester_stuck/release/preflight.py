@@ -6,16 +6,14 @@ Nothing is asked about a plan that another guard refuses.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError
-from kubectl_harvester_stuck.harvester import webhook_denials
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release import send
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Action, Plan, Request, Step
 
@@ -66,24 +64,7 @@ def plan(
 
 def _admission(cluster: Cluster, step: Step) -> str | None:
     try:
-        send(cluster, step, dry_run=True)
+        send.request(cluster, step, dry_run=True)
     except ApiError as error:
-        return f"{step.ref}: {with_hint(error)}"
+        return f"{step.ref}: {send.with_hint(error)}"
     return None
-
-
-def with_hint(error: ApiError) -> str:
-    return (
-        f"{error}; {webhook_denials.cure_of(error.message)}"
-        if error.is_from_webhook
-        else str(error)
-    )
-
-
-def send(cluster: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
-    """Send one step and return the answer; with `dry_run` everything happens but the change.
-
-    Raises ApiError with the server's words, UnreachableError when it may have happened.
-    """
-    change = cluster.delete_pod if step.action is Action.DELETE_POD else cluster.patch
-    return change(step.ref, step.body, dry_run=dry_run)

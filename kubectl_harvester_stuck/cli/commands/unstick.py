@@ -140,8 +140,9 @@ def unstick(
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.listing import find
     from kubectl_harvester_stuck.release import preflight, run
+    from kubectl_harvester_stuck.release.context import ReleaseContext, Timeouts
     from kubectl_harvester_stuck.release.interrupts import Interrupts
-    from kubectl_harvester_stuck.release.model import Request
+    from kubectl_harvester_stuck.release.model import ReleaseReport, Request
     from kubectl_harvester_stuck.render import journal_table, layout, release_text
     from kubectl_harvester_stuck.state import journal
     from kubectl_harvester_stuck.state.backups import Backups, state_directory
@@ -173,7 +174,7 @@ def unstick(
             which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
             click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
         if not targets:
-            nothing = run.ReleaseReport(
+            nothing = ReleaseReport(
                 "", missing=missing, found_nothing=True, is_blind=found.is_blind
             )
             if output in render.DOCUMENTS:
@@ -194,7 +195,7 @@ def unstick(
     state = state_directory(os.environ, Path.home())
     directory = backup_dir or state / "backups"
     interrupts = Interrupts(terminal.println)
-    context = run.ReleaseContext(
+    context = ReleaseContext(
         cluster=cluster,
         rights=preflight.Permissions(cluster),
         server=where.server,
@@ -208,7 +209,7 @@ def unstick(
         clock=time,
         interrupts=interrupts,
         host=platform.node(),
-        waits=run.Timeouts(settle, timeout),
+        waits=Timeouts(settle, timeout),
     )
     with interrupts:  # up to the last word of the report
         if dry_run == "none":

@@ -19,6 +19,7 @@ from kubectl_harvester_stuck.harvester.target import (
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
 
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
@@ -82,7 +83,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
 
 def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
-    reason, hanging = examined.refusal("past-grace"), examined.case.stuck_object
+    reason, hanging = examined.refusal(PAST_GRACE), examined.case.stuck_object
     if reason is not None and hanging is not None:
         yield Found(
             reason,
@@ -132,7 +133,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
 def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
     """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
     case = examined.case
-    if not examined.stuck or examined.refusal("guest-stopped") is None:
+    if not examined.stuck or examined.refusal(GUEST_STOPPED) is None:
         return
     for name in places.nodes(case):
         for sign in read_node(case, name).saying(SignalState.UNREADABLE):

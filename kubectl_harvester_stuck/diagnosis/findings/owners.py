@@ -18,6 +18,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.release.model import PAST_GRACE
 
 
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
@@ -170,7 +171,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
 
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
-    if examined.refusal("past-grace") is not None:
+    if examined.refusal(PAST_GRACE) is not None:
         return
     for item in examined.plan.judgments:
         entry = finalizers.find(item.name, item.ref.kind)
