@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any
 
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
+from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment, FinalizerState
 from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
@@ -243,22 +243,3 @@ class ReleaseReport:
     """Whether targets were looked for, and none was found."""
     is_blind: bool = False
     """Whether nothing at all could be read while they were looked for."""
-
-    @property
-    def status(self) -> ExitStatus:
-        """The exit status of the contract."""
-        return gravest(
-            *([ExitStatus.OK] if self.found_nothing else []),
-            *(_status_of(outcome) for outcome in self.outcomes),
-            *(failure.error.status for failure in self.failures),
-            *(ExitStatus.ERROR if self.is_blind else ExitStatus.INCOMPLETE for _ in self.missing),
-        )
-
-
-def _status_of(outcome: TargetReport) -> ExitStatus:
-    """What one outcome means for the exit status: success only with a positive reason."""
-    if outcome.result in (Outcome.GONE, Outcome.FREED, Outcome.PLANNED):
-        return ExitStatus.OK
-    if outcome.changed or outcome.result in (Outcome.STILL_THERE, Outcome.UNKNOWN):
-        return ExitStatus.UNVERIFIED
-    return ExitStatus.REFUSED

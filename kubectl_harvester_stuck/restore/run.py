@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.cluster.client import FIELD_MANAGER, Cluster
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
+from kubectl_harvester_stuck.errors import ApiError, JournalError, StuckError
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release import plan as planning
@@ -67,13 +67,6 @@ class RestoreContext:
     file: str
     """Where the backup is."""
     host: str = ""
-
-
-def status_of(done: Restoration) -> ExitStatus:
-    """What the end means for the exit status: success only with a positive reason."""
-    if done.end in (RestoreOutcome.CREATED, RestoreOutcome.PLANNED):
-        return ExitStatus.OK
-    return ExitStatus.UNVERIFIED if done.end is RestoreOutcome.UNKNOWN else ExitStatus.REFUSED
 
 
 def preview(context: RestoreContext, backup: Backup, *, ask_webhooks: bool) -> Restoration:
