@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.k8s.objects import KubeObject
+from kubectl_harvester_stuck.k8s.objects import KubeObject, format_time
 from kubectl_harvester_stuck.release.model import Plan
 
 NAME_LENGTH = 150
@@ -64,18 +64,12 @@ class Backups:
             "items": [_complete(item) for item in objects],
             "release": {
                 "schema": "harvester-stuck/backup/v1",
-                "takenAt": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
+                "takenAt": format_time(self.now),
                 "version": self.version,
                 "context": self.context,
                 "server": self.server,
                 "digest": digest,
-                "target": {
-                    "apiVersion": plan.ref.kind.api_version,
-                    "kind": plan.ref.kind.kind,
-                    "namespace": plan.ref.namespace,
-                    "name": plan.ref.name,
-                    "uid": plan.uid,
-                },
+                "target": {**plan.ref.reference, "uid": plan.uid},
                 "plan": [
                     {"action": step.action.value, "object": str(step.ref), "body": step.body}
                     for step in plan.steps

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kubectl_harvester_stuck.errors import JournalError
-from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
 
@@ -65,17 +65,17 @@ class Journal:
         return {
             "id": change.id,
             "run": change.run,
-            "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "time": format_time(time),
             "user": change.who.user,
             **asked,
             "context": self.context,
             "server": self.server,
             "version": self.version,
             "digest": change.digest,
-            "target": {**_ref(plan.ref), "uid": plan.uid},
+            "target": {**plan.ref.reference, "uid": plan.uid},
             "action": step.action.value,
             "object": {
-                **_ref(step.ref),
+                **step.ref.reference,
                 "uid": step.uid,
                 "resourceVersion": step.resource_version,
             },
@@ -100,15 +100,6 @@ class Journal:
                 f"cannot write the journal {path}: {error.strerror or error};"
                 f" set {variable} to a directory that can be written"
             ) from error
-
-
-def _ref(ref: ObjectRef) -> dict[str, str]:
-    return {
-        "apiVersion": ref.kind.api_version,
-        "kind": ref.kind.kind,
-        "namespace": ref.namespace,
-        "name": ref.name,
-    }
 
 
 def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
-from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import places, settings
 from kubectl_harvester_stuck.harvester.node_health import SignalState, describe, read_node
 from kubectl_harvester_stuck.harvester.target import (
@@ -16,7 +15,6 @@ from kubectl_harvester_stuck.harvester.target import (
     pvc_names,
     running_containers,
 )
-from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
@@ -257,30 +255,22 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
         return
     setting = examined.case.snapshot.one(settings.ref(settings.FORCE_RESET))
-    if setting is not None:
-        written = setting.text("value") or setting.text("default")
-        try:
-            enabled = nesting.parse(written).get("enable") if written else True
-        except (ValueError, AttributeError):
-            raise UnreadableError(str(setting.ref), f"its value is {written!r}") from None
-        if not enabled:
-            yield Found(
-                "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
-                " a dead node by itself",
-                (saw(setting, "value", written),),
-                None,
-                (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
-            )
-    for upgrade in examined.case.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
-        state = upgrade.labels.get("harvesterhci.io/upgradeState")
-        if state not in ("Succeeded", "Failed"):
-            yield Found(
-                f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
-                " vm-force-reset-policy does nothing",
-                (saw(upgrade, "metadata.labels", state),),
-                None,
-                (
-                    f"# for the next outage: kubectl get {UPGRADE.full_name}"
-                    f" -n {HARVESTER_NAMESPACE} --show-labels",
-                ),
-            )
+    if setting is not None and not settings.force_reset_is_on(setting):
+        yield Found(
+            "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
+            " a dead node by itself",
+            (saw(setting, "value", settings.value_of(setting)),),
+            None,
+            (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+        )
+    for upgrade, state in settings.unfinished_upgrades(examined.case.snapshot):
+        yield Found(
+            f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
+            " vm-force-reset-policy does nothing",
+            (saw(upgrade, "metadata.labels", state),),
+            None,
+            (
+                f"# for the next outage: kubectl get {UPGRADE.full_name}"
+                f" -n {HARVESTER_NAMESPACE} --show-labels",
+            ),
+        )
