@@ -18,8 +18,8 @@ T = TypeVar("T")
 class Options(Protocol[T]):
     """The flags of one command.
 
-    They are NamedTuples: `--help` makes all of them, and a frozen dataclass takes five times as
-    long to make.
+    They are NamedTuples: `--help` makes all of them, which takes five times as long with frozen
+    dataclasses.
     """
 
     def validate(self) -> None:

@@ -9,9 +9,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -29,8 +28,7 @@ SECRET_FLAGS = frozenset({"token"})
 """Never repeated in a command that is printed."""
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(NamedTuple):
     """What a command that only reads looks at: a cluster, or files."""
 
     source: Source

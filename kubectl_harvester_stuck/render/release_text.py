@@ -214,11 +214,16 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
         lines += _next(plan, where)
     if outcome.changed:
         lines += _goes(plan)
-    for leftover in outcome.leftovers:
-        lines += wrap(f"left behind: {leftover}", "  ")
-    if outcome.backup:
-        lines.append(f"  saved before: {outcome.backup}")
+    lines += _remains(outcome)
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _remains(outcome: TargetReport) -> list[str]:
+    """What is left of it: in the cluster, and in the file that was saved before."""
+    lines = [
+        line for leftover in outcome.leftovers for line in wrap(f"left behind: {leftover}", "  ")
+    ]
+    return [*lines, f"  saved before: {outcome.backup}"] if outcome.backup else lines
 
 
 def _sent(report: StepReport) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -57,6 +56,8 @@ class CheckOptions(NamedTuple):
         return Answer(ExitStatus.OK, text)
 
     def _check(self, session: Session) -> Answer:
+        from dataclasses import replace
+
         from kubectl_harvester_stuck.checks import checkup
         from kubectl_harvester_stuck.cli.terminal import Terminal, reading
         from kubectl_harvester_stuck.render import checks

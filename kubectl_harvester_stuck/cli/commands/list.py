@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +65,8 @@ class ListOptions(NamedTuple):
         return self._list(session)
 
     def _list(self, session: Session) -> Answer:
+        from dataclasses import replace
+
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.cli.terminal import Terminal, reading
         from kubectl_harvester_stuck.listing import find

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -164,6 +163,8 @@ class UnstickOptions(NamedTuple):
     def _release(
         self, means: _Means, targets: list[ObjectRef], found: Listing | None = None
     ) -> Answer:
+        from dataclasses import replace
+
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.render import layout, release_text
 
