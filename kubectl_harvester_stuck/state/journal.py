@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.errors import JournalError
 from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
 SCHEMA = "harvester-stuck/journal/v1"
 FILE = "journal.jsonl"
@@ -120,10 +121,8 @@ def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    for above in reversed(path.parents):
-        above.mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    make_parents(path)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
     try:
         status = os.fstat(handle)
@@ -136,7 +135,7 @@ def _opened(path: Path) -> Iterator[int]:
             if path.parent.stat().st_mode & 0o077:
                 path.parent.chmod(0o700)
             if not status.st_size:
-                _sync_directory(path.parent)
+                sync_parent(path)
         yield handle
     finally:
         os.close(handle)
@@ -152,14 +151,6 @@ def _write(handle: int, line: bytes) -> None:
     if os.write(handle, line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(handle)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @dataclass(frozen=True)
