@@ -626,6 +626,8 @@ def test_the_exit_status() -> None:
     passed = tuple(Checked(check, OK, "fine") for check in CHECKS)
     sure = checkup.Checkup(passed, (), NOW)
     assert exit_status.of_checkup(sure, exit_code=True) is ExitStatus.OK
+    blind = checkup.Checkup(tuple(Checked(check, UNKNOWN, "no") for check in CHECKS), (), NOW)
+    assert exit_status.of_checkup(blind, exit_code=True) is ExitStatus.ERROR
     unsure = checkup.Checkup(passed, (gap,), NOW)
     assert exit_status.of_checkup(unsure, exit_code=True) is ExitStatus.INCOMPLETE
 

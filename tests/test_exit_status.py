@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import pytest
 import kubectl_harvester_stuck
 from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.exit_status import gravest
+from kubectl_harvester_stuck.diagnosis.diagnose import diagnose
 from kubectl_harvester_stuck.diagnosis.run import DiagnosisReport
 from kubectl_harvester_stuck.errors import (
     ApiError,
@@ -42,7 +44,8 @@ PACKAGE = Path(kubectl_harvester_stuck.__file__).parent
 ROOT = PACKAGE.parent
 OK, ERROR, USAGE, STUCK, REFUSED, UNVERIFIED, INCOMPLETE = ExitStatus
 
-PLAN = plan.build(Target(TARGET, snapshot(deleted_vm())), Request())
+CASE = Target(TARGET, snapshot(deleted_vm()))
+PLAN = plan.build(CASE, Request())
 GAP = Unreadable("pods", "shop", "Forbidden", "no")
 
 
@@ -54,6 +57,10 @@ def test_the_table_is_the_one_of_the_readme() -> None:
     told = rows(exit_status.__doc__ or "")
     assert told == rows((ROOT / "README.md").read_text())
     assert [row.split(" | ")[1] for row in told] == [status.name for status in ExitStatus]
+
+
+def test_ctrl_c_ends_as_a_shell_expects() -> None:
+    assert exit_status.INTERRUPTED == 128 + signal.SIGINT
 
 
 def test_nothing_else_decides_how_a_command_ends() -> None:
@@ -98,20 +105,26 @@ def test_a_listing(targets: int, *, exit_code: bool) -> None:
         return exit_status.of_listing(found, exit_code=exit_code)
 
     assert of(()) is (STUCK if targets and exit_code else OK)
+    assert of((), is_blind=True) is of(())
     assert of((GAP,)) is INCOMPLETE
     assert of((GAP,), is_blind=True) is ERROR
 
 
 def test_diagnoses() -> None:
-    failure = Failure(TARGET, NotFoundError("where?"))
+    stuck = diagnose(CASE, PLAN)
 
-    def of(*failures: Failure, missing: tuple[Unreadable, ...] = ()) -> ExitStatus:
-        done = DiagnosisReport((), failures, (), NOW)
-        return exit_status.of_diagnoses(done, missing, exit_code=True)
+    def of(*errors: StuckError, missing: tuple[Unreadable, ...] = (), **flags: bool) -> ExitStatus:
+        failures = tuple(Failure(TARGET, error) for error in errors)
+        found = (stuck,) if flags.get("is_stuck") else ()
+        done = DiagnosisReport(found, failures, (), NOW)
+        return exit_status.of_diagnoses(done, missing, exit_code=flags.get("exit_code", True))
 
     assert of() is OK
+    assert of(is_stuck=True) is STUCK
+    assert of(is_stuck=True, exit_code=False) is OK
     assert of(missing=(GAP,)) is INCOMPLETE
-    assert of(failure, missing=(GAP,)) is ERROR
+    assert of(NotFoundError("where?"), missing=(GAP,)) is ERROR
+    assert of(StatementError("what?")) is USAGE
 
 
 SUCCESS = {Outcome.GONE, Outcome.FREED, Outcome.PLANNED}
@@ -130,6 +143,8 @@ def test_a_target_that_was_released(result: Outcome, *, changed: bool) -> None:
 def test_a_release_of_several() -> None:
     gone, left = TargetReport(PLAN, Outcome.GONE), TargetReport(PLAN, Outcome.STILL_THERE)
     failure = Failure(TARGET, NotFoundError("where?"))
+    refused = Failure(TARGET, RefusedError("no"))
+    assert exit_status.of_release(ReleaseReport("", (gone,), (refused,))) is REFUSED
     assert exit_status.of_release(ReleaseReport("", (gone,), missing=(GAP,))) is INCOMPLETE
     assert exit_status.of_release(ReleaseReport("", (gone,), (failure,))) is ERROR
     assert exit_status.of_release(ReleaseReport("", (gone, left), (failure,))) is UNVERIFIED
