@@ -1,4 +1,4 @@
-"""Expected failures and the exit statuses they end in.
+"""Expected failures, and the exit statuses; `cli.exit_status` says which result ends in which.
 
 An expected failure is a `StuckError`: one line for the operator that says what to do next, never
 a traceback. Anything else that is raised is a bug and keeps its traceback. Nothing here imports
@@ -30,32 +30,8 @@ class ExitStatus(IntEnum):
     """Part of what was asked could not be read; the rest is shown, the missing part is named."""
 
 
-# With several targets the status that the operator most needs to know wins.
-_GRAVEST_FIRST = (
-    ExitStatus.USAGE,
-    ExitStatus.UNVERIFIED,
-    ExitStatus.ERROR,
-    ExitStatus.REFUSED,
-    ExitStatus.INCOMPLETE,
-    ExitStatus.STUCK,
-    ExitStatus.OK,
-)
-
-
-def gravest(*statuses: ExitStatus) -> ExitStatus:
-    """The status of a run whose parts ended in `statuses`.
-
-    Raises ValueError without any: success is earned, never left over.
-    """
-    if not statuses:
-        raise ValueError("no part of the run has a status")
-    return min(statuses, key=_GRAVEST_FIRST.index)
-
-
 class StuckError(Exception):
     """An expected failure: `str()` is one line for the operator."""
-
-    status = ExitStatus.ERROR
 
 
 class KubeconfigError(StuckError):
@@ -130,13 +106,9 @@ class NotFoundError(StuckError):
 class RefusedError(StuckError):
     """The operator did not confirm, or what was confirmed is no longer what would be done."""
 
-    status = ExitStatus.REFUSED
-
 
 class StatementError(StuckError):
     """The operator states something that cannot be meant; nothing was changed."""
-
-    status = ExitStatus.USAGE
 
 
 class BackupError(StuckError):

@@ -16,6 +16,7 @@ import pytest
 from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
 from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
+from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -610,7 +611,7 @@ def test_the_exit_status() -> None:
     def status(bodies: list[Body], *unreadable: Kind, exit_code: bool = True) -> ExitStatus:
         source = Memory(bodies, frozenset(unreadable))
         done = checkup.check(source, ("shop",), backup_age=timedelta(days=7))
-        return checkup.status_of(done, exit_code=exit_code)
+        return exit_status.of_checkup(done, exit_code=exit_code)
 
     failing, warning = without(ready(), ADDON), without(ready(), SCHEDULE)
     assert status(ready()) is ExitStatus.OK
@@ -624,9 +625,12 @@ def test_the_exit_status() -> None:
     # Namespaces that nobody knows of spoil no check, and the answer is not whole all the same.
     gap = Unreadable("namespaces", None, "Unreadable", "not in the bundle")
     passed = tuple(Checked(check, OK, "fine") for check in CHECKS)
-    assert checkup.status_of(checkup.Checkup(passed, (), NOW), exit_code=True) is ExitStatus.OK
+    sure = checkup.Checkup(passed, (), NOW)
+    assert exit_status.of_checkup(sure, exit_code=True) is ExitStatus.OK
+    blind = checkup.Checkup(tuple(Checked(check, UNKNOWN, "no") for check in CHECKS), (), NOW)
+    assert exit_status.of_checkup(blind, exit_code=True) is ExitStatus.ERROR
     unsure = checkup.Checkup(passed, (gap,), NOW)
-    assert checkup.status_of(unsure, exit_code=True) is ExitStatus.INCOMPLETE
+    assert exit_status.of_checkup(unsure, exit_code=True) is ExitStatus.INCOMPLETE
 
 
 def test_whatever_is_malformed_there_is_an_answer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import pytest
 
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.cli import main, options, session
-from kubectl_harvester_stuck.errors import ExitStatus, gravest
+from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI
 from kubectl_harvester_stuck.render import color
@@ -224,21 +223,6 @@ def test_a_reader_that_goes_away_changes_no_status(world: World) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_the_exit_statuses_in_the_readme_are_the_programs() -> None:
-    rows = re.findall(r"^\| (\d) \| ([A-Z]+) \|", README.read_text(), re.M)
-    assert {name: int(number) for number, name in rows} == {
-        status.name: int(status) for status in ExitStatus
-    }
-
-
-def test_the_gravest_status_wins_in_the_order_of_the_contract() -> None:
-    order = [5, 1, 4, 6, 3, 0]
-    for one, other in itertools.combinations(order, 2):
-        assert gravest(ExitStatus(other), ExitStatus(one)) == one
-    with pytest.raises(ValueError, match="no part"):
-        gravest()
 
 
 def test_documents_are_valid_json_whatever_is_in_them(world: World) -> None:

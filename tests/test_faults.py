@@ -526,7 +526,7 @@ def test_a_terminal_that_goes_away_hides_nothing(world: World) -> None:
 def test_a_bug_in_the_middle_hides_nothing(world: World) -> None:
     machine, _, launcher = world.power_cut()
     with mock.patch(
-        "kubectl_harvester_stuck.release.run.ReleaseRun._wait_until_gone",
+        "kubectl_harvester_stuck.release.target_run.TargetRun._wait_until_gone",
         side_effect=KeyError("bug"),
     ):
         run = world.unstick(*power_off(world))

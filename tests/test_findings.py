@@ -77,9 +77,7 @@ class Story:
         draft = plan.build(case, self.request)
         refs = [step.ref for step in draft.steps]
         answers = PreflightResults(dict.fromkeys(refs), dict.fromkeys(refs, self.deny))
-        return diagnose.diagnose(
-            case, plan.build(case, self.request, preflight=answers), self.words
-        )
+        return diagnose.diagnose(case, plan.with_preflight(draft, answers), self.words)
 
 
 def disk(name: str) -> dict[str, Any]:
@@ -479,7 +477,9 @@ def test_admission_may_deny_what_it_was_not_asked_about() -> None:
     refs = [step.ref for step in plan.build(case, Request()).steps]
 
     def may_be_denied(of: Target, answers: PreflightResults | None) -> bool:
-        return FindingContext(of, plan.build(of, Request(), preflight=answers), ()).may_be_denied
+        made = plan.build(of, Request())
+        made = made if answers is None else plan.with_preflight(made, answers)
+        return FindingContext(of, made, ()).may_be_denied
 
     yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
     assert may_be_denied(case, PreflightResults(yes, no))

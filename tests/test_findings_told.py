@@ -430,8 +430,6 @@ VARIANTS: dict[str, Callable[[], Story]] = {
 
 
 BLIND = {
-    "force-reset-off: its value is '[]'": lambda: Story([*powered_off_scene(), setting("[]")]),
-    "force-reset-off: its value is 'off'": lambda: Story([*powered_off_scene(), setting("off")]),
     "mac-of-another-vm: its annotation harvesterhci.io/mac-address is malformed": lambda: Story(
         of_mac("oops")
     ),
@@ -489,6 +487,15 @@ def test_what_cannot_be_understood_is_told_with_the_object(name: str) -> None:
     assert blind.startswith(f"{finding}: could not read ")
     assert "None" not in blind
     assert blind.endswith(f": {why}")
+
+
+@pytest.mark.parametrize("value", ["[]", "off"])
+def test_a_setting_that_is_no_json_object_is_named_without_its_value(value: str) -> None:
+    (blind,) = Story([*powered_off_scene(), setting(value)]).diagnosis().blind
+    assert blind == (
+        "force-reset-off: could not read Setting vm-force-reset-policy: its value is not a JSON"
+        " object"
+    )
 
 
 def test_without_a_disk_of_its_own_no_other_vm_is_read() -> None:

@@ -26,7 +26,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.release import guards, plan
+from kubectl_harvester_stuck.release import guards, model, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
 from tests.support import builders
@@ -87,7 +87,7 @@ class Scene:
         refs = [step.ref for step in draft.steps]
         answers = PreflightResults(dict.fromkeys(refs, self.forbid), dict.fromkeys(refs, self.deny))
         shown = self.shown(draft.steps) if self.shown else None
-        return plan.build(case, self.request, preflight=answers, shown=shown)
+        return plan.with_preflight(plan.build(case, self.request, shown=shown), answers)
 
 
 def powered_off_scene(**more: Any) -> list[Body]:
@@ -723,7 +723,7 @@ def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
 def test_a_step_whose_object_is_gone_blocks() -> None:
     case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
     steps = plan.build(case, Request()).steps
-    draft = guards.GuardContext(case.without(steps[0].ref), Request(), steps, (), None, None)
+    draft = guards.GuardContext(case.without(steps[0].ref), Request(), steps, (), None)
     results = {item.guard: item for item in guards.run(draft)}
     assert results["terminating"].verdict is U
     assert results["terminating"].reason == f"could not read {steps[0].ref}: it is gone"
@@ -731,40 +731,48 @@ def test_a_step_whose_object_is_gone_blocks() -> None:
 
 def test_the_server_is_only_heard_where_it_was_asked() -> None:
     case = Target(TARGET, snapshot(*alone()))
-    refs = dict.fromkeys(step.ref for step in plan.build(case, Request()).steps)
-    every = {entry.name for entry in GUARDS}
+    draft = plan.build(case, Request())
+    refs = dict.fromkeys(step.ref for step in draft.steps)
+    every = [entry.name for entry in GUARDS]
 
-    def asked(answers: PreflightResults | None) -> set[str]:
-        return {item.guard for item in plan.build(case, Request(), preflight=answers).guards}
+    def asked(made: Plan) -> list[str]:
+        return [item.guard for item in made.guards]
 
-    assert asked(None) == every - {"permitted", "webhooks-accept"}
-    assert asked(PreflightResults(refs)) == every - {"webhooks-accept"}
-    assert asked(PreflightResults(refs, refs)) == every
+    def without(*names: str) -> list[str]:
+        return [name for name in every if name not in names]
+
+    assert asked(draft) == without("permitted", "webhooks-accept")
+    permitted = plan.with_preflight(draft, PreflightResults(refs))
+    assert asked(permitted) == without("webhooks-accept")
+    assert asked(plan.with_preflight(draft, PreflightResults(refs, refs))) == every
 
 
 @pytest.mark.parametrize("check", [guards.permitted, guards.webhooks_accept])
-def test_a_guard_that_needs_an_answer_does_not_pass_without_one(check: guards.Check) -> None:
-    case = Target(TARGET, snapshot(*alone()))
-    draft = guards.GuardContext(case, Request(), plan.build(case, Request()).steps, (), None, None)
-    with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was not"):
-        check(draft)
+def test_a_guard_that_needs_an_answer_does_not_pass_without_one(
+    check: guards.PreflightCheck,
+) -> None:
+    steps = plan.build(Target(TARGET, snapshot(*alone())), Request()).steps
+    for results in (PreflightResults({}, {}), PreflightResults({}, None)):
+        with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was"):
+            check(steps, results)
 
 
 @pytest.mark.parametrize("guard", ["permitted", "webhooks-accept"])
 def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
     case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
-    refs = [step.ref for step in plan.build(case, Request()).steps]
+    draft = plan.build(case, Request())
+    refs = [step.ref for step in draft.steps]
     assert [ref.kind for ref in refs] == [VMI, VM]
     for refused in refs:
         answers = {ref: "no" if ref == refused else None for ref in refs}
-        made = plan.build(case, Request(), preflight=PreflightResults(answers, answers))
+        made = plan.with_preflight(draft, PreflightResults(answers, answers))
         assert {item.guard: item.verdict for item in made.guards}[guard] is R
 
 
 def test_an_unreadable_answer_of_the_server_blocks() -> None:
     case = Target(TARGET, snapshot(*alone()))
-    results = {item.guard: item for item in
-               plan.build(case, Request(), preflight=PreflightResults({}, {})).guards}  # fmt: skip
+    made = plan.with_preflight(plan.build(case, Request()), PreflightResults({}, {}))
+    results = {item.guard: item for item in made.guards}
     assert results["permitted"].verdict is U
     assert results["webhooks-accept"].verdict is U
 
@@ -786,3 +794,11 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     instance = deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}})
     assert Scene([deleted_vm(), instance, *unclear], vouched).plan().silent_nodes == ("node-2",)
     assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW
+
+
+def test_the_guards_that_something_depends_on_are_registered() -> None:
+    """A name that no guard has would silently never be met."""
+    named = {
+        value for name, value in vars(model).items() if name.isupper() and isinstance(value, str)
+    }
+    assert {model.UNCHANGED, model.WEBHOOKS_ACCEPT} <= named <= {guard.name for guard in GUARDS}

@@ -312,9 +312,8 @@ def test_the_same_plan_has_the_same_digest_in_every_release() -> None:
 
 def test_the_answers_of_the_server_reach_the_guards() -> None:
     case = Target(TARGET, snapshot(MACHINE))
-    (step,) = plan.build(case, Request()).steps
-    made = plan.build(
-        case, Request(), preflight=PreflightResults({step.ref: "no"}, {step.ref: None})
-    )
+    draft = plan.build(case, Request())
+    (step,) = draft.steps
+    made = plan.with_preflight(draft, PreflightResults({step.ref: "no"}, {step.ref: None}))
     assert verdict_of(made, "permitted") is GuardState.REFUSE
     assert verdict_of(made, "webhooks-accept") is GuardState.PASS

@@ -30,7 +30,13 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
-from kubectl_harvester_stuck.harvester.settings import FORCE_RESET, fields_of, value_of
+from kubectl_harvester_stuck.harvester.settings import (
+    FORCE_RESET,
+    UPGRADE_STATE,
+    force_reset_is_on,
+    unfinished_upgrades,
+    value_of,
+)
 from kubectl_harvester_stuck.harvester.target import pvc_names
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -189,8 +195,7 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
             [Evidence(f"Setting {FORCE_RESET}", "value", "not there")],
         )
     else:
-        # A setting that says nothing has Harvester's own default, which is on.
-        enabled = not value_of(setting) or fields_of(setting).get("enable") is True
+        enabled = force_reset_is_on(setting)
         if not enabled:
             yield fail(
                 f"{FORCE_RESET} is off: Harvester does not free the VMs of a dead node",
@@ -198,18 +203,15 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
                 edit,
             )
     held = False
-    for upgrade in view.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
-        state = upgrade.labels.get("harvesterhci.io/upgradeState")
-        if state not in ("Succeeded", "Failed"):
-            held = True
-            yield fail(
-                f"{upgrade.ref} is not finished ({state or 'no state'}): as long as it stands,"
-                f" {FORCE_RESET} does nothing",
-                [saw(upgrade, "metadata.labels[harvesterhci.io/upgradeState]", state)],
-                f"kubectl get {UPGRADE.full_name} {upgrade.ref.name} -n {HARVESTER_NAMESPACE}"
-                " -o yaml",
-                "# if no upgrade runs any more, delete it",
-            )
+    for upgrade, state in unfinished_upgrades(view.snapshot):
+        held = True
+        yield fail(
+            f"{upgrade.ref} is not finished ({state or 'no state'}): as long as it stands,"
+            f" {FORCE_RESET} does nothing",
+            [saw(upgrade, f"metadata.labels[{UPGRADE_STATE}]", state)],
+            f"kubectl get {UPGRADE.full_name} {upgrade.ref.name} -n {HARVESTER_NAMESPACE} -o yaml",
+            "# if no upgrade runs any more, delete it",
+        )
     if setting is not None and enabled and not held:
         yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
 

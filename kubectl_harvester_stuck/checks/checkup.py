@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck import checks
 from kubectl_harvester_stuck.checks import Checked, reads
-from kubectl_harvester_stuck.checks.base import CheckContext, Result
-from kubectl_harvester_stuck.errors import ExitStatus, gravest
+from kubectl_harvester_stuck.checks.base import CheckContext
 from kubectl_harvester_stuck.k8s.objects import Unreadable
 from kubectl_harvester_stuck.k8s.source import Source
 
@@ -32,16 +31,3 @@ def check(source: Source, namespaces: Sequence[str | None], *, backup_age: timed
         snapshot.gaps,
         snapshot.taken_at,
     )
-
-
-def status_of(done: Checkup, *, exit_code: bool) -> ExitStatus:
-    """OK only if everything could be looked at, an error if nothing could, as with `list`."""
-    results = {item.result for item in done.results}
-    if results == {Result.UNKNOWN}:
-        return ExitStatus.ERROR
-    statuses = [ExitStatus.OK]
-    if exit_code and Result.FAIL in results:
-        statuses.append(ExitStatus.STUCK)
-    if done.missing or Result.UNKNOWN in results:
-        statuses.append(ExitStatus.INCOMPLETE)
-    return gravest(*statuses)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli import completion, exit_status
 from kubectl_harvester_stuck.cli.commands.check import check
 from kubectl_harvester_stuck.cli.commands.completion import completion_
 from kubectl_harvester_stuck.cli.commands.diagnose import diagnose
@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.cli.commands.restore import restore
 from kubectl_harvester_stuck.cli.commands.unstick import unstick
 from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
-from kubectl_harvester_stuck.cli.output import OutputError, answer, prepared, print_error
+from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, write
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 
@@ -81,17 +81,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(given: list[str]) -> int:
     """Run the program and return the exit status of the contract."""
     try:
-        status = int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or 0)
+        return int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
     except click.ClickException as error:
-        _fail(given, UsageError(error.format_message()))
+        status = exit_status.of_error(error)
+        _fail(given, error.format_message(), status)
         error.show()
-        status = error.exit_code
     except StuckError as error:
-        _fail(given, error)
-        print_error(error)
-        status = error.status
+        status = exit_status.of_error(error)
+        _fail(given, str(error), status)
+        click.echo(error_line(error), nl=False, err=True)
     except (KeyboardInterrupt, click.Abort):
-        status = 130
+        return exit_status.INTERRUPTED
     return int(status)
 
 
@@ -100,13 +100,7 @@ def complete() -> NoReturn:
     main([completion.COMMAND, *sys.argv[1:]])
 
 
-class UsageError(StuckError):
-    """Wrong flags or arguments, in the shape that documents are made of."""
-
-    status = ExitStatus.USAGE
-
-
-def _fail(arguments: list[str], error: StuckError) -> None:
+def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:
     """Answer with a document, if one was asked for, although there is no answer."""
     asked = _document_asked(arguments)
     if asked is None:
@@ -118,4 +112,4 @@ def _fail(arguments: list[str], error: StuckError) -> None:
     command = "diagnosis" if command == "diagnose" else command
     # Where it cannot be written, the error itself says more than that.
     with suppress(OutputError):
-        answer(document.dump(document.failure(command, error), asked))
+        write(document.dump(document.failure(command, message, status), asked))

@@ -10,15 +10,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import click
 
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError, gravest
+from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
-    from kubectl_harvester_stuck.listing.model import Listing
 
 
 class OutputError(StuckError):
@@ -132,31 +131,56 @@ def can_tell() -> bool:
     return getattr(sys.stderr, "can_write", True)
 
 
-def print_result(ctx: click.Context, output: str, text: str, *, report: bool = False) -> None:
-    """The answer, coloured where it is for people who want that.
+class Answer(NamedTuple):
+    """What a command came to, and how it ends."""
 
-    A `report` tells of changes: where stdout cannot be written to, it goes to stderr, and the exit
-    status stays that of the changes.
+    status: ExitStatus
+    text: str = ""
+    """For stdout."""
+    notes: str = ""
+    """Whole lines for stderr, after the text."""
+    for_people: bool = False
+    """Whether the text may be coloured."""
+    is_report: bool = False
+    """Whether it tells of changes: where stdout cannot be written to, stderr gets it."""
+
+
+def print_answer(ctx: click.Context, answer: Answer) -> ExitStatus:
+    """Print what a command came to, and return how it ends.
+
+    Raises OutputError; never where the answer tells of changes: the status stays that of the
+    changes then.
     """
+    text = answer.text
+    if answer.for_people and _colour_is_wanted(ctx):
+        from kubectl_harvester_stuck.render import color
+
+        text = color.paint(text)
+    if answer.is_report:
+        _write_report(text, plain=answer.text)
+    elif text:
+        write(text)
+    click.echo(answer.notes, nl=False, err=True)
+    return answer.status
+
+
+def _colour_is_wanted(ctx: click.Context) -> bool:
     from kubectl_harvester_stuck.render import color
 
-    when = ctx.obj.get("color", "auto")
-    for_people = output in ("table", "wide")
-    shown = text
-    if for_people and color.wanted(when, os.environ, is_terminal=sys.stdout.isatty()):
-        shown = color.paint(text)
-    if not report:
-        answer(shown)
-        return
+    when = ctx.ensure_object(dict).get("color", "auto")
+    return color.wanted(when, os.environ, is_terminal=sys.stdout.isatty())
+
+
+def _write_report(text: str, *, plain: str) -> None:
     try:
-        sys.stdout.write(shown)
+        sys.stdout.write(text)
         sys.stdout.flush()
     except (OutputError, BrokenPipeError) as error:
         why = str(error) if isinstance(error, OutputError) else "nobody reads stdout any more"
-        click.echo(f"warning: {why}; the report:\n{text}", nl=False, err=True)
+        click.echo(f"warning: {why}; the report:\n{plain}", nl=False, err=True)
 
 
-def answer(text: str, *, stop: bool = False) -> None:
+def write(text: str, *, stop: bool = False) -> None:
     """Write to stdout. A reader that went away does not change how the work itself ended.
 
     With `stop` the work is over then: nobody waits for the rest. Raises OutputError.
@@ -169,26 +193,17 @@ def answer(text: str, *, stop: bool = False) -> None:
             sys.exit(ExitStatus.OK)
 
 
-def print_error(error: StuckError) -> None:
-    """Write the error to stderr as kubectl does; control characters in it are made visible."""
+def error_line(error: StuckError) -> str:
+    """What stderr says of an expected failure."""
     from kubectl_harvester_stuck.render.layout import safe
 
     text = safe(str(error))
     own_words = ("Error from server", "The connection", "Unable to connect", "error:")
-    click.echo(text if text.startswith(own_words) else f"error: {text}", err=True)
+    return f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
 
 
-def say_nothing(place: str, missing: tuple[Unreadable, ...]) -> None:
-    """Say that nothing is stuck there, if all of it could be read."""
+def nothing_is_stuck(place: str, missing: tuple[Unreadable, ...]) -> str:
+    """The line that says so, if all of it could be read; else nothing."""
     from kubectl_harvester_stuck.render import layout
 
-    if not missing:
-        click.echo(f"Nothing is stuck{layout.safe(place)}.", err=True)
-
-
-def list_status(found: Listing, *, exit_code: bool) -> ExitStatus:
-    """Complete and looked at is OK; lists that all failed are an error."""
-    statuses = [ExitStatus.STUCK if found.targets and exit_code else ExitStatus.OK]
-    if found.missing:
-        statuses.append(ExitStatus.ERROR if found.is_blind else ExitStatus.INCOMPLETE)
-    return gravest(*statuses)
+    return "" if missing else f"Nothing is stuck{layout.safe(place)}.\n"

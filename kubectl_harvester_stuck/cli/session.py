@@ -9,9 +9,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -29,8 +28,7 @@ SECRET_FLAGS = frozenset({"token"})
 """Never repeated in a command that is printed."""
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(NamedTuple):
     """What a command that only reads looks at: a cluster, or files."""
 
     source: Source
@@ -69,28 +67,31 @@ class Session:
             found.append(ObjectRef(spaces[0], name, kind))
         return found
 
+    def gaps(self, missing: tuple[Unreadable, ...]) -> str:
+        """Lines that name what could not be read, and what would help."""
+        from kubectl_harvester_stuck.render import layout
 
-def tell_missing(scope: Session, missing: tuple[Unreadable, ...]) -> None:
-    """Name what could not be read, and what would help."""
-    from kubectl_harvester_stuck.render import layout
-
-    click.echo(layout.unreadable(missing), nl=False, err=True)
-    if missing and scope.files is not None and scope.files.has_bundle:
-        hint = "the setting support-bundle-namespaces adds namespaces to the next bundle"
-        click.echo(hint, err=True)
+        hint = "the setting support-bundle-namespaces adds namespaces to the next bundle\n"
+        is_bundle = self.files is not None and self.files.has_bundle
+        return layout.unreadable(missing) + (hint if missing and is_bundle else "")
 
 
 def open_session(
     given: dict[str, Any],
-    filenames: tuple[str, ...],
+    filenames: tuple[str, ...] = (),
     *,
     all_namespaces: bool = False,
     selector: str | None = None,
+    options: tuple[str, ...] = (),
 ) -> Session:
-    """What is to be read: the files that were named, otherwise the cluster of the kubeconfig."""
+    """What is to be read: the files that were named, otherwise the cluster of the kubeconfig.
+
+    `options` are flags of the command that are repeated where it is printed. Raises StuckError, and
+    UsageError for flags that do not go with files.
+    """
     if filenames:
         return _of_files(given, filenames, all_namespaces=all_namespaces, selector=selector)
-    cluster, namespace, where = connect(given)
+    cluster, namespace, where = connect(given, options)
     return Session(
         source=cluster,
         where=where,
@@ -110,7 +111,7 @@ def _of_files(
 ) -> Session:
     """Files stand for a cluster: no kubeconfig is read, and nothing is asked of anybody."""
     from kubectl_harvester_stuck.k8s import selectors
-    from kubectl_harvester_stuck.k8s.objects import Unreadable
+    from kubectl_harvester_stuck.k8s.objects import Unreadable, format_time
     from kubectl_harvester_stuck.offline import files as offline
     from kubectl_harvester_stuck.render import layout
     from kubectl_harvester_stuck.render.invocation import Invocation
@@ -126,7 +127,7 @@ def _of_files(
     files = offline.read(filenames, stdin, datetime.now(timezone.utc))
     when = "" if files.says_when else ", when it was last written"
     title = layout.safe(files.title)
-    click.echo(f"{title}: as of {files.now:%Y-%m-%dT%H:%M:%SZ}{when}", err=True)
+    click.echo(f"{title}: as of {format_time(files.now)}{when}", err=True)
     namespace = None if all_namespaces else given.get("namespace")
     gaps = () if namespace else files.unknown_namespaces()
     return Session(

@@ -19,7 +19,7 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 from kubectl_harvester_stuck.release import guards
-from kubectl_harvester_stuck.release.model import GuardState, Plan
+from kubectl_harvester_stuck.release.model import GUEST_STOPPED, GuardState, Plan
 
 EVENTS = 8
 """How many events of a target are shown."""
@@ -66,7 +66,7 @@ def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Di
 
 def _as_they_stand(case: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
     """The finalizers now. A guest that may still run keeps those that wait for its end."""
-    why = next((item.reason for item in plan.refusals if item.guard == "guest-stopped"), None)
+    why = next((item.reason for item in plan.refusals if item.guard == GUEST_STOPPED), None)
     return tuple(
         replace(item, state=FinalizerState.PENDING, reason=f"the guest may still run: {why}")
         if why is not None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
-from kubectl_harvester_stuck.k8s.kinds import SETTING
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 FORCE_RESET = "vm-force-reset-policy"
 BACKUP_TARGET = "backup-target"
 SERVER_VERSION = "server-version"
+
+UPGRADE_STATE = "harvesterhci.io/upgradeState"
+"""The label that says how far an Upgrade is."""
 
 
 def ref(name: str) -> ObjectRef:
@@ -36,6 +40,25 @@ def version_of(setting: KubeObject) -> tuple[int, int] | None:
     """Major and minor number of the version that a setting says; None for a build without one."""
     found = re.match(r"v?(\d+)\.(\d+)\b", value_of(setting))
     return (int(found[1]), int(found[2])) if found else None
+
+
+def force_reset_is_on(setting: KubeObject) -> bool:
+    """Whether Harvester frees the VMs of a dead node by itself. Raises UnreadableError.
+
+    A setting that says nothing has Harvester's own default, which is on.
+    """
+    return not value_of(setting) or fields_of(setting).get("enable") is True
+
+
+def unfinished_upgrades(snapshot: ClusterSnapshot) -> Iterator[tuple[KubeObject, str | None]]:
+    """The Upgrades for as long as which force-reset does nothing, with their states.
+
+    Raises UnreadableError.
+    """
+    for upgrade in snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
+        state = upgrade.labels.get(UPGRADE_STATE)
+        if state not in ("Succeeded", "Failed"):
+            yield upgrade, state
 
 
 def fields_of(setting: KubeObject) -> Mapping[str, Any]:

@@ -50,6 +50,11 @@ def parse_time(text: str) -> datetime:
     return parsed.astimezone(timezone.utc)
 
 
+def format_time(moment: datetime) -> str:
+    """A time in UTC as Kubernetes writes it, in whole seconds."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def parse_seconds(value: object) -> timedelta:
     """A number of whole seconds, as grace periods are written. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -75,6 +80,16 @@ class ObjectRef:
     def key(self) -> str:
         """`NAMESPACE/NAME`, as the operator types it."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The reference as Kubernetes writes one, in a dictionary of its own."""
+        return {
+            "apiVersion": self.kind.api_version,
+            "kind": self.kind.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+        }
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,7 @@ def event(change: Change, host: str) -> Mapping[str, Any]:
         "action": action,
         "reason": reason,
         "regarding": {
-            "apiVersion": step.ref.kind.api_version,
-            "kind": step.ref.kind.kind,
-            "namespace": step.ref.namespace,
-            "name": step.ref.name,
+            **step.ref.reference,
             "uid": step.uid,
             "resourceVersion": step.resource_version,
         },

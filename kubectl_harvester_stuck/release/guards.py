@@ -36,7 +36,7 @@ SYSTEM_PREFIXES = ("cattle-", "fleet-")
 class PreflightResults:
     """What the API server said of each step: None stands for "yes", text for why not.
 
-    `admissions` is None when nothing may be sent, not even a dry run.
+    `admissions` is None where no dry run was sent.
     """
 
     permissions: Mapping[ObjectRef, str | None]
@@ -47,8 +47,7 @@ class PreflightResults:
 class GuardContext:
     """The plan as far as it stands when the guards look at it.
 
-    `shown` are the steps that the operator agreed to, None before that. `preflight` is None as long
-    as the API server has not been asked; the guards that need it are then left out.
+    `shown` are the steps that the operator agreed to, None before that.
     """
 
     case: Target
@@ -56,7 +55,6 @@ class GuardContext:
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
     shown: tuple[Step, ...] | None
-    preflight: PreflightResults | None
 
     def object_of(self, step: Step) -> KubeObject:
         """The object that a step would change."""
@@ -88,16 +86,22 @@ class Curable(str):
 
 
 Check = Callable[[GuardContext], str | None]
+PreflightCheck = Callable[[tuple[Step, ...], PreflightResults], str | None]
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A registered guard."""
+    """A registered guard.
+
+    `needs_preflight` says that `check` is a PreflightCheck: it looks at the steps, and at what the
+    API server said of them.
+    """
 
     name: str
-    check: Check
-    overridable: bool
-    reads: tuple[Read, ...]
+    check: Callable[..., str | None]
+    overridable: bool = False
+    reads: tuple[Read, ...] = ()
+    needs_preflight: bool = False
 
     @property
     def summary(self) -> str:
@@ -114,8 +118,7 @@ def guard(
     """Register a check under its name, with what it looks at."""
 
     def register(check: Check) -> Check:
-        name = check.__name__.replace("_", "-")
-        GUARDS.append(Guard(name, check, overridable, declared(*reads)))
+        GUARDS.append(Guard(_name_of(check), check, overridable, declared(*reads)))
         return check
 
     return register
@@ -126,28 +129,50 @@ def reads() -> tuple[Read, ...]:
     return declared(*(read for entry in GUARDS for read in entry.reads))
 
 
+def preflight_guard(check: PreflightCheck) -> PreflightCheck:
+    """Register a check that the API server decides; nothing overrides that."""
+    GUARDS.append(Guard(_name_of(check), check, needs_preflight=True))
+    return check
+
+
+def _name_of(check: Callable[..., str | None]) -> str:
+    return check.__name__.replace("_", "-")
+
+
 def run(draft: GuardContext) -> tuple[GuardResult, ...]:
-    """The answer of every guard, in their order."""
-    return tuple(_run_one(entry, draft) for entry in GUARDS if _applies(entry, draft))
+    """The answer of every guard that decides from what was read, in their order."""
+    return tuple(
+        _run_one(entry, draft.request.overrides, draft)
+        for entry in GUARDS
+        if not entry.needs_preflight
+    )
 
 
-def _applies(entry: Guard, draft: GuardContext) -> bool:
-    if entry.check is permitted:
-        return draft.preflight is not None
-    if entry.check is webhooks_accept:
-        return draft.preflight is not None and draft.preflight.admissions is not None
-    return True
+def run_preflight(steps: tuple[Step, ...], results: PreflightResults) -> tuple[GuardResult, ...]:
+    """The answer of every guard that the API server was asked for, in their order."""
+    unasked = () if results.admissions is not None else (webhooks_accept,)
+    return tuple(
+        _run_one(entry, frozenset(), steps, results)
+        for entry in GUARDS
+        if entry.needs_preflight and entry.check not in unasked
+    )
 
 
-def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
+def in_order(results: Iterable[GuardResult]) -> tuple[GuardResult, ...]:
+    """The answers in the order of GUARDS."""
+    names = [entry.name for entry in GUARDS]
+    return tuple(sorted(results, key=lambda result: names.index(result.guard)))
+
+
+def _run_one(entry: Guard, overrides: Collection[str], *subject: object) -> GuardResult:
     verdict = GuardState.REFUSE
     try:
-        reason = entry.check(draft)
+        reason = entry.check(*subject)
     except UnreadableError as error:
         verdict, reason = GuardState.UNKNOWN, str(error)
     if reason is None:
         return GuardResult(entry.name, GuardState.PASS, entry.summary)
-    by_name = entry.overridable and entry.name in draft.request.overrides
+    by_name = entry.overridable and entry.name in overrides
     if by_name and not isinstance(reason, Firm):
         return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}", overridden=True)
     commands = reason.commands if isinstance(reason, Curable) else ()
@@ -195,18 +220,23 @@ def unchanged(draft: GuardContext) -> str | None:
         before = shown.pop(step.ref, None)
         if before is None:
             return f"{step.ref} was not in the plan that was shown"
-        if before.uid != step.uid:
-            return f"{step.ref} is another object now (uid {before.uid} before, {step.uid} now)"
-        if before.resource_version != step.resource_version:
-            return (
-                f"{step.ref} changed since it was shown (resourceVersion"
-                f" {before.resource_version} before, {step.resource_version} now)"
-            )
         if before != step:
-            return f"what would be done to {step.ref} is not what was shown"
+            return _difference(before, step)
     for ref in shown:
         return f"{ref} went, or need not be changed any more, since the plan was shown"
     return None
+
+
+def _difference(before: Step, now: Step) -> str:
+    """In what a step differs from the one that was shown for the same object."""
+    if before.uid != now.uid:
+        return f"{now.ref} is another object now (uid {before.uid} before, {now.uid} now)"
+    if before.resource_version != now.resource_version:
+        return (
+            f"{now.ref} changed since it was shown (resourceVersion"
+            f" {before.resource_version} before, {now.resource_version} now)"
+        )
+    return f"what would be done to {now.ref} is not what was shown"
 
 
 @guard(overridable=True, reads=(*STATE, *places.PLACES))
@@ -342,16 +372,16 @@ def finalizers(draft: GuardContext) -> str | None:
     return None if draft.steps else "there is nothing to remove"
 
 
-@guard()
-def permitted(draft: GuardContext) -> str | None:
+@preflight_guard
+def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
     """The API server says that this user may do it."""
-    return _first_no(draft.steps, draft.preflight.permissions if draft.preflight else None)
+    return _first_no(steps, results.permissions)
 
 
-@guard()
-def webhooks_accept(draft: GuardContext) -> str | None:
+@preflight_guard
+def webhooks_accept(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
     """The server-side dry run of every step is accepted."""
-    return _first_no(draft.steps, draft.preflight.admissions if draft.preflight else None)
+    return _first_no(steps, results.admissions)
 
 
 def _first_no(

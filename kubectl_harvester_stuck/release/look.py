@@ -40,20 +40,24 @@ def at(cluster: Cluster, step: Step) -> Look:
     """Look at the object of a patch or of a deletion that was sent. Never raises."""
     try:
         body = cluster.get(step.ref, metadata_only=True)
-        if body is None:
-            return Look(Seen.GONE, "it is gone")
-        found = KubeObject.parse_as(step.ref, body)
-        if found.uid != step.uid:
-            return Look(Seen.GONE, "it is gone, and another one of its name is there")
-        if found.resource_version == step.resource_version:
-            return Look(Seen.AS_BEFORE, "it is as it was")
-        if step.action is Action.DELETE_POD:
-            return _pod(found)
-        # No finalizer can be added while an object is being deleted: the patch would have taken
-        # all of them off.
-        left = [name for name in step.removes if name in found.finalizers]
+        return _compared(None if body is None else KubeObject.parse_as(step.ref, body), step)
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was sent
         return Look(Seen.UNSEEN, f"it could not be looked at: {error}")
+
+
+def _compared(found: KubeObject | None, step: Step) -> Look:
+    """The object as it is now, held against what the step was made for. Raises UnreadableError."""
+    if found is None:
+        return Look(Seen.GONE, "it is gone")
+    if found.uid != step.uid:
+        return Look(Seen.GONE, "it is gone, and another one of its name is there")
+    if found.resource_version == step.resource_version:
+        return Look(Seen.AS_BEFORE, "it is as it was")
+    if step.action is Action.DELETE_POD:
+        return _pod(found)
+    # No finalizer can be added while an object is being deleted: the patch would have taken all of
+    # them off.
+    left = [name for name in step.removes if name in found.finalizers]
     if left:
         return Look(Seen.AS_BEFORE, f"it still has {', '.join(left)}")
     return Look(Seen.CHANGED, f"it does not have {', '.join(step.removes)} any more")

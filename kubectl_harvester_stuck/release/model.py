@@ -6,7 +6,7 @@ longer than the rest of its own imports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
@@ -17,7 +17,7 @@ from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
-from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 
 @unique
@@ -68,6 +68,18 @@ class StepStatus(str, Enum):
     """It may have been carried out, or may still be."""
 
 
+TERMINATING = "terminating"
+UNCHANGED = "unchanged"
+PAST_GRACE = "past-grace"
+GUEST_STOPPED = "guest-stopped"
+DISKS_KEPT = "disks-kept"
+INSTANCE_GONE = "instance-gone"
+PERMITTED = "permitted"
+WEBHOOKS_ACCEPT = "webhooks-accept"
+NOT_SYSTEM = "not-system"
+"""The guards that something else depends on, by the names that `release.guards` registers."""
+
+
 @dataclass(frozen=True)
 class GuardResult:
     """The answer of one guard, with its evidence in one line.
@@ -81,6 +93,11 @@ class GuardResult:
     reason: str
     commands: tuple[str, ...] = ()
     overridden: bool = False
+
+
+def is_denial(refusals: Iterable[GuardResult]) -> bool:
+    """Whether admission alone speaks against it."""
+    return all(result.guard == WEBHOOKS_ACCEPT for result in refusals)
 
 
 @dataclass(frozen=True)
@@ -206,3 +223,24 @@ class TargetReport:
     def changed(self) -> bool:
         """Whether anything may have been changed for this target."""
         return any(report.changed for report in self.reports)
+
+    @classmethod
+    def refused(cls, plan: Plan) -> TargetReport:
+        """The report of a plan that a guard refused, before anything was changed."""
+        result = Outcome.DENIED if is_denial(plan.refusals) else Outcome.REFUSED
+        return cls(plan, result, refusals=plan.refusals)
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """Everything that one `unstick` came to."""
+
+    digest: str
+    outcomes: tuple[TargetReport, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    missing: tuple[Unreadable, ...] = ()
+    """What could not be read while the targets were looked for."""
+    found_nothing: bool = False
+    """Whether targets were looked for, and none was found."""
+    is_blind: bool = False
+    """Whether nothing at all could be read while they were looked for."""

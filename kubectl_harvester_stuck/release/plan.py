@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, places
@@ -21,6 +22,8 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.release import guards
 from kubectl_harvester_stuck.release.guards import GuardContext, PreflightResults
 from kubectl_harvester_stuck.release.model import (
+    TERMINATING,
+    UNCHANGED,
     Action,
     GuardResult,
     GuardState,
@@ -34,15 +37,12 @@ def build(
     case: Target,
     request: Request,
     *,
-    preflight: PreflightResults | None = None,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
-    """The plan for one target.
+    """The plan for one target, from what was read alone: `with_preflight` adds the other guards.
 
-    `preflight` are the API server's on permissions and admission; without them those two guards are
-    left out, and the plan is only a draft. `shown` are the steps that the operator agreed to.
-    Raises NotFoundError when the target does not exist, UnreadableError when the target itself
-    could not be read.
+    `shown` are the steps that the operator agreed to. Raises NotFoundError when the target does not
+    exist, UnreadableError when the target itself could not be read.
     """
     target = case.target
     if target is None:
@@ -59,11 +59,11 @@ def build(
             steps, judgments, kept = _steps(case, state, request)
         except UnreadableError as error:
             kept = (str(error),)
-    draft = GuardContext(case, request, steps, kept, shown=shown, preflight=preflight)
+    draft = GuardContext(case, request, steps, kept, shown)
     results = guards.run(draft)
     if state is None:
         # The other guards would only speak of what is not going to be touched.
-        results = tuple(result for result in results if result.guard == "terminating")
+        results = tuple(result for result in results if result.guard == TERMINATING)
     hanging = case.stuck_object
     return Plan(
         ref=case.ref,
@@ -83,9 +83,15 @@ def build(
     )
 
 
+def with_preflight(plan: Plan, results: PreflightResults) -> Plan:
+    """The plan with the answers of the guards that only the API server can give."""
+    answers = guards.run_preflight(plan.steps, results)
+    return replace(plan, guards=guards.in_order((*plan.guards, *answers)))
+
+
 def _blind(case: Target, target: KubeObject, why: str) -> Plan:
     """Not even how the target is stuck can be told."""
-    blocked = GuardResult("terminating", GuardState.UNKNOWN, why)
+    blocked = GuardResult(TERMINATING, GuardState.UNKNOWN, why)
     return Plan(
         ref=case.ref,
         uid=target.uid,
@@ -132,7 +138,7 @@ def destroyed_beyond(plan: Plan, agreed: Plan) -> GuardResult | None:
     for fate in plan.destroys:
         if fate.ref not in shown:
             why = f"{fate.ref} would be destroyed, which was not shown: {fate.why}"
-            return GuardResult("unchanged", GuardState.REFUSE, why)
+            return GuardResult(UNCHANGED, GuardState.REFUSE, why)
     return None
 
 

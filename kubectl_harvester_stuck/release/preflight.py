@@ -6,16 +6,14 @@ Nothing is asked about a plan that another guard refuses.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError
-from kubectl_harvester_stuck.harvester import webhook_denials
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release import send
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Action, Plan, Request, Step
 
@@ -53,40 +51,20 @@ def plan(
     dry_run: bool,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
-    """Draft, and only if every other guard passes, ask the API server about the steps."""
-    draft = planning.build(case, request, shown=shown)
-    if draft.refusals:
-        return draft
-    permissions = {step.ref: rights.why_not(step) for step in draft.steps}
-    answers = PreflightResults(permissions)
+    """The plan; only if every other guard passes, the API server is asked about its steps."""
+    made = planning.build(case, request, shown=shown)
+    if made.refusals:
+        return made
+    permissions = {step.ref: rights.why_not(step) for step in made.steps}
+    admissions = None
     if dry_run and all(answer is None for answer in permissions.values()):
-        answers = PreflightResults(
-            permissions, {step.ref: _admission(rights.cluster, step) for step in draft.steps}
-        )
-    return planning.build(case, request, preflight=answers, shown=shown)
+        admissions = {step.ref: _admission(rights.cluster, step) for step in made.steps}
+    return planning.with_preflight(made, PreflightResults(permissions, admissions))
 
 
 def _admission(cluster: Cluster, step: Step) -> str | None:
     try:
-        send(cluster, step, dry_run=True)
+        send.request(cluster, step, dry_run=True)
     except ApiError as error:
-        return f"{step.ref}: {with_hint(error)}"
+        return f"{step.ref}: {send.with_hint(error)}"
     return None
-
-
-def with_hint(error: ApiError) -> str:
-    """The server's message and, where a webhook rejected the request, what to do about it."""
-    return (
-        f"{error}; {webhook_denials.cure_of(error.message)}"
-        if error.is_from_webhook
-        else str(error)
-    )
-
-
-def send(cluster: Cluster, step: Step, *, dry_run: bool = False) -> Mapping[str, Any]:
-    """Send one step and return the answer; with `dry_run` everything happens but the change.
-
-    Raises ApiError with the server's words, UnreachableError when it may have happened.
-    """
-    change = cluster.delete_pod if step.action is Action.DELETE_POD else cluster.patch
-    return change(step.ref, step.body, dry_run=dry_run)

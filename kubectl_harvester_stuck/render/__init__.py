@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.listing.watch import WatchEvent
-    from kubectl_harvester_stuck.release.run import ReleaseReport
+    from kubectl_harvester_stuck.release.model import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.render.list_text import Rows
     from kubectl_harvester_stuck.restore.backup import Restoration

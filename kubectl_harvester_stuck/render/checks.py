@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.render import document
 from kubectl_harvester_stuck.render.formats import Answer
 from kubectl_harvester_stuck.render.invocation import Invocation
@@ -81,7 +82,7 @@ def as_document(done: Checkup, where: Invocation) -> document.Document:
     return {
         "schema": document.SCHEMAS["check"],
         **document.origin(where),
-        "takenAt": f"{done.taken_at:%Y-%m-%dT%H:%M:%SZ}",
+        "takenAt": format_time(done.taken_at),
         "items": [
             {
                 "id": row.check.id,

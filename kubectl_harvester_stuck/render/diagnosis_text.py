@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.diagnosis.model import Verdict
+from kubectl_harvester_stuck.release.model import DISKS_KEPT, NOT_SYSTEM
 from kubectl_harvester_stuck.render.layout import WIDTH, safe, section, short_kind, wrap
 from kubectl_harvester_stuck.render.release_text import headline
 
@@ -68,10 +69,10 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     elif not plan.refusals:
         steps.append(where.unstick(plan.ref, "--dry-run=server"))
         steps.append(where.unstick(plan.ref))
-    elif {guard.guard for guard in plan.refusals} == {"not-system"}:
+    elif {guard.guard for guard in plan.refusals} == {NOT_SYSTEM}:
         steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
-        steps.append(where.unstick(plan.ref, "--override", "not-system"))
-    elif {guard.guard for guard in plan.refusals} == {"disks-kept"}:
+        steps.append(where.unstick(plan.ref, "--override", NOT_SYSTEM))
+    elif {guard.guard for guard in plan.refusals} == {DISKS_KEPT}:
         steps.append("# then:")
         steps.append(where.unstick(plan.ref))
     elif item.advice is Verdict.REPAIR:

@@ -7,21 +7,27 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.k8s.redaction import redacted
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.versions import Here, There
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
-    from kubectl_harvester_stuck.errors import StuckError
+    from kubectl_harvester_stuck.errors import ExitStatus
     from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
     from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
     from kubectl_harvester_stuck.harvester.ownership import Fate
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing, StuckObject
     from kubectl_harvester_stuck.listing.watch import WatchEvent
-    from kubectl_harvester_stuck.release.model import GuardResult, Plan, Step, TargetReport
-    from kubectl_harvester_stuck.release.run import ReleaseReport
+    from kubectl_harvester_stuck.release.model import (
+        GuardResult,
+        Plan,
+        ReleaseReport,
+        Step,
+        TargetReport,
+    )
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore.backup import Restoration
 
@@ -75,7 +81,7 @@ def listing(found: Listing, where: Invocation) -> Document:
     return {
         "schema": SCHEMAS["list"],
         **origin(where),
-        "takenAt": _time(found.taken_at),
+        "takenAt": format_time(found.taken_at),
         "items": [_target(row, found.taken_at) for row in found.targets],
         "incomplete": [unread(item) for item in found.missing],
     }
@@ -86,7 +92,7 @@ def change(happened: WatchEvent, found: Listing) -> Document:
     return {
         "schema": SCHEMAS["watch"],
         "type": happened.happened.value,
-        "takenAt": _time(found.taken_at),
+        "takenAt": format_time(found.taken_at),
         "object": _target(happened.row, found.taken_at),
     }
 
@@ -100,7 +106,7 @@ def run(done: ReleaseReport, where: Invocation) -> Document:
         "digest": done.digest,
         "items": [_outcome(outcome) for outcome in done.outcomes],
         "errors": [
-            {"target": _ref(failure.ref), "message": str(failure.error)}
+            {"target": failure.ref.reference, "message": str(failure.error)}
             for failure in done.failures
         ],
         "incomplete": [unread(item) for item in done.missing],
@@ -116,7 +122,7 @@ def restoration(done: Restoration, where: Invocation) -> Document:
         "server": where.server,
         "items": [
             {
-                "target": {**_ref(proposal.backup.ref), "uid": done.uid},
+                "target": {**proposal.backup.ref.reference, "uid": done.uid},
                 "outcome": done.end.value,
                 "reason": done.reason,
                 "checks": [_guard(check) for check in proposal.checks],
@@ -192,12 +198,12 @@ def versions(here: Here, there: There | None, where: Invocation | None) -> Docum
     }
 
 
-def failure(command: str, error: StuckError) -> Document:
+def failure(command: str, message: str, status: ExitStatus) -> Document:
     """What stands on stdout when a command failed before it had an answer."""
     return {
         "schema": SCHEMAS.get(command, f"harvester-stuck/{command}/v1"),
         "items": [],
-        "error": {"message": str(error), "exitStatus": int(error.status)},
+        "error": {"message": message, "exitStatus": int(status)},
     }
 
 
@@ -210,7 +216,7 @@ def diagnoses(
     return {
         "schema": SCHEMAS["diagnosis"],
         **origin(where),
-        "takenAt": _time(taken_at),
+        "takenAt": format_time(taken_at),
         "items": [
             {
                 "target": _planned(item.plan),
@@ -276,7 +282,7 @@ def _guard(item: GuardResult) -> Document:
 
 
 def _fate(item: Fate) -> Document:
-    return {**_ref(item.ref), "why": item.why, "destroysData": item.destroys}
+    return {**item.ref.reference, "why": item.why, "destroysData": item.destroys}
 
 
 def unread(item: Unreadable) -> Document:
@@ -314,7 +320,7 @@ def _outcome(outcome: TargetReport) -> Document:
 def _step(step: Step, status: str | None = None) -> Document:
     return {
         "action": step.action.value,
-        "target": {**_ref(step.ref), "uid": step.uid, "resourceVersion": step.resource_version},
+        "target": {**step.ref.reference, "uid": step.uid, "resourceVersion": step.resource_version},
         "patch": step.body,
         "status": "not sent" if status is None else status,
     }
@@ -322,11 +328,11 @@ def _step(step: Step, status: str | None = None) -> Document:
 
 def _target(row: StuckObject, now: datetime) -> Document:
     return {
-        **_ref(row.ref),
+        **row.ref.reference,
         "uid": row.uid,
         "resourceVersion": row.resource_version,
         "state": row.state.value,
-        "deletionTimestamp": _time(row.since),
+        "deletionTimestamp": format_time(row.since),
         "stuckSeconds": max(0, int((now - row.since).total_seconds())),
         "finalizers": list(row.finalizers),
         "node": row.node,
@@ -335,23 +341,10 @@ def _target(row: StuckObject, now: datetime) -> Document:
 
 def _planned(plan: Plan) -> Document:
     return {
-        **_ref(plan.ref),
+        **plan.ref.reference,
         "uid": plan.uid,
         "resourceVersion": plan.resource_version,
         "state": plan.state.value if plan.state else None,
-        "deletionTimestamp": _time(plan.since) if plan.since else None,
+        "deletionTimestamp": format_time(plan.since) if plan.since else None,
         "node": plan.node,
     }
-
-
-def _ref(ref: ObjectRef) -> Document:
-    return {
-        "apiVersion": ref.kind.api_version,
-        "kind": ref.kind.kind,
-        "namespace": ref.namespace,
-        "name": ref.name,
-    }
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -12,8 +12,13 @@ from kubectl_harvester_stuck.render.layout import safe, short_kind, table, where
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
-    from kubectl_harvester_stuck.release.model import Plan, Step, TargetReport
-    from kubectl_harvester_stuck.release.run import ReleaseReport
+    from kubectl_harvester_stuck.release.model import (
+        Plan,
+        ReleaseReport,
+        Step,
+        StepReport,
+        TargetReport,
+    )
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
@@ -199,22 +204,31 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
     if not outcome.changed and outcome.result not in (Outcome.GONE, Outcome.FREED):
         lines[0] += ", nothing was changed"
     for report in outcome.reports:
-        act = "delete" if report.step.action is Action.DELETE_POD else "patch"
-        removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
-        lines += wrap(f"{act} {report.step.ref}: {report.text}{removed}", "  ")
-    told = {report.text for report in outcome.reports}
-    if outcome.reason and outcome.reason not in told:
-        lines += wrap(outcome.reason, "  ")
-    if outcome.seen:
-        lines += wrap(outcome.seen, "  ")
+        lines += _sent(report)
+    told = {"", *(report.text for report in outcome.reports)}
+    for text in (outcome.reason, outcome.seen):
+        if text not in told:
+            lines += wrap(text, "  ")
     for guard in outcome.refusals:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:
         lines += _next(plan, where)
     if outcome.changed:
         lines += _goes(plan)
-    for leftover in outcome.leftovers:
-        lines += wrap(f"left behind: {leftover}", "  ")
-    if outcome.backup:
-        lines.append(f"  saved before: {outcome.backup}")
+    lines += _remains(outcome)
     return "".join(f"{safe(line)}\n" for line in lines)
+
+
+def _remains(outcome: TargetReport) -> list[str]:
+    """What is left of it: in the cluster, and in the file that was saved before."""
+    lines = [
+        line for leftover in outcome.leftovers for line in wrap(f"left behind: {leftover}", "  ")
+    ]
+    return [*lines, f"  saved before: {outcome.backup}"] if outcome.backup else lines
+
+
+def _sent(report: StepReport) -> list[str]:
+    """What was sent, and what came of it."""
+    act = "delete" if report.step.action is Action.DELETE_POD else "patch"
+    removed = f" (removed {', '.join(report.step.removes)})" if report.step.removes else ""
+    return wrap(f"{act} {report.step.ref}: {report.text}{removed}", "  ")

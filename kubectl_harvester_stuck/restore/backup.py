@@ -21,7 +21,12 @@ from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redacted
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.release.model import GuardResult, GuardState
+from kubectl_harvester_stuck.release.model import (
+    GUEST_STOPPED,
+    INSTANCE_GONE,
+    GuardResult,
+    GuardState,
+)
 
 SCHEMA = "harvester-stuck/backup/v1"
 HALTED = "Halted"
@@ -334,8 +339,8 @@ def _disks_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
 
 _CHECKS: tuple[tuple[str, Callable[[Backup, ClusterSnapshot], Said]], ...] = (
     ("name-free", _name_free),
-    ("instance-gone", _instance_gone),
-    ("guest-stopped", _guest_stopped),
+    (INSTANCE_GONE, _instance_gone),
+    (GUEST_STOPPED, _guest_stopped),
     ("disks-there", _disks_there),
     ("disks-free", _disks_free),
 )

@@ -13,21 +13,25 @@ from typing import Any, Protocol
 
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.cluster.client import FIELD_MANAGER, Cluster
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus, JournalError, StuckError
+from kubectl_harvester_stuck.errors import ApiError, JournalError, StuckError
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release import plan as planning
-from kubectl_harvester_stuck.release import preflight, run
 from kubectl_harvester_stuck.release.change import Change, event
+from kubectl_harvester_stuck.release.context import Journal, current_user
 from kubectl_harvester_stuck.release.interrupts import Interrupts
 from kubectl_harvester_stuck.release.model import (
+    PERMITTED,
+    WEBHOOKS_ACCEPT,
     Action,
     GuardResult,
     GuardState,
     Plan,
     Step,
     StepStatus,
+    is_denial,
 )
+from kubectl_harvester_stuck.release.send import with_hint
 from kubectl_harvester_stuck.restore import backup as restore
 from kubectl_harvester_stuck.restore.backup import (
     HALTED,
@@ -58,18 +62,11 @@ class RestoreContext:
     cluster: Cluster
     server: str
     operator: Confirmer
-    journal: run.Journal
+    journal: Journal
     interrupts: Interrupts
     file: str
     """Where the backup is."""
     host: str = ""
-
-
-def status_of(done: Restoration) -> ExitStatus:
-    """What the end means for the exit status: success only with a positive reason."""
-    if done.end in (RestoreOutcome.CREATED, RestoreOutcome.PLANNED):
-        return ExitStatus.OK
-    return ExitStatus.UNVERIFIED if done.end is RestoreOutcome.UNKNOWN else ExitStatus.REFUSED
 
 
 def preview(context: RestoreContext, backup: Backup, *, ask_webhooks: bool) -> Restoration:
@@ -103,7 +100,7 @@ def create(context: RestoreContext, backup: Backup) -> Restoration:
 
 
 def _refused(proposal: Proposal) -> Restoration:
-    by_webhook = all(check.guard == "webhooks-accept" for check in proposal.refusals)
+    by_webhook = is_denial(proposal.refusals)
     return Restoration(proposal, RestoreOutcome.DENIED if by_webhook else RestoreOutcome.REFUSED)
 
 
@@ -117,18 +114,18 @@ def _propose(context: RestoreContext, backup: Backup, *, dry_run: bool) -> Propo
         restore.changes(backup),
         restore.warnings(backup, context.server, _secrets(context.cluster, backup)),
     )
-    for name, answer in (("permitted", _right), ("webhooks-accept", _admission)):
-        if proposal.refusals or (name == "webhooks-accept" and not dry_run):
-            break
-        wrong = answer(context.cluster, proposal)
-        said = GuardResult(
-            name, GuardState.REFUSE if wrong else GuardState.PASS, wrong or _YES[name]
-        )
-        proposal = replace(proposal, checks=(*proposal.checks, said))
+    if not proposal.refusals:
+        wrong = _right(context.cluster, proposal)
+        proposal = _with_check(proposal, PERMITTED, wrong, "this user may create it")
+    if dry_run and not proposal.refusals:
+        wrong = _admission(context.cluster, proposal)
+        proposal = _with_check(proposal, WEBHOOKS_ACCEPT, wrong, "admission accepts it")
     return proposal
 
 
-_YES = {"permitted": "this user may create it", "webhooks-accept": "admission accepts it"}
+def _with_check(proposal: Proposal, name: str, wrong: str | None, passed: str) -> Proposal:
+    state = GuardState.REFUSE if wrong else GuardState.PASS
+    return replace(proposal, checks=(*proposal.checks, GuardResult(name, state, wrong or passed)))
 
 
 def _right(cluster: Cluster, proposal: Proposal) -> str | None:
@@ -145,7 +142,7 @@ def _admission(cluster: Cluster, proposal: Proposal) -> str | None:
     try:
         answer = cluster.create(VM, ref.namespace, proposal.body, dry_run=True)
     except ApiError as error:
-        return preflight.with_hint(error)
+        return with_hint(error)
     strategy = _strategy(answer)
     if strategy != HALTED:
         return f"admission would make it with runStrategy {strategy}, so that it could start"
@@ -168,7 +165,7 @@ def _change(context: RestoreContext, proposal: Proposal) -> Change:
     step = Step(Action.CREATE, ref, "", "", proposal.body)
     plan = Plan(ref, "", "", None, None, None, (step,), proposal.checks, ())
     digest = planning.digest(context.server, [plan])
-    who, now = run.current_user(context.cluster), context.cluster.now
+    who, now = current_user(context.cluster), context.cluster.now
     return Change(uuid.uuid4().hex, uuid.uuid4().hex, now, who, digest, plan, step, context.file)
 
 
@@ -261,7 +258,7 @@ def _look_without_answer(
         if error.code == 409 and error.is_kubernetes:
             reason = f"{error}; it was made a moment ago" if found else str(error)
             return Restoration(proposal, RestoreOutcome.REFUSED, reason)
-        return Restoration(proposal, RestoreOutcome.DENIED, preflight.with_hint(error))
+        return Restoration(proposal, RestoreOutcome.DENIED, with_hint(error))
     strategy = _strategy(found.body)
     if strategy != HALTED:
         reason = f"{error}; a VM of this name is there, and its runStrategy is {strategy}"

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.k8s.objects import KubeObject
+from kubectl_harvester_stuck.k8s.objects import KubeObject, format_time
 from kubectl_harvester_stuck.release.model import Plan
+from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
 NAME_LENGTH = 150
 """Characters of namespace and name in the name of a file."""
@@ -64,18 +65,12 @@ class Backups:
             "items": [_complete(item) for item in objects],
             "release": {
                 "schema": "harvester-stuck/backup/v1",
-                "takenAt": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
+                "takenAt": format_time(self.now),
                 "version": self.version,
                 "context": self.context,
                 "server": self.server,
                 "digest": digest,
-                "target": {
-                    "apiVersion": plan.ref.kind.api_version,
-                    "kind": plan.ref.kind.kind,
-                    "namespace": plan.ref.namespace,
-                    "name": plan.ref.name,
-                    "uid": plan.uid,
-                },
+                "target": {**plan.ref.reference, "uid": plan.uid},
                 "plan": [
                     {"action": step.action.value, "object": str(step.ref), "body": step.body}
                     for step in plan.steps
@@ -117,11 +112,8 @@ def _complete(item: KubeObject) -> Mapping[str, object]:
 
 def _write(path: Path, text: str) -> None:
     """Create the file, never follow or overwrite anything, and sync it with its directory."""
-    # Each of them private: with `parents` only the last would be.
-    for above in reversed(path.parents):
-        above.mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    handle = os.open(path, flags, 0o600)
+    make_parents(path)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -130,9 +122,4 @@ def _write(path: Path, text: str) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open a directory
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    sync_parent(path)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from kubectl_harvester_stuck.errors import JournalError
-from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
 SCHEMA = "harvester-stuck/journal/v1"
 FILE = "journal.jsonl"
@@ -65,17 +66,17 @@ class Journal:
         return {
             "id": change.id,
             "run": change.run,
-            "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "time": format_time(time),
             "user": change.who.user,
             **asked,
             "context": self.context,
             "server": self.server,
             "version": self.version,
             "digest": change.digest,
-            "target": {**_ref(plan.ref), "uid": plan.uid},
+            "target": {**plan.ref.reference, "uid": plan.uid},
             "action": step.action.value,
             "object": {
-                **_ref(step.ref),
+                **step.ref.reference,
                 "uid": step.uid,
                 "resourceVersion": step.resource_version,
             },
@@ -102,15 +103,6 @@ class Journal:
             ) from error
 
 
-def _ref(ref: ObjectRef) -> dict[str, str]:
-    return {
-        "apiVersion": ref.kind.api_version,
-        "kind": ref.kind.kind,
-        "namespace": ref.namespace,
-        "name": ref.name,
-    }
-
-
 def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
     """The object as the server answered with it; None where it did not."""
     meta = (answer or {}).get("metadata")
@@ -129,10 +121,8 @@ def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    for above in reversed(path.parents):
-        above.mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    make_parents(path)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
     try:
         status = os.fstat(handle)
@@ -145,7 +135,7 @@ def _opened(path: Path) -> Iterator[int]:
             if path.parent.stat().st_mode & 0o077:
                 path.parent.chmod(0o700)
             if not status.st_size:
-                _sync_directory(path.parent)
+                sync_parent(path)
         yield handle
     finally:
         os.close(handle)
@@ -161,14 +151,6 @@ def _write(handle: int, line: bytes) -> None:
     if os.write(handle, line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(handle)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @dataclass(frozen=True)

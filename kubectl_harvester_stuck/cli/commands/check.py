@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 import click
 
+from kubectl_harvester_stuck.cli import exit_status
+from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import (
     FORMATS,
     Command,
@@ -15,8 +17,62 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import answer, print_result
-from kubectl_harvester_stuck.cli.session import open_session, tell_missing
+from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.session import Session, open_session
+from kubectl_harvester_stuck.errors import ExitStatus
+
+
+class CheckOptions(NamedTuple):
+    """The flags of `check`."""
+
+    filenames: tuple[str, ...]
+    output: str
+    all_namespaces: bool
+    backup_age: timedelta
+    print_rules: bool
+    no_headers: bool
+    exit_code: bool
+
+    def validate(self) -> None:
+        """All of them go together."""
+
+    def complete(self, ctx: click.Context) -> Session | None:
+        """The cluster, or the files; None where only rules are printed."""
+        if self.print_rules:
+            return None
+        return open_session(
+            ctx.ensure_object(dict), self.filenames, all_namespaces=self.all_namespaces
+        )
+
+    def run(self, session: Session | None) -> Answer:
+        """The results of all checks, or the rules."""
+        return self._rules() if session is None else self._check(session)
+
+    def _rules(self) -> Answer:
+        from kubectl_harvester_stuck.checks.rules import RULES
+        from kubectl_harvester_stuck.render import document
+
+        text = document.dump(RULES, "json" if self.output == "json" else "yaml")
+        return Answer(ExitStatus.OK, text)
+
+    def _check(self, session: Session) -> Answer:
+        from dataclasses import replace
+
+        from kubectl_harvester_stuck.checks import checkup
+        from kubectl_harvester_stuck.cli.terminal import Terminal, reading
+        from kubectl_harvester_stuck.render import checks
+
+        terminal = Terminal(session.where)
+        with reading(terminal.progress, f"reading {session.what}"):
+            done = checkup.check(session.source, session.namespaces, backup_age=self.backup_age)
+        done = replace(done, missing=session.missing + done.missing)
+        terminal.clear()
+        return Answer(
+            exit_status.of_checkup(done, exit_code=self.exit_code),
+            checks.text(done, self.output, session.where, headers=not self.no_headers),
+            session.gaps(done.missing),
+            for_people=self.output in ("table", "wide"),
+        )
 
 
 @click.command("check", cls=Command)
@@ -30,16 +86,7 @@ from kubectl_harvester_stuck.cli.session import open_session, tell_missing
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a check fails.")
 @click.pass_context
-def check(
-    ctx: click.Context,
-    filenames: tuple[str, ...],
-    output: str,
-    all_namespaces: bool,
-    backup_age: timedelta,
-    print_rules: bool,
-    no_headers: bool,
-    exit_code: bool,
-) -> None:
+def check(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Is this cluster ready for the next power failure?
 
     High availability, backups, monitoring, graceful shutdown and the path of a
@@ -52,23 +99,4 @@ def check(
       kubectl harvester-stuck check -f supportbundle.zip
       kubectl harvester-stuck check --print-rules
     """
-    from kubectl_harvester_stuck.render import checks, document
-
-    if print_rules:
-        from kubectl_harvester_stuck.checks.rules import RULES
-
-        answer(document.dump(RULES, "json" if output == "json" else "yaml"))
-        return
-    from kubectl_harvester_stuck.checks import checkup
-    from kubectl_harvester_stuck.cli.terminal import Terminal, reading
-
-    ctx.ensure_object(dict)
-    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces)
-    terminal = Terminal(scope.where)
-    with reading(terminal.progress, f"reading {scope.what}"):
-        done = checkup.check(scope.source, scope.namespaces, backup_age=backup_age)
-    done = replace(done, missing=scope.missing + done.missing)
-    terminal.clear()
-    print_result(ctx, output, checks.text(done, output, scope.where, headers=not no_headers))
-    tell_missing(scope, done.missing)
-    ctx.exit(checkup.status_of(done, exit_code=exit_code))
+    return execute(ctx, CheckOptions(**flags))

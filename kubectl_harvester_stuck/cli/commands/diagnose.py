@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from kubectl_harvester_stuck.cli import exit_status
+from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import (
     FORMATS,
     Command,
@@ -16,13 +18,108 @@ from kubectl_harvester_stuck.cli.options import (
     output,
     target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import print_error, print_result, say_nothing
-from kubectl_harvester_stuck.cli.session import open_session, tell_missing
-from kubectl_harvester_stuck.errors import ExitStatus, gravest
+from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
+from kubectl_harvester_stuck.cli.session import Session, open_session
+from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.diagnosis.run import DiagnosisReport
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import Unreadable
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+
+
+class DiagnoseOptions(NamedTuple):
+    """The flags of `diagnose`."""
+
+    kind: Kind | None
+    names: tuple[str, ...]
+    filenames: tuple[str, ...]
+    output: str
+    all_namespaces: bool
+    selector: str | None
+    older_than: timedelta
+    exit_code: bool
+    no_logs: bool
+
+    def validate(self) -> None:
+        """What is searched for has no name."""
+        if self.names and (self.all_namespaces or self.selector):
+            raise click.UsageError("-A and -l go without a name")
+
+    def complete(self, ctx: click.Context) -> Session:
+        """The cluster, or the files."""
+        return open_session(
+            ctx.ensure_object(dict),
+            self.filenames,
+            all_namespaces=self.all_namespaces,
+            selector=self.selector,
+        )
+
+    def run(self, session: Session) -> Answer:
+        """Why each target hangs."""
+        from kubectl_harvester_stuck.cli.terminal import Terminal, reading
+        from kubectl_harvester_stuck.diagnosis import run
+        from kubectl_harvester_stuck.release.model import Request
+        from kubectl_harvester_stuck.release.preflight import Permissions
+
+        terminal = Terminal(session.where)
+        missing: tuple[Unreadable, ...] = ()
+        if self.names and self.kind:
+            targets = session.refs(self.kind, self.names)
+        else:
+            with reading(terminal.progress, "looking for what is stuck"):
+                targets, missing = self._search(session)
+        with reading(terminal.progress, f"reading {session.what}"):
+            rights = Permissions(session.cluster) if session.cluster else None
+            done = run.diagnose_all(
+                session.source, targets, Request(), rights=rights, logs=not self.no_logs
+            )
+        terminal.clear()
+        return self._answer(session, done, missing + done.missing)
+
+    def _search(self, session: Session) -> tuple[list[ObjectRef], tuple[Unreadable, ...]]:
+        """What is stuck, and what could not be read while it was looked for."""
+        from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+        from kubectl_harvester_stuck.listing import find
+
+        found = find.stuck(
+            session.source,
+            kinds=frozenset({self.kind} if self.kind else {VM, VMI}),
+            namespaces=session.namespaces,
+            labels=self.selector,
+            older_than=self.older_than,
+        )
+        # A VM's diagnosis tells of its VMI as well.
+        vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
+        refs = [row.ref for row in found.targets]
+        targets = [ref for ref in refs if ref.kind is VM or ref.key not in vms]
+        return targets, session.missing + found.missing
+
+    def _answer(
+        self, session: Session, done: DiagnosisReport, missing: tuple[Unreadable, ...]
+    ) -> Answer:
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.cli.terminal import draws_boxes
+
+        text = nothing = ""
+        if done.diagnoses or done.failures or self.output in render.DOCUMENTS:
+            text = render.diagnoses(
+                done.diagnoses,
+                missing,
+                self.output,
+                session.where,
+                done.taken_at,
+                plain=not draws_boxes(),
+            )
+        else:
+            nothing = nothing_is_stuck(session.place, missing)
+        errors = (error_line(failure.error) for failure in done.failures)
+        return Answer(
+            exit_status.of_diagnoses(done, missing, exit_code=self.exit_code),
+            text,
+            "".join([nothing, session.gaps(missing), *errors]),
+            for_people=self.output in ("table", "wide"),
+        )
 
 
 @click.command("diagnose", cls=Command)
@@ -36,18 +133,7 @@ if TYPE_CHECKING:
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")
 @click.pass_context
-def diagnose(
-    ctx: click.Context,
-    kind: Kind | None,
-    names: tuple[str, ...],
-    filenames: tuple[str, ...],
-    output: str,
-    all_namespaces: bool,
-    selector: str | None,
-    older_than: timedelta,
-    exit_code: bool,
-    no_logs: bool,
-) -> None:
+def diagnose(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Say why it is stuck, what holds each finalizer, and what to do next.
 
     Without a name: everything that is stuck in scope. Nothing is changed; the
@@ -60,54 +146,4 @@ def diagnose(
       kubectl harvester-stuck diagnose -A --older-than 10m
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import Terminal, draws_boxes, reading
-    from kubectl_harvester_stuck.diagnosis import run
-    from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-    from kubectl_harvester_stuck.listing import find
-    from kubectl_harvester_stuck.release.model import Request
-    from kubectl_harvester_stuck.release.preflight import Permissions
-
-    if names and (all_namespaces or selector):
-        raise click.UsageError("-A and -l go without a name")
-    ctx.ensure_object(dict)
-    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
-    where = scope.where
-    terminal = Terminal(where)
-    missing: tuple[Unreadable, ...] = ()
-    targets = scope.refs(kind, names) if kind else []
-    if not names:
-        with reading(terminal.progress, "looking for what is stuck"):
-            found = find.stuck(
-                scope.source,
-                kinds=frozenset({kind} if kind else {VM, VMI}),
-                namespaces=scope.namespaces,
-                labels=selector,
-                older_than=older_than,
-            )
-        missing = scope.missing + found.missing
-        # A VM's diagnosis tells of its VMI as well.
-        vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
-        targets = [row.ref for row in found.targets if row.ref.kind is VM or row.ref.key not in vms]
-    with reading(terminal.progress, f"reading {scope.what}"):
-        rights = Permissions(scope.cluster) if scope.cluster else None
-        done = run.diagnose_all(scope.source, targets, Request(), rights=rights, logs=not no_logs)
-    terminal.clear()
-    missing += done.missing
-    if targets or output in render.DOCUMENTS:
-        plain = not draws_boxes()
-        text = render.diagnoses(done.diagnoses, missing, output, where, done.taken_at, plain=plain)
-        print_result(ctx, output, text)
-    else:
-        say_nothing(scope.place, missing)
-    tell_missing(scope, missing)
-    for failure in done.failures:
-        print_error(failure.error)
-    stuck = any(item.plan.state for item in done.diagnoses)
-    ctx.exit(
-        gravest(
-            ExitStatus.STUCK if stuck and exit_code else ExitStatus.OK,
-            *(failure.error.status for failure in done.failures),
-            *(ExitStatus.INCOMPLETE for _ in missing[:1]),
-        )
-    )
+    return execute(ctx, DiagnoseOptions(**flags))

@@ -2,15 +2,73 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NamedTuple
 
 import click
 
-from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli import completion, exit_status
+from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, filename, output
-from kubectl_harvester_stuck.cli.output import answer
-from kubectl_harvester_stuck.cli.session import open_session, tell_missing
+from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.errors import ExitStatus
+
+
+class FinalizersOptions(NamedTuple):
+    """The flags of `finalizers`."""
+
+    name: str | None
+    filenames: tuple[str, ...]
+    output: str
+    no_headers: bool
+
+    def validate(self) -> None:
+        """All of them go together."""
+
+    def complete(self, ctx: click.Context) -> Session | None:
+        """The files; None for the catalogue, which needs nothing."""
+        return open_session(ctx.ensure_object(dict), self.filenames) if self.filenames else None
+
+    def run(self, session: Session | None) -> Answer:
+        """The catalogue, or what the objects carry."""
+        return self._catalogue() if session is None else self._carried(session)
+
+    def _catalogue(self) -> Answer:
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.errors import NotFoundError
+        from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
+        from kubectl_harvester_stuck.render import finalizers_text
+
+        entries = [entry for entry in CATALOGUE if self.name in (None, entry.name)]
+        if not entries:
+            raise NotFoundError(
+                f"{self.name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
+            )
+        if self.name is not None and self.output in ("table", "wide"):
+            text = "\n".join(finalizers_text.entry(entry) for entry in entries)
+        else:
+            text = render.catalogue(entries, self.output, headers=not self.no_headers)
+        return Answer(ExitStatus.OK, text)
+
+    def _carried(self, session: Session) -> Answer:
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.cli.terminal import Terminal, reading
+        from kubectl_harvester_stuck.listing import finalizer_usage
+
+        terminal = Terminal(session.where)
+        with reading(terminal.progress, f"reading {session.what}"):
+            found, missing = finalizer_usage.carried(session.source, session.namespaces)
+        terminal.clear()
+        missing = session.missing + missing
+        found = tuple(item for item in found if self.name in (None, item.name))
+        nothing = ""
+        if not found and not missing:
+            nothing = f"No finalizer{f' {self.name}' if self.name else ''}{session.place}.\n"
+        return Answer(
+            exit_status.of_missing(missing),
+            render.carried(found, missing, self.output, session.where, headers=not self.no_headers),
+            nothing + session.gaps(missing),
+        )
 
 
 @click.command("finalizers", cls=Command)
@@ -19,13 +77,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 @output(*FORMATS)
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.pass_context
-def finalizers_(
-    ctx: click.Context,
-    name: str | None,
-    filenames: tuple[str, ...],
-    output: str,
-    no_headers: bool,
-) -> None:
+def finalizers_(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show the catalogue: who owns a finalizer, and what it guards.
 
     With -f: the finalizers that the VMs and VMIs in the files carry.
@@ -36,41 +88,4 @@ def finalizers_(
       kubectl harvester-stuck finalizers foregroundDeletion
       kubectl harvester-stuck finalizers -f supportbundle.zip
     """
-    if filenames:
-        _carried(ctx, name, filenames, output, headers=not no_headers)
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.errors import NotFoundError
-    from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
-    from kubectl_harvester_stuck.render import finalizers_text
-
-    entries = [entry for entry in CATALOGUE if name in (None, entry.name)]
-    if not entries:
-        raise NotFoundError(
-            f"{name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
-        )
-    if name is not None and output in ("table", "wide"):
-        answer("\n".join(finalizers_text.entry(entry) for entry in entries))
-        return
-    answer(render.catalogue(entries, output, headers=not no_headers))
-
-
-def _carried(
-    ctx: click.Context, name: str | None, filenames: tuple[str, ...], output: str, *, headers: bool
-) -> NoReturn:
-    """`finalizers -f`."""
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import Terminal, reading
-    from kubectl_harvester_stuck.listing import finalizer_usage
-
-    scope = open_session(ctx.ensure_object(dict), filenames)
-    terminal = Terminal(scope.where)
-    with reading(terminal.progress, f"reading {scope.what}"):
-        found, missing = finalizer_usage.carried(scope.source, scope.namespaces)
-    terminal.clear()
-    missing = scope.missing + missing
-    found = tuple(item for item in found if name in (None, item.name))
-    answer(render.carried(found, missing, output, scope.where, headers=headers))
-    if not found and not missing:
-        click.echo(f"No finalizer{f' {name}' if name else ''}{scope.place}.", err=True)
-    tell_missing(scope, missing)
-    ctx.exit(ExitStatus.INCOMPLETE if missing else ExitStatus.OK)
+    return execute(ctx, FinalizersOptions(**flags))

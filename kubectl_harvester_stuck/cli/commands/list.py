@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from kubectl_harvester_stuck.cli import exit_status
+from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import (
     FORMATS,
     Command,
@@ -19,13 +18,100 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import answer, list_status, print_result, say_nothing
-from kubectl_harvester_stuck.cli.session import connect, open_session, tell_missing
+from kubectl_harvester_stuck.cli.output import Answer, nothing_is_stuck
+from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.listing.model import Listing
+
+
+class ListOptions(NamedTuple):
+    """The flags of `list`."""
+
+    kinds: tuple[Kind, ...]
+    filenames: tuple[str, ...]
+    output: str
+    all_namespaces: bool
+    selector: str | None
+    older_than: timedelta
+    no_headers: bool
+    exit_code: bool
+    follow: bool
+
+    def validate(self) -> None:
+        """Metrics, files and an exit status are of one moment; `--watch` is of many."""
+        if self.follow and (self.filenames or self.exit_code):
+            raise click.UsageError("--watch goes neither with -f nor with --exit-code")
+        if self.follow and self.output == "prometheus":
+            raise click.UsageError(
+                "--watch does not go with -o prometheus: metrics are of one moment"
+            )
+
+    def complete(self, ctx: click.Context) -> Session:
+        """The cluster, or the files."""
+        return open_session(
+            ctx.ensure_object(dict),
+            self.filenames,
+            all_namespaces=self.all_namespaces,
+            selector=self.selector,
+        )
+
+    def run(self, session: Session) -> Answer:
+        """What is stuck, once or for as long as somebody looks."""
+        if self.follow and session.cluster is not None:
+            return self._watch(session, session.cluster)
+        return self._list(session)
+
+    def _list(self, session: Session) -> Answer:
+        from dataclasses import replace
+
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.cli.terminal import Terminal, reading
+        from kubectl_harvester_stuck.listing import find
+
+        terminal = Terminal(session.where)
+        with reading(terminal.progress, f"reading {session.what}"):
+            found = find.stuck(
+                session.source,
+                kinds=self._kinds,
+                namespaces=session.namespaces,
+                labels=self.selector,
+                older_than=self.older_than,
+            )
+        found = replace(found, missing=session.missing + found.missing)
+        terminal.clear()
+        is_empty = not found.targets and self.output not in render.DOCUMENTS
+        nothing = nothing_is_stuck(session.place, found.missing) if is_empty else ""
+        return Answer(
+            exit_status.of_listing(found, exit_code=self.exit_code),
+            render.listing(found, self.output, session.where, headers=not self.no_headers),
+            nothing + session.gaps(found.missing),
+            for_people=self.output in ("table", "wide"),
+        )
+
+    def _watch(self, session: Session, cluster: Cluster) -> Answer:
+        from kubectl_harvester_stuck.cli.watching import Watching
+        from kubectl_harvester_stuck.listing import watch
+
+        cache = watch.WatchCache(cluster, session.namespaces)
+        cache.start()
+        answers = watch.follow(
+            cache,
+            kinds=self._kinds,
+            namespaces=session.namespaces,
+            labels=self.selector,
+            older_than=self.older_than,
+        )
+        watching = Watching(session.place, self.output, headers=not self.no_headers)
+        return Answer(watching.show(answers))
+
+    @property
+    def _kinds(self) -> frozenset[Kind]:
+        from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+
+        return frozenset(self.kinds or (VM, VMI))
 
 
 @click.command("list", cls=Command)
@@ -40,18 +126,7 @@ if TYPE_CHECKING:
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("-w", "--watch", "follow", is_flag=True, help="Go on and show what changes.")
 @click.pass_context
-def list_(
-    ctx: click.Context,
-    kinds: tuple[Kind, ...],
-    filenames: tuple[str, ...],
-    output: str,
-    all_namespaces: bool,
-    selector: str | None,
-    older_than: timedelta,
-    no_headers: bool,
-    exit_code: bool,
-    follow: bool,
-) -> None:
+def list_(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what is stuck: Terminating, Stopping, or on a pod that hangs.
 
     \b
@@ -63,93 +138,4 @@ def list_(
       kubectl harvester-stuck list -A --watch
       kubectl harvester-stuck list -f supportbundle.zip
     """
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import Terminal, reading
-    from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-    from kubectl_harvester_stuck.listing import find
-
-    if follow and (filenames or exit_code):
-        raise click.UsageError("--watch goes neither with -f nor with --exit-code")
-    if follow and output == "prometheus":
-        raise click.UsageError("--watch does not go with -o prometheus: metrics are of one moment")
-    ctx.ensure_object(dict)
-    if follow:
-        chosen = frozenset(kinds or (VM, VMI))
-        _follow(ctx, output, chosen, all_namespaces, selector, older_than, headers=not no_headers)
-    scope = open_session(ctx.obj, filenames, all_namespaces=all_namespaces, selector=selector)
-    where = scope.where
-    terminal = Terminal(where)
-    with reading(terminal.progress, f"reading {scope.what}"):
-        found = find.stuck(
-            scope.source,
-            kinds=frozenset(kinds or (VM, VMI)),
-            namespaces=scope.namespaces,
-            labels=selector,
-            older_than=older_than,
-        )
-    found = replace(found, missing=scope.missing + found.missing)
-    terminal.clear()
-    print_result(ctx, output, render.listing(found, output, where, headers=not no_headers))
-    if not found.targets and output not in render.DOCUMENTS:
-        say_nothing(scope.place, found.missing)
-    tell_missing(scope, found.missing)
-    ctx.exit(list_status(found, exit_code=exit_code))
-
-
-def _follow(
-    ctx: click.Context,
-    output: str,
-    kinds: frozenset[Kind],
-    all_namespaces: bool,
-    selector: str | None,
-    older_than: timedelta,
-    *,
-    headers: bool,
-) -> NoReturn:
-    """`list --watch`: until Ctrl-C, or until nobody reads any more."""
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
-    from kubectl_harvester_stuck.listing import watch
-    from kubectl_harvester_stuck.render import layout, list_text
-
-    cluster, namespace, _ = connect(ctx.obj)
-    namespaces = (None if all_namespaces else namespace,)
-    place = layout.safe("" if all_namespaces else f" in {namespace} namespace")
-    view = watch.WatchCache(cluster, namespaces)
-    view.start()
-    answers = watch.follow(
-        view, kinds=kinds, namespaces=namespaces, labels=selector, older_than=older_than
-    )
-    is_screen = output in ("table", "wide") and sys.stdout.isatty()
-    board = LiveTable(lambda text: answer(text, stop=True))
-    found: Listing | None = None
-    rows: list_text.Rows | None = None
-    told: set[tuple[str, str | None]] = set()
-    since = time.monotonic()
-    for latest in queued(answers, every=1.0):
-        if latest is not None:
-            found, changes = latest
-            since = time.monotonic()
-            # Each gap is told once, however its reason changes while the API server restarts.
-            news = [item for item in found.missing if (item.resource, item.namespace) not in told]
-            click.echo(layout.unreadable(news), nl=False, err=True)
-            if told and not found.missing:
-                click.echo("Everything can be read again.", err=True)
-                told.clear()
-            told |= {(item.resource, item.namespace) for item in news}
-            if rows is None and found.is_blind and found.missing:
-                ctx.exit(ExitStatus.ERROR)
-            if rows is None and not found.targets and not is_screen:
-                click.echo(f"Nothing is stuck{place}; watching.", err=True)
-            if rows is None:
-                rows = list_text.Rows(found, wide=output == "wide")
-                if headers and output in ("table", "wide") and not is_screen:
-                    answer(rows.line(rows.names), stop=True)
-            if not is_screen:
-                answer(render.changes(changes, found, output, rows), stop=True)
-        if is_screen and found is not None:
-            passed = timedelta(seconds=time.monotonic() - since)
-            shown = replace(found, taken_at=found.taken_at + passed)
-            text = list_text.listing(shown, wide=output == "wide", headers=headers)
-            board.draw(text or f"Nothing is stuck{place}; watching.\n")
-    ctx.exit(ExitStatus.OK)
+    return execute(ctx, ListOptions(**flags))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli import completion, exit_status
+from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import (
     FORMATS,
     Command,
@@ -21,17 +21,194 @@ from kubectl_harvester_stuck.cli.options import (
     output,
     target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import (
-    answer,
-    print_error,
-    print_result,
-    say_nothing,
-)
+from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import connect, repeated
+from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cli.terminal import Terminal
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import Unreadable
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
+    from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.release.context import ReleaseContext
+    from kubectl_harvester_stuck.release.model import ReleaseReport, Request
+    from kubectl_harvester_stuck.render.invocation import Invocation
+
+
+class _Means(NamedTuple):
+    """What a release works with."""
+
+    namespace: str
+    where: Invocation
+    terminal: Terminal
+    state: Path
+    """Where this program keeps its files."""
+    context: ReleaseContext
+
+
+class UnstickOptions(NamedTuple):
+    """The flags of `unstick`."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    output: str
+    everything: bool
+    all_namespaces: bool
+    selector: str | None
+    host: str | None
+    dry_run: str
+    yes: bool
+    confirm: str | None
+    older_than: timedelta
+    finalizers: tuple[str, ...]
+    leave_behind: tuple[str, ...]
+    powered_off: tuple[str, ...]
+    overrides: tuple[str, ...]
+    max_targets: int
+    settle: timedelta
+    timeout: timedelta
+    backup_dir: Path | None
+
+    @property
+    def by_search(self) -> bool:
+        """Whether the targets are looked for, and not named."""
+        return bool(self.everything or self.selector or self.host)
+
+    def validate(self) -> None:
+        """There is one way to agree, and one to say what the targets are."""
+        if self.yes and self.confirm:
+            raise click.UsageError("--yes and --confirm exclude each other")
+        if self.by_search == bool(self.names):
+            raise click.UsageError("name the targets, or say --all, -l or --node")
+        if self.all_namespaces and not self.by_search:
+            raise click.UsageError(
+                "-A goes with --all, -l or --node; a name needs its namespace: -n"
+            )
+
+    def complete(self, ctx: click.Context) -> _Means:
+        """The cluster, the operator, and where each change is saved and recorded."""
+        import platform
+
+        from kubectl_harvester_stuck.cli.terminal import Terminal
+        from kubectl_harvester_stuck.release.context import ReleaseContext, Timeouts
+        from kubectl_harvester_stuck.release.interrupts import Interrupts
+        from kubectl_harvester_stuck.release.preflight import Permissions
+        from kubectl_harvester_stuck.state.backups import Backups, state_directory
+        from kubectl_harvester_stuck.state.journal import Journal
+
+        cluster, namespace, where = connect(ctx.ensure_object(dict), repeated(ctx))
+        terminal = Terminal(where, yes=self.yes, confirmed=self.confirm)
+        state = state_directory(os.environ, Path.home())
+        directory = self.backup_dir or state / "backups"
+        here = (where.context, where.server, __version__)
+        context = ReleaseContext(
+            cluster=cluster,
+            rights=Permissions(cluster),
+            server=where.server,
+            operator=terminal,
+            archive=Backups(directory, *here, datetime.now(timezone.utc)),
+            journal=Journal(state, *here, lambda: cluster.now),
+            clock=time,
+            # Up to the last word of the report, which is printed before the context is closed.
+            interrupts=ctx.with_resource(Interrupts(terminal.println)),
+            host=platform.node(),
+            waits=Timeouts(self.settle, self.timeout),
+        )
+        return _Means(namespace, where, terminal, state, context)
+
+    def run(self, means: _Means) -> Answer:
+        """Release the targets, or show what would be done."""
+        from kubectl_harvester_stuck.k8s.objects import ObjectRef
+
+        if not self.by_search:
+            named = dict.fromkeys(self.names)
+            return self._release(means, [ObjectRef(means.namespace, n, self.kind) for n in named])
+        found = self._search(means)
+        targets = [row.ref for row in found.targets if self.host in (None, row.node)]
+        return self._release(means, targets, found) if targets else self._nothing(means, found)
+
+    def _search(self, means: _Means) -> Listing:
+        """Everything that is stuck in scope; what names no node is left out aloud."""
+        from kubectl_harvester_stuck.cli.terminal import reading
+        from kubectl_harvester_stuck.listing import find
+
+        with reading(means.terminal.progress, "looking for what is stuck"):
+            found = find.stuck(
+                means.context.cluster,
+                kinds=frozenset({self.kind}),
+                namespaces=(None if self.all_namespaces else means.namespace,),
+                labels=self.selector,
+            )
+        homeless = sum(row.node is None for row in found.targets) if self.host else 0
+        if homeless:
+            which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
+            click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
+        return found
+
+    def _nothing(self, means: _Means, found: Listing) -> Answer:
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.release.model import ReleaseReport
+        from kubectl_harvester_stuck.render import layout
+
+        done = ReleaseReport("", missing=found.missing, found_nothing=True, is_blind=found.is_blind)
+        place = "" if self.all_namespaces else f" in {means.namespace} namespace"
+        place = f"{place} on node {self.host}" if self.host else place
+        is_document = self.output in render.DOCUMENTS
+        return Answer(
+            exit_status.of_release(done),
+            render.run(done, self.output, means.where) if is_document else "",
+            nothing_is_stuck(place, found.missing) + layout.unreadable(found.missing),
+        )
+
+    def _release(
+        self, means: _Means, targets: list[ObjectRef], found: Listing | None = None
+    ) -> Answer:
+        from dataclasses import replace
+
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.render import layout, release_text
+
+        done = self._report(means, targets)
+        done = replace(done, missing=found.missing if found else ())
+        means.terminal.clear()
+        errors = (error_line(failure.error) for failure in done.failures)
+        private = release_text.private(done, means.where)
+        return Answer(
+            exit_status.of_release(done),
+            render.run(done, self.output, means.where),
+            "".join([*errors, layout.unreadable(done.missing), private]),
+            for_people=self.output in ("table", "wide"),
+            is_report=True,
+        )
+
+    def _report(self, means: _Means, targets: list[ObjectRef]) -> ReleaseReport:
+        """What became of the targets, or would."""
+        from kubectl_harvester_stuck.cli.terminal import reading
+        from kubectl_harvester_stuck.release import run
+        from kubectl_harvester_stuck.render import journal_table
+        from kubectl_harvester_stuck.state import journal
+
+        request = self._request(len(targets))
+        if self.dry_run == "none":
+            last = journal.read(means.state, journal.TAIL)
+            click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
+            return run.unstick(means.context, targets, request)
+        with reading(means.terminal.progress, "reading the cluster"):
+            is_server = self.dry_run == "server"
+            return run.preview(means.context, targets, request, ask_webhooks=is_server)
+
+    def _request(self, targets: int) -> Request:
+        from kubectl_harvester_stuck.release.model import Request
+
+        return Request(
+            older_than=self.older_than,
+            finalizers=frozenset(self.finalizers),
+            leave_behind=frozenset(self.leave_behind),
+            powered_off=frozenset(self.powered_off),
+            overrides=frozenset(self.overrides),
+            targets=targets,
+            max_targets=self.max_targets,
+        )
 
 
 def _guards_help(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -98,28 +275,7 @@ class _UnstickCommand(Command):
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where the objects are saved before the first change.")  # fmt: skip
 @click.pass_context
-def unstick(
-    ctx: click.Context,
-    kind: Kind,
-    names: tuple[str, ...],
-    output: str,
-    everything: bool,
-    all_namespaces: bool,
-    selector: str | None,
-    host: str | None,
-    dry_run: str,
-    yes: bool,
-    confirm: str | None,
-    older_than: timedelta,
-    finalizers: tuple[str, ...],
-    leave_behind: tuple[str, ...],
-    powered_off: tuple[str, ...],
-    overrides: tuple[str, ...],
-    max_targets: int,
-    settle: timedelta,
-    timeout: timedelta,
-    backup_dir: Path | None,
-) -> None:
+def unstick(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Release a stuck VM: dead pod first, then VMI, then VM.
 
     Nothing is changed unless every guard passes. The objects are saved before
@@ -133,96 +289,4 @@ def unstick(
       kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
       kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
     """
-    import platform
-
-    from kubectl_harvester_stuck import render
-    from kubectl_harvester_stuck.cli.terminal import Terminal, reading
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef
-    from kubectl_harvester_stuck.listing import find
-    from kubectl_harvester_stuck.release import preflight, run
-    from kubectl_harvester_stuck.release.interrupts import Interrupts
-    from kubectl_harvester_stuck.release.model import Request
-    from kubectl_harvester_stuck.render import journal_table, layout, release_text
-    from kubectl_harvester_stuck.state import journal
-    from kubectl_harvester_stuck.state.backups import Backups, state_directory
-
-    if yes and confirm:
-        raise click.UsageError("--yes and --confirm exclude each other")
-    by_search = bool(everything or selector or host)
-    if by_search == bool(names):
-        raise click.UsageError("name the targets, or say --all, -l or --node")
-    if all_namespaces and not by_search:
-        raise click.UsageError("-A goes with --all, -l or --node; a name needs its namespace: -n")
-    ctx.ensure_object(dict)
-    cluster, namespace, where = connect(ctx.obj, repeated(ctx))
-    terminal = Terminal(where, yes=yes, confirmed=confirm)
-    missing: tuple[Unreadable, ...] = ()
-    targets = [ObjectRef(namespace, name, kind) for name in dict.fromkeys(names)]
-    if by_search:
-        with reading(terminal.progress, "looking for what is stuck"):
-            found = find.stuck(
-                cluster,
-                kinds=frozenset({kind}),
-                namespaces=(None if all_namespaces else namespace,),
-                labels=selector,
-            )
-        missing = found.missing
-        targets = [row.ref for row in found.targets if host is None or row.node == host]
-        homeless = sum(row.node is None for row in found.targets) if host else 0
-        if homeless:
-            which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
-            click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
-        if not targets:
-            nothing = run.ReleaseReport(
-                "", missing=missing, found_nothing=True, is_blind=found.is_blind
-            )
-            if output in render.DOCUMENTS:
-                answer(render.run(nothing, output, where))
-            place = "" if all_namespaces else f" in {namespace} namespace"
-            say_nothing(f"{place} on node {host}" if host else place, missing)
-            click.echo(layout.unreadable(missing), nl=False, err=True)
-            ctx.exit(nothing.status)
-    request = Request(
-        older_than=older_than,
-        finalizers=frozenset(finalizers),
-        leave_behind=frozenset(leave_behind),
-        powered_off=frozenset(powered_off),
-        overrides=frozenset(overrides),
-        targets=len(targets),
-        max_targets=max_targets,
-    )
-    state = state_directory(os.environ, Path.home())
-    directory = backup_dir or state / "backups"
-    interrupts = Interrupts(terminal.println)
-    context = run.ReleaseContext(
-        cluster=cluster,
-        rights=preflight.Permissions(cluster),
-        server=where.server,
-        operator=terminal,
-        archive=Backups(
-            directory, where.context, where.server, __version__, datetime.now(timezone.utc)
-        ),
-        journal=journal.Journal(
-            state, where.context, where.server, __version__, lambda: cluster.now
-        ),
-        clock=time,
-        interrupts=interrupts,
-        host=platform.node(),
-        waits=run.Timeouts(settle, timeout),
-    )
-    with interrupts:  # up to the last word of the report
-        if dry_run == "none":
-            last = journal.read(state, journal.TAIL)
-            click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
-            done = run.unstick(context, targets, request)
-        else:
-            with reading(terminal.progress, "reading the cluster"):
-                done = run.preview(context, targets, request, ask_webhooks=dry_run == "server")
-        done = replace(done, missing=missing)
-        terminal.clear()
-        print_result(ctx, output, render.run(done, output, where), report=True)
-        for failure in done.failures:
-            print_error(failure.error)
-        click.echo(layout.unreadable(missing), nl=False, err=True)
-        click.echo(release_text.private(done, where), nl=False, err=True)
-    ctx.exit(done.status)
+    return execute(ctx, UnstickOptions(**flags))

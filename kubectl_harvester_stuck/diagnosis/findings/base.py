@@ -10,7 +10,7 @@ from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared
-from kubectl_harvester_stuck.release.model import Plan
+from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT, Plan
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class FindingContext:
 
         It is asked of every plan that no other guard refuses, unless there are only files.
         """
-        asked = any(item.guard == "webhooks-accept" for item in self.plan.guards)
-        return self.refusal("webhooks-accept") is not None or not (asked or self.plan.refusals)
+        asked = any(item.guard == WEBHOOKS_ACCEPT for item in self.plan.guards)
+        return self.refusal(WEBHOOKS_ACCEPT) is not None or not (asked or self.plan.refusals)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
-from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import places, settings
 from kubectl_harvester_stuck.harvester.node_health import (
     NODES,
@@ -25,10 +24,10 @@ from kubectl_harvester_stuck.harvester.target import (
     pvc_names,
     running_containers,
 )
-from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 from kubectl_harvester_stuck.k8s.reads import Read
+from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
 
 @finding(reads=(THE_VM, THE_VMI))
@@ -95,7 +94,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=STATE)
 def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
-    reason, hanging = examined.refusal("past-grace"), examined.case.stuck_object
+    reason, hanging = examined.refusal(PAST_GRACE), examined.case.stuck_object
     if reason is not None and hanging is not None:
         yield Found(
             reason,
@@ -148,7 +147,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
 def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
     """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
     case = examined.case
-    if not examined.stuck or examined.refusal("guest-stopped") is None:
+    if not examined.stuck or examined.refusal(GUEST_STOPPED) is None:
         return
     for name in places.nodes(case):
         for sign in read_node(case, name).saying(SignalState.UNREADABLE):
@@ -278,30 +277,22 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
         return
     setting = examined.case.snapshot.one(settings.ref(settings.FORCE_RESET))
-    if setting is not None:
-        written = setting.text("value") or setting.text("default")
-        try:
-            enabled = nesting.parse(written).get("enable") if written else True
-        except (ValueError, AttributeError):
-            raise UnreadableError(str(setting.ref), f"its value is {written!r}") from None
-        if not enabled:
-            yield Found(
-                "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
-                " a dead node by itself",
-                (saw(setting, "value", written),),
-                None,
-                (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
-            )
-    for upgrade in examined.case.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
-        state = upgrade.labels.get("harvesterhci.io/upgradeState")
-        if state not in ("Succeeded", "Failed"):
-            yield Found(
-                f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
-                " vm-force-reset-policy does nothing",
-                (saw(upgrade, "metadata.labels", state),),
-                None,
-                (
-                    f"# for the next outage: kubectl get {UPGRADE.full_name}"
-                    f" -n {HARVESTER_NAMESPACE} --show-labels",
-                ),
-            )
+    if setting is not None and not settings.force_reset_is_on(setting):
+        yield Found(
+            "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
+            " a dead node by itself",
+            (saw(setting, "value", settings.value_of(setting)),),
+            None,
+            (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+        )
+    for upgrade, state in settings.unfinished_upgrades(examined.case.snapshot):
+        yield Found(
+            f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
+            " vm-force-reset-policy does nothing",
+            (saw(upgrade, "metadata.labels", state),),
+            None,
+            (
+                f"# for the next outage: kubectl get {UPGRADE.full_name}"
+                f" -n {HARVESTER_NAMESPACE} --show-labels",
+            ),
+        )

@@ -20,6 +20,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, metadata
+from kubectl_harvester_stuck.release.model import PAST_GRACE
 
 
 @finding(reads=(THE_VM, VM_BACKUP, *metadata(PVC, VOLUME_SNAPSHOT)))
@@ -180,7 +181,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
 @finding()
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
-    if examined.refusal("past-grace") is not None:
+    if examined.refusal(PAST_GRACE) is not None:
         return
     for item in examined.plan.judgments:
         entry = finalizers.find(item.name, item.ref.kind)

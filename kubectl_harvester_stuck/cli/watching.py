@@ -1,0 +1,81 @@
+"""`list --watch`: a screen that is drawn again, or a line for each change."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_harvester_stuck import render
+from kubectl_harvester_stuck.cli import exit_status
+from kubectl_harvester_stuck.cli.output import write
+from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
+from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.render import layout, list_text
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.listing.watch import WatchEvent
+
+EVERY = 1.0
+"""Seconds after which the ages on a screen are drawn again."""
+
+
+class Watching:
+    """Shows the answers of a watch, and names each gap in them once."""
+
+    def __init__(self, place: str, output: str, *, headers: bool) -> None:
+        self._nothing = f"Nothing is stuck{layout.safe(place)}; watching.\n"
+        self._output = output
+        self._headers = headers
+        self._is_table = output in ("table", "wide")
+        self._is_screen = self._is_table and sys.stdout.isatty()
+        self._screen = LiveTable(lambda text: write(text, stop=True))
+        self._told: set[tuple[str, str | None]] = set()
+        self._rows: list_text.Rows | None = None
+
+    def show(self, answers: Iterator[tuple[Listing, Sequence[WatchEvent]]]) -> ExitStatus:
+        """Until they end, or until nobody reads any more; an error where nothing can be read."""
+        found: Listing | None = None
+        since = time.monotonic()
+        for latest in queued(answers, every=EVERY):
+            if latest is not None:
+                found, changes = latest
+                since = time.monotonic()
+                self._tell_gaps(found)
+                if self._rows is None and found.is_blind and found.missing:
+                    return exit_status.of_listing(found, exit_code=False)
+                self._tell(found, changes)
+            if self._is_screen and found is not None:
+                self._draw(found, timedelta(seconds=time.monotonic() - since))
+        return ExitStatus.OK
+
+    def _tell_gaps(self, found: Listing) -> None:
+        """Each gap once, however its reason changes while the API server restarts."""
+        news = [item for item in found.missing if (item.resource, item.namespace) not in self._told]
+        click.echo(layout.unreadable(news), nl=False, err=True)
+        if self._told and not found.missing:
+            click.echo("Everything can be read again.", err=True)
+            self._told.clear()
+        self._told |= {(item.resource, item.namespace) for item in news}
+
+    def _tell(self, found: Listing, changes: Sequence[WatchEvent]) -> None:
+        """What is not drawn: a line for each change, with a header before the first."""
+        if self._rows is None:
+            self._rows = list_text.Rows(found, wide=self._output == "wide")
+            if not found.targets and not self._is_screen:
+                click.echo(self._nothing, nl=False, err=True)
+            if self._headers and self._is_table and not self._is_screen:
+                write(self._rows.line(self._rows.names), stop=True)
+        if not self._is_screen:
+            write(render.changes(changes, found, self._output, self._rows), stop=True)
+
+    def _draw(self, found: Listing, passed: timedelta) -> None:
+        shown = replace(found, taken_at=found.taken_at + passed)
+        text = list_text.listing(shown, wide=self._output == "wide", headers=self._headers)
+        self._screen.draw(text or self._nothing)
