@@ -36,6 +36,7 @@ from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Request
 from tests.support import builders
+from tests.support.advice import lines
 from tests.support.builders import (
     CLEANUP_FINALIZER,
     VM_FINALIZER,
@@ -460,9 +461,9 @@ def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
     diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
     assert diagnosis.advice is Verdict.NONE
     assert any("H#4033" in finding.summary for finding in diagnosis.findings)
-    assert diagnosis.steps == (
+    assert lines(diagnosis.steps) == [
         "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
-    )
+    ]
 
 
 def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:

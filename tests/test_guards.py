@@ -31,6 +31,7 @@ from kubectl_harvester_stuck.release import guards, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
 from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
 from tests.support import builders
+from tests.support.advice import lines
 from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = ObjectRef("shop", "web", VM)
@@ -706,7 +707,7 @@ def test_what_belongs_to_harvester_is_left_alone(namespace: str) -> None:
 def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
     made = SCENES[scene][2]().plan()
     (refusal,) = made.refusals
-    comment, command = refusal.commands
+    comment, command = lines(refusal.cure)
     assert comment.startswith(f"# to keep {made.destroys[0].ref}")
     assert command.startswith("kubectl patch ")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, ownership, places, settings
+from kubectl_harvester_stuck.harvester import finalizers, harmless, ownership, places, settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
@@ -81,7 +81,9 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
             _depth(namespaces),
         )
         both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
-        reader.read(pool, *_to_judge(reader, reader.there(both), namespaces))
+        also, everywhere = harmless.reads(), harmless.reads_everywhere()
+        there = reader.there(both)
+        reader.read(pool, *_to_judge(reader, there, namespaces, also, everywhere))
     return reader.snapshot()
 
 
@@ -201,11 +203,15 @@ def _to_judge(
     subjects: Iterable[KubeObject],
     namespaces: list[str],
     also: frozenset[Kind] = frozenset(),
+    everywhere: frozenset[Kind] = frozenset(),
 ) -> tuple[set[ObjectRef], list[ListQuery]]:
-    """What the finalizers of these objects depend on, and `also`, as far as it was not read yet."""
+    """What the finalizers of these objects depend on, as far as it was not read yet.
+
+    So are `also` in the namespaces, and `everywhere` in all of them.
+    """
     needs = finalizers.needs(subjects)
     scopes = [(kind, namespace) for kind in needs.kinds | also for namespace in namespaces]
-    scopes += [(kind, "") for kind in needs.everywhere]
+    scopes += [(kind, "") for kind in needs.everywhere | everywhere]
     return {settings.ref(name) for name in needs.settings}, [
         ListQuery(kind, namespace or None, metadata_only=kind.metadata_only)
         for kind, namespace in sorted(scopes, key=lambda scope: (scope[0].resource, scope[1]))

@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.errors import (
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
 from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
@@ -263,7 +264,7 @@ def _with_leftovers(
         after = reader.in_depth(context.cluster, gone)
         found = {ref: leftovers.of(Target(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
-        found = dict.fromkeys(gone, (f"not looked for: {error}",))
+        found = dict.fromkeys(gone, (Remark(f"not looked for: {error}"),))
     return tuple(
         replace(
             outcome,
@@ -513,11 +514,11 @@ class ReleaseRun:
             private=self._private,
         )
 
-    def _left_behind(self) -> tuple[str, ...]:
+    def _left_behind(self) -> tuple[Remark, ...]:
         """What the finalizers that were removed unfinished have left to be done."""
         sent = {(report.step.ref, name) for report in self._reports for name in report.step.removes}
         return tuple(
-            finalizers.left_behind(judgment)
+            Remark(finalizers.left_behind(judgment))
             for judgment in self._plan.leaves_behind
             if (judgment.ref, judgment.name) in sent
         )

@@ -213,7 +213,7 @@ def unstick(
     with interrupts:  # up to the last word of the report
         if dry_run == "none":
             last = journal.read(state, journal.TAIL)
-            click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
+            click.echo(journal_table.cut_off(last.cut_off, where), nl=False, err=True)
             done = run.unstick(context, targets, request)
         else:
             with reading(terminal.progress, "reading the cluster"):

@@ -15,6 +15,7 @@ from kubectl_harvester_stuck.diagnosis.findings import admission, guest, owners
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Look
 from kubectl_harvester_stuck.diagnosis.model import Finding
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import harmless
 
 FINDINGS: tuple[Look, ...] = (
     guest.not_stuck,
@@ -65,7 +66,13 @@ def run(examined: FindingContext) -> tuple[tuple[Finding, ...], tuple[str, ...]]
     for look in FINDINGS:
         try:
             found += [
-                Finding(id_of(look), item.summary, item.evidence, item.advice, item.steps)
+                Finding(
+                    id_of(look),
+                    item.summary,
+                    item.evidence,
+                    item.advice,
+                    harmless.checked(item.steps, examined.case.snapshot),
+                )
                 for item in look(examined)
             ]
         except UnreadableError as error:

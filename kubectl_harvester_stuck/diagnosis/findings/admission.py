@@ -12,21 +12,24 @@ from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import webhook_denials
 from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
-from kubectl_harvester_stuck.k8s import nesting
+from kubectl_harvester_stuck.k8s import commands, nesting
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
     HARVESTER_NAMESPACE,
     NETWORK,
     PCI_DEVICE,
+    POD,
     RESOURCE_QUOTA,
     USB_DEVICE,
     VM,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
+_VIRT_CONTROLLER = ObjectRef(HARVESTER_NAMESPACE, "virt-controller", DEPLOYMENT)
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
@@ -38,7 +41,7 @@ def webhook_denies(examined: FindingContext) -> Iterator[Found]:
             reason,
             (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
             Verdict.REPAIR,
-            (f"# {webhook_denials.cure_of(reason)}",),
+            (Remark(webhook_denials.cure_of(reason)),),
         )
 
 
@@ -56,9 +59,11 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
                 " nobody",
                 (saw(workload, "status.availableReplicas", 0),),
                 Verdict.REPAIR,
-                (f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide",
-                 f"kubectl rollout restart deploy/{name} -n {HARVESTER_NAMESPACE}"),
-            )  # fmt: skip
+                (
+                    commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+                    commands.rollout_restart(workload.ref),
+                ),
+            )
 
 
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
@@ -77,8 +82,9 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
             ),
             None,
             (
-                f"kubectl logs -n {HARVESTER_NAMESPACE} deploy/virt-controller --tail=2000"
-                f" | grep {vm.ref.name}",
+                commands.logs(_VIRT_CONTROLLER, "--tail=2000").noted(
+                    f"what does it say of {vm.ref}?"
+                ),
             ),
         )
 
@@ -101,8 +107,9 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Verdict.REPAIR if denied else None,
                 (
-                    f"# the least harm: drop the volume from {vm.ref.name}, which is going anyway:",
-                    f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",
+                    commands.edit(vm.ref).noted(
+                        f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
+                    ),
                 )
                 if denied
                 else (),
@@ -127,10 +134,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
             " denies every update of the VM",
             (saw(vm, "metadata.annotations", written[:60]),),
             Verdict.REPAIR,
-            (
-                f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
-                f" {VOLUME_CLAIM_TEMPLATES}-",
-            ),
+            (commands.annotate(vm.ref, VOLUME_CLAIM_TEMPLATES, None),),
         )
 
 
@@ -155,10 +159,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
                 " this VM and denies itself (H#9788)",
                 (saw(other, ".".join(path), address),),
                 Verdict.REPAIR,
-                (
-                    f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
-                    f" {MAC_ADDRESSES}-",
-                ),
+                (commands.annotate(vm.ref, MAC_ADDRESSES, None),),
             )
 
 
@@ -207,7 +208,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
                 " pcidevices-controller denies every update of a VM that asks for it",
                 (saw(vm, ".".join(path), name),),
                 Verdict.REPAIR if examined.may_be_denied else None,
-                (f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",),
+                (commands.edit(vm.ref).noted(f"take {name} out of its host devices"),),
             )
 
 
@@ -240,5 +241,5 @@ def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
                     " collector waits for it",
                     (saw(service, "status.conditions", condition.get("reason")),),
                     None,
-                    (f"kubectl get apiservices.apiregistration.k8s.io {service.ref.name}",),
+                    (commands.get(service.ref),),
                 )

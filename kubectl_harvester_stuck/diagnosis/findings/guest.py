@@ -16,8 +16,9 @@ from kubectl_harvester_stuck.harvester.target import (
     pvc_names,
     running_containers,
 )
-from kubectl_harvester_stuck.k8s import nesting
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
+from kubectl_harvester_stuck.k8s import commands, nesting
+from kubectl_harvester_stuck.k8s.commands import Remark
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, PVC, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
 
@@ -44,8 +45,9 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
                 (saw(vmi, "status.conditions", reason),),
                 None,
                 (
-                    f"# is the storage of its disks ({disks}) in order? kubectl get"
-                    f" persistentvolumeclaims -n {vmi.ref.namespace}",
+                    commands.get_all(PVC, vmi.ref.namespace).noted(
+                        f"is the storage of its disks ({disks}) in order?"
+                    ),
                 ),
             )
     if vmi.text("status", "phase") in FINAL_PHASES:
@@ -55,10 +57,7 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
             " finalizer holds it (H#4033, H#3195, H#4725)",
             (saw(vmi, "status.phase", phase), saw(target, "spec.runStrategy", strategy)),
             None,
-            (
-                f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
-                " --wait=false",
-            ),
+            (commands.delete(vmi.ref, "--wait=false"),),
         )
 
 
@@ -73,10 +72,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
         f"{vmi.ref} is not being deleted, although its VM is: nothing has asked the guest to stop",
         (saw(vmi, "metadata.deletionTimestamp", "none"),),
         Verdict.REPAIR,
-        (
-            f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
-            " --wait=false",
-        ),
+        (commands.delete(vmi.ref, "--wait=false"),),
     )
 
 
@@ -101,7 +97,7 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
             " object in Kubernetes can tell",
             tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
             Verdict.REFUSE,
-            (f"# look at {name}, at its console or its BMC: does it have power?",),
+            (Remark(f"look at {name}, at its console or its BMC: does it have power?"),),
         )
 
 
@@ -125,7 +121,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
                 Verdict.REPAIR,
-                (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
+                (Remark(f"on {name}: is the kubelet running? (rke2-agent or rke2-server)"),),
             )
 
 
@@ -141,7 +137,11 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
                 f" silence ({sign.name}: {sign.text})",
                 (Evidence(f"Node {name}", sign.name, sign.text),),
                 None,
-                (f"# at the console or the BMC of {name}: is it up, and is its clock right?",),
+                (
+                    Remark(
+                        f"at the console or the BMC of {name}: is it up, and is its clock right?"
+                    ),
+                ),
             )
 
 
@@ -160,23 +160,20 @@ def guest_runs(examined: FindingContext) -> Iterator[Found]:
             or not read_node(case, node).kubelet_answers
         ):
             continue
-        name, namespace = pod.ref.name, pod.ref.namespace
-        logs = f"kubectl logs {name} -n {namespace} -c {running[0]} --tail=20"
+        name = pod.ref.name
+        logs = commands.logs(pod.ref, "-c", running[0], "--tail=20")
         if COMPUTE not in running:
             yield Found(
                 f"the guest has ended on {node}, but container {running[0]} of pod {name} still"
                 " runs and holds the pod",
                 (saw(pod, "status.containerStatuses", ", ".join(running)),),
                 Verdict.REPAIR,
-                (logs, f"# on {node}: crictl ps --name {running[0]}, and why it does not end"),
+                (logs, Remark(f"on {node}: why does container {running[0]} not end?")),
             )
             continue
         is_over = vmi is None or vmi.text("status", "phase") in FINAL_PHASES
-        force = (
-            (f"virtctl stop {case.ref.name} -n {namespace} --force --grace-period=0",)
-            if case.vm is not None and not is_over
-            else ()
-        )
+        has_vm = case.vm is not None and not is_over
+        force = (commands.virtctl_force_stop(case.ref),) if has_vm else ()
         yield Found(
             f"the guest still runs on {node}, which answers, although its grace period is over",
             (saw(pod, "status.phase", pod.text("status", "phase")),),
@@ -206,8 +203,10 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
                 ),
                 None,
                 (
-                    f"# on {node}, if more pods hang so: cordon it, and look for stale block maps"
-                    " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices",
+                    Remark(
+                        f"on {node}, if more pods hang so: cordon it, and look for stale block maps"
+                        " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices"
+                    ),
                 ),
             )
 
@@ -233,7 +232,7 @@ def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
             f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
             (saw(item, "status.phase", item.text("status", "phase")),),
             Verdict.REPAIR,
-            (f"virtctl migrate-cancel {examined.case.ref.name} -n {examined.case.ref.namespace}",),
+            (commands.virtctl_migrate_cancel(examined.case.ref),),
         )
 
 
@@ -268,7 +267,7 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
                 " a dead node by itself",
                 (saw(setting, "value", written),),
                 None,
-                (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+                (commands.edit(setting.ref).noted("for the next outage"),),
             )
     for upgrade in examined.case.snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
         state = upgrade.labels.get("harvesterhci.io/upgradeState")
@@ -278,8 +277,5 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
                 " vm-force-reset-policy does nothing",
                 (saw(upgrade, "metadata.labels", state),),
                 None,
-                (
-                    f"# for the next outage: kubectl get {UPGRADE.full_name}"
-                    f" -n {HARVESTER_NAMESPACE} --show-labels",
-                ),
+                (commands.get(upgrade.ref, "--show-labels").noted("for the next outage"),),
             )

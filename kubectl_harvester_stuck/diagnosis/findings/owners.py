@@ -9,6 +9,8 @@ from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, webhook_denials
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerState
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Advice, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
@@ -17,7 +19,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_BACKUP,
     VOLUME_SNAPSHOT,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 
 
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
@@ -55,15 +57,21 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
                     )
 
 
-def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> str:
+def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> Advice:
     """The command that deletes a broken snapshot, unless a part of it would be lost with it."""
     if intact:
-        return (
-            f"# VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
+        return Remark(
+            f"VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
             " is deleted; to keep it, release the VM with"
             " --leave-behind wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
         )
-    return f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name} -n {backup.ref.namespace}"
+    return commands.delete(backup.ref)
+
+
+def _workload(named: str) -> ObjectRef:
+    """The workload of an entry of the catalogue."""
+    prefix, _, name = named.partition("/")
+    return ObjectRef(HARVESTER_NAMESPACE, name, DEPLOYMENT if prefix == "deploy" else DAEMON_SET)
 
 
 def _name_of_claim(volume: object) -> str:
@@ -154,7 +162,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
         there = {item.ref.name: item for item in examined.case.snapshot.all(
             kind, HARVESTER_NAMESPACE)}  # fmt: skip
         for name in sorted(wanted):
-            workload = there.get(name)
+            workload, ref = there.get(name), ObjectRef(HARVESTER_NAMESPACE, name, kind)
             field = "availableReplicas" if kind is DEPLOYMENT else "numberAvailable"
             available = workload.mapping("status").get(field) if workload else None
             if not available:
@@ -163,9 +171,8 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
                     f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
                     (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
                     Verdict.REPAIR,
-                    (f"kubectl get {prefix}{name} -n {HARVESTER_NAMESPACE} -o wide",
-                     f"kubectl rollout restart {prefix}{name} -n {HARVESTER_NAMESPACE}"),
-                )  # fmt: skip
+                    (commands.get_workload(ref, "-o", "wide"), commands.rollout_restart(ref)),
+                )
 
 
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
@@ -183,8 +190,9 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
                 Verdict.REPAIR,
                 (
-                    f"kubectl logs -n {HARVESTER_NAMESPACE} {entry.workload} --tail=5000"
-                    f" | grep {item.ref.name}",
+                    commands.logs(_workload(entry.workload), "--tail=5000").noted(
+                        f"what does it say of {item.ref}?"
+                    ),
                 ),
             )
 
@@ -199,7 +207,7 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
                 f"{words.pod} says: {line}",
                 (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
                 Verdict.REPAIR if denied or failing else None,
-                (f"# {webhook_denials.cure_of(line)}",) if denied else (),
+                (Remark(webhook_denials.cure_of(line)),) if denied else (),
             )
     for words in examined.words:
         if words.why is not None:
