@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import ownership, places, vm_cleanup
-from kubectl_harvester_stuck.harvester.node_health import read_node
+from kubectl_harvester_stuck.harvester.node_health import SignalState, describe, read_node
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     Target,
@@ -308,14 +308,14 @@ def balancer_is_unused(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
 
 @rule(Effect.DELETE, VOLUME_ATTACHMENT, everywhere=(PV, NODE))
 def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | None:
-    """The node does not answer, and nobody who stays uses the disk."""
+    """Every sign of the node is silent, and nobody who stays uses the disk."""
     node, volume = (
         item.text("spec", "nodeName"),
         item.text("spec", "source", "persistentVolumeName"),
     )
-    about = Target(ObjectRef("", node, NODE), snapshot)
-    if not node or read_node(about, node).kubelet_answers:
-        return f"node {node} answers: its attacher takes the disk off"
+    reading = read_node(Target(ObjectRef("", node, NODE), snapshot), node)
+    if any(sign.says is not SignalState.SILENT for sign in reading.signals):
+        return f"node {node} is not known to be silent ({describe(reading)})"
     found = snapshot.one(ObjectRef("", volume, PV))
     if found is None:
         return None
@@ -326,7 +326,7 @@ def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     return f"{user} uses {claim}" if user else None
 
 
-@rule(Effect.DELETE, VMI, reads=(VM,))
+@rule(Effect.DELETE, VMI, reads=(VM, POD))
 def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The VM of the guest is being deleted with it, or the guest has ended and is to stay so."""
     is_over = vmi.text("status", "phase") in FINAL_PHASES
@@ -344,6 +344,9 @@ def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | Non
         return f"nobody has deleted {vm.ref}"
     if run_strategy(vm) not in ("Halted", "Once", "Manual", "RerunOnFailure"):
         return f"{vm.ref} is to run, and KubeVirt replaces it"
+    for pod in Target(vmi.ref, snapshot).pods:
+        if not is_stopped(pod):
+            return f"{pod.ref} may still run its guest"
     return None
 
 
@@ -356,6 +359,9 @@ def pod_of_a_guest_that_goes(pod: KubeObject, snapshot: ClusterSnapshot) -> str 
     vmi = snapshot.one(ObjectRef(pod.ref.namespace, owner.name, VMI))
     if vmi is not None and vmi.uid == owner.uid and vmi.deletion_timestamp is None:
         return f"{vmi.ref} is not being deleted"
+    vm = snapshot.one(ObjectRef(pod.ref.namespace, owner.name, VM))
+    if vm is not None and _is_kept(vm) and run_strategy(vm) != "Halted":
+        return f"{vm.ref} is to run"
     return None
 
 
