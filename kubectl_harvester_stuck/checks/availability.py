@@ -29,7 +29,7 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.settings import FORCE_RESET, fields_of, ref, value_of
-from kubectl_harvester_stuck.harvester.target import pvc_names
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
 from kubectl_harvester_stuck.k8s import commands, quantities
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -42,6 +42,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PV,
     PVC,
     UPGRADE,
+    UPGRADE_PLAN,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 
@@ -198,6 +199,16 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
                 [saw(upgrade, "metadata.labels[harvesterhci.io/upgradeState]", state)],
                 commands.get(upgrade.ref, "-o", "yaml"),
                 Remark("if no upgrade runs any more, delete it"),
+            )
+    for plan in view.snapshot.all(UPGRADE_PLAN):
+        phase = plan.text("status", "currentPhase")
+        if phase not in FINAL_PHASES:
+            held = True
+            yield fail(
+                f"{plan.ref} is not finished ({phase or 'no phase'}): as long as it stands,"
+                f" {FORCE_RESET} does nothing",
+                [saw(plan, "status.currentPhase", phase)],
+                commands.get(plan.ref, "-o", "yaml"),
             )
     if setting is not None and enabled and not held:
         yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")

@@ -30,6 +30,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PVC,
     SCHEDULE,
     UPGRADE,
+    UPGRADE_PLAN,
     VALIDATING,
     VM,
     VM_BACKUP,
@@ -67,7 +68,10 @@ def _lists(namespaces: Sequence[str | None]) -> list[ListQuery]:
             for namespace in namespaces
             for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE)
         ),
-        *(ListQuery(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
+        *(
+            ListQuery(kind)
+            for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING, UPGRADE_PLAN)
+        ),
         *(ListQuery(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
         *(
             ListQuery(kind, LONGHORN_NAMESPACE)

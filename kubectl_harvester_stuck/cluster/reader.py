@@ -42,6 +42,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PVC,
     RESOURCE_QUOTA,
     UPGRADE,
+    UPGRADE_PLAN,
     USB_CLAIM,
     USB_DEVICE,
     VM,
@@ -195,6 +196,7 @@ def _depth(namespaces: list[str]) -> list[ListQuery]:
         ListQuery(DEPLOYMENT, HARVESTER_NAMESPACE),
         ListQuery(DAEMON_SET, HARVESTER_NAMESPACE),
         ListQuery(UPGRADE, HARVESTER_NAMESPACE),
+        ListQuery(UPGRADE_PLAN),
     ]
 
 

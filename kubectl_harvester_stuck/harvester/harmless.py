@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.harvester.target import (
     is_launcher_of,
     is_stopped,
     pvc_names,
+    run_strategy,
     vmi_of,
 )
 from kubectl_harvester_stuck.k8s.commands import Advice, Command, Effect, Remark
@@ -366,15 +367,6 @@ def pod_of_a_guest_that_goes(pod: KubeObject, snapshot: ClusterSnapshot) -> str 
 
 
 # Guests
-
-
-def run_strategy(vm: KubeObject) -> str:
-    """The runStrategy of a VM, also where it is spelled as `running`. Raises UnreadableError."""
-    spec = vm.mapping("spec")
-    running = spec.get("running")
-    if isinstance(running, bool):
-        return "Always" if running else "Halted"
-    return vm.text("spec", "runStrategy")
 
 
 @rule(Effect.STOP, VM, reads=(VMI, POD, VM_BACKUP))

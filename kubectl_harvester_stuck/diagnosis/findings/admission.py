@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import webhook_denials
-from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names
+from kubectl_harvester_stuck.harvester import vm_cleanup, webhook_denials
+from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names, run_strategy
 from kubectl_harvester_stuck.k8s import commands, nesting
-from kubectl_harvester_stuck.k8s.commands import Remark
+from kubectl_harvester_stuck.k8s.commands import Command, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
@@ -24,6 +24,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     RESOURCE_QUOTA,
     USB_DEVICE,
     VM,
+    VM_BACKUP,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
 
@@ -41,8 +42,18 @@ def webhook_denies(examined: FindingContext) -> Iterator[Found]:
             reason,
             (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
             Verdict.REPAIR,
-            (Remark(webhook_denials.cure_of(reason)),),
+            (Remark(webhook_denials.cure_of(reason)), *_backups_in_progress(examined, reason)),
         )
+
+
+def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Command]:
+    """The backups for which a stop is rejected."""
+    if not any(words in reason for words in webhook_denials.OF_A_BACKUP):
+        return
+    for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
+        of_this = backup.text("spec", "source", "name") == examined.case.ref.name
+        if of_this and vm_cleanup.holds_a_stop(backup):
+            yield commands.describe(backup.ref)
 
 
 def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
@@ -101,18 +112,19 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
         shared = sorted(ours & set(pvc_names(other)))
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
+            is_going = vm.deletion_timestamp is not None
+            note = (
+                f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
+                if is_going
+                else f"unless it is meant to be shared, take it out of {vm.ref.name} or of"
+                f" {other.ref.name}"
+            )
             yield Found(
                 f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Verdict.REPAIR if denied else None,
-                (
-                    commands.edit(vm.ref).noted(
-                        f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
-                    ),
-                )
-                if denied
-                else (),
+                (commands.edit(vm.ref).noted(note),) if denied or not is_going else (),
             )
 
 
@@ -217,7 +229,7 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     vm = examined.case.vm
     if vm is None or not examined.stuck or examined.case.pods:
         return
-    if vm.text("spec", "runStrategy") == "Halted":
+    if run_strategy(vm) == "Halted":
         return
     for quota in examined.case.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
         if quota.mapping("spec", "hard"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
@@ -12,14 +13,16 @@ from kubectl_harvester_stuck.harvester.node_health import SignalState, describe,
 from kubectl_harvester_stuck.harvester.target import (
     COMPUTE,
     FINAL_PHASES,
+    Target,
     is_stopped,
     pvc_names,
     running_containers,
 )
 from kubectl_harvester_stuck.k8s import commands, nesting
 from kubectl_harvester_stuck.k8s.commands import Remark
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, PVC, UPGRADE
-from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, PVC, UPGRADE, UPGRADE_PLAN
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
@@ -193,6 +196,17 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
         if pod.deletion_timestamp is None or not is_stopped(pod):
             continue
         if read_node(case, node).kubelet_answers:
+            failed = _failed_kill(pod, case)
+            if failed is not None:
+                message = redact_text(failed.text("message"))
+                yield Found(
+                    f"pod {pod.ref.name} has ended on {node}, whose kubelet fails to finish it:"
+                    f" {message}",
+                    (saw(failed, "message", message),),
+                    None,
+                    (Remark(f"on {node}: the next pod meets the same, so mend that first"),),
+                )
+                continue
             yield Found(
                 f"pod {pod.ref.name} has ended on {node}, which is Ready, but its kubelet does"
                 " not finish it: usually a block volume that does not unmap after a reboot"
@@ -209,6 +223,19 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
                     ),
                 ),
             )
+
+
+def _failed_kill(pod: KubeObject, case: Target) -> KubeObject | None:
+    """The newest event in which the kubelet says why it cannot finish the pod."""
+    with suppress(UnreadableError):
+        events = [
+            event
+            for event in case.snapshot.all(EVENT, pod.ref.namespace)
+            if event.text("reason") == "FailedKillPod"
+            and event.text("involvedObject", "uid") == pod.uid
+        ]
+        return max(events, key=lambda event: event.text("lastTimestamp"), default=None)
+    return None
 
 
 def never_scheduled(examined: FindingContext) -> Iterator[Found]:
@@ -232,7 +259,7 @@ def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
             f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
             (saw(item, "status.phase", item.text("status", "phase")),),
             Verdict.REPAIR,
-            (commands.virtctl_migrate_cancel(examined.case.ref),),
+            (commands.virtctl_migrate_cancel(examined.case.ref),) if examined.stuck else (),
         )
 
 
@@ -278,4 +305,14 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
                 (saw(upgrade, "metadata.labels", state),),
                 None,
                 (commands.get(upgrade.ref, "--show-labels").noted("for the next outage"),),
+            )
+    for plan in examined.case.snapshot.all(UPGRADE_PLAN):
+        phase = plan.text("status", "currentPhase")
+        if phase not in FINAL_PHASES:
+            yield Found(
+                f"{plan.ref} is not finished ({phase or 'no phase'}): for as long as it stands,"
+                " vm-force-reset-policy does nothing",
+                (saw(plan, "status.currentPhase", phase),),
+                None,
+                (commands.get(plan.ref, "-o", "yaml").noted("for the next outage"),),
             )
