@@ -78,7 +78,7 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         reader.read(
             pool,
-            {settings.ref(settings.FORCE_RESET)},
+            {settings.ref(settings.FORCE_RESET), settings.ref(settings.SERVER_VERSION)},
             _depth(namespaces),
         )
         both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}

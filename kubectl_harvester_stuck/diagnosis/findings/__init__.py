@@ -39,6 +39,7 @@ FINDINGS: tuple[Look, ...] = (
     admission.network_missing,
     admission.host_device_missing,
     admission.quota_without_pod,
+    admission.memory_missing,
     admission.aggregated_api_down,
     owners.snapshot_content_missing,
     owners.same_name_elsewhere,

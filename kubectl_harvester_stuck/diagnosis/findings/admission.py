@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import vm_cleanup, webhook_denials
+from kubectl_harvester_stuck.harvester import settings, vm_cleanup, webhook_denials
 from kubectl_harvester_stuck.harvester.target import FINAL_PHASES, pvc_names, run_strategy
 from kubectl_harvester_stuck.k8s import commands, nesting
 from kubectl_harvester_stuck.k8s.commands import Command, Remark
@@ -31,6 +31,8 @@ from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
 _VIRT_CONTROLLER = ObjectRef(HARVESTER_NAMESPACE, "virt-controller", DEPLOYMENT)
+ASKS_FOR_MEMORY = (1, 8)
+"""The first Harvester that rejects a VM without memory."""
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
@@ -239,6 +241,27 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
                 (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
                 Verdict.REPAIR if examined.may_be_denied else None,
             )
+
+
+def memory_missing(examined: FindingContext) -> Iterator[Found]:
+    """The VM says nothing of its memory, for which Harvester rejects every update (H#9685)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    domain = ("spec", "template", "spec", "domain")
+    guest = vm.mapping(*domain, "memory").get("guest")
+    if guest or vm.mapping(*domain, "resources", "limits").get("memory"):
+        return
+    setting = examined.case.snapshot.one(settings.ref(settings.SERVER_VERSION))
+    version = settings.version_of(setting) if setting is not None else None
+    if version is not None and version >= ASKS_FOR_MEMORY:
+        yield Found(
+            f"{vm.ref} sets neither memory.guest nor resources.limits.memory, for which Harvester"
+            " rejects every update of it, also one that takes a finalizer off (H#9685)",
+            (saw(vm, ".".join((*domain, "memory", "guest")), "none"),),
+            Verdict.REPAIR if examined.may_be_denied else None,
+            (commands.edit(vm.ref).noted("set spec.template.spec.domain.memory.guest"),),
+        )
 
 
 def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
