@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 import kubectl_harvester_stuck
+from kubectl_harvester_stuck.checks import CHECKS, Checked
+from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Command, Remark
@@ -35,9 +37,14 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
+from kubectl_harvester_stuck.render import diagnosis_text
+from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.render.invocation import Invocation
 from tests.support import builders
+from tests.support.advice import ANYWHERE
 from tests.support.builders import bare, parsed, stored
+from tests.test_findings import Story
+from tests.test_guards import deleted_vm
 
 PACKAGE = Path(kubectl_harvester_stuck.__file__).parent
 
@@ -265,3 +272,15 @@ def test_what_is_changed_is_named() -> None:
     assert all(one.acts_on is not None for one in made() if one.effect not in harmless)
     assert MADE["virtctl_migrate_cancel"].acts_on == GUEST
     assert commands.get(ObjectRef("shop", "disk-0", PVC)).words[2] == "pvc"
+
+
+def test_what_was_read_from_files_is_said_to_be_meant_for_their_cluster() -> None:
+    files = Invocation("", "", files=("bundle.zip",))
+    story = Story([deleted_vm()]).diagnosis()
+    assert "\nNext steps on the cluster of the files\n" in diagnosis_text.diagnoses([story], files)
+    assert "\nNext steps\n" in diagnosis_text.diagnoses([story], ANYWHERE)
+    row = Checked(CHECKS[0], Result.FAIL, "x", (), (MADE["journal"],))
+    meant = "The commands are meant for the cluster of the files.\n"
+    assert table([row], files, wide=True, headers=True).endswith(meant)
+    assert meant not in table([row], ANYWHERE, wide=True, headers=True)
+    assert meant not in table([row], files, wide=False, headers=True)

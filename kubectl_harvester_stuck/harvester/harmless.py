@@ -330,25 +330,25 @@ def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
 @rule(Effect.DELETE, VMI, reads=(VM, POD))
 def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The VM of the guest is being deleted with it, or the guest has ended and is to stay so."""
-    is_over = vmi.text("status", "phase") in FINAL_PHASES
     vm = snapshot.one(ObjectRef(vmi.ref.namespace, vmi.ref.name, VM))
-    if vm is None:
-        return None if is_over else "it has no VM, and nobody has deleted it"
     owner = next((one for one in vmi.owners if one.is_controller), None)
-    if owner is not None and owner.uid != vm.uid:
+    if vm is not None and owner is not None and owner.uid != vm.uid:
         return f"{vm.ref} is not the VM that it was made for"
-    if vm.deletion_timestamp is not None:
-        if ownership.ORPHAN in vm.finalizers:
-            return f"{vm.ref} was deleted with --cascade=orphan, to keep it"
-        return None
-    if not is_over:
-        return f"nobody has deleted {vm.ref}"
-    if run_strategy(vm) not in ("Halted", "Once", "Manual", "RerunOnFailure"):
-        return f"{vm.ref} is to run, and KubeVirt replaces it"
+    if vm is not None and vm.deletion_timestamp is not None:
+        is_kept = ownership.ORPHAN in vm.finalizers
+        return f"{vm.ref} was deleted with --cascade=orphan, to keep it" if is_kept else None
+    if vmi.text("status", "phase") not in FINAL_PHASES:
+        return f"nobody has deleted {vm.ref}" if vm else "it has no VM, and nobody has deleted it"
     for pod in Target(vmi.ref, snapshot).pods:
         if not is_stopped(pod):
             return f"{pod.ref} may still run its guest"
+    if vm is not None and run_strategy(vm) not in _ENDS:
+        return f"{vm.ref} is to run, and KubeVirt replaces it"
     return None
+
+
+_ENDS = ("Halted", "Once", "Manual", "RerunOnFailure")
+"""The runStrategies under which a guest that has ended may stay so."""
 
 
 @rule(Effect.DELETE, POD, reads=(VMI, VM))

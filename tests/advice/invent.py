@@ -11,15 +11,24 @@ from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DAEMON_SET,
     DATA_VOLUME,
+    DEPLOYMENT,
     HARVESTER_NAMESPACE,
+    LEASE,
     LOAD_BALANCER,
+    MIGRATION,
     NETWORK_CONFIG,
+    NODE,
+    POD,
+    PV,
+    PVC,
     SETTING,
     UPGRADE,
+    VM_BACKUP,
     VM_IMAGE,
     VM_RESTORE,
     VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
+    Kind,
 )
 from tests.support import builders
 from tests.support.builders import NOW, Body, bare, stored, time
@@ -228,6 +237,18 @@ class Inventor:
                 body = bare(LOAD_BALANCER, "shop", f"lb-{cluster}", spec=spec)
                 body["metadata"]["labels"] = {"cloudprovider.harvesterhci.io/cluster": cluster}
                 self.add(body)
+
+
+HIDDEN = (
+    *(POD, PVC, PV, NODE, LEASE, MIGRATION, VM_BACKUP, VM_RESTORE, VM_IMAGE, VOLUME_SNAPSHOT),
+    *(DATA_VOLUME, LOAD_BALANCER, DEPLOYMENT, VOLUME_ATTACHMENT),
+)
+
+
+def hidden(number: int) -> frozenset[Kind]:
+    """The kinds of which this cluster lets nothing be read: of most clusters none."""
+    chance = random.Random(-1 - number)
+    return frozenset(chance.sample(HIDDEN, chance.choice((0, 0, 0, 1, 2))))
 
 
 def invent(number: int) -> list[Body]:
