@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import harmless
 from kubectl_harvester_stuck.harvester.vm_cleanup import CLAIM_TEMPLATES, GOLDEN_IMAGE, OWNED_BY
 from kubectl_harvester_stuck.k8s import commands
@@ -37,7 +39,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests.support import builders
 from tests.support.builders import Body, ago, bare, snapshot, stored
-from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
+from tests.test_guards import Watched, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
 
 
 def ref(kind: Kind, name: str, namespace: str = "shop") -> ObjectRef:
@@ -326,3 +328,26 @@ def test_what_cannot_be_read_may_be_looked_at_all_the_same() -> None:
 def test_every_effect_that_can_be_refused_has_its_words() -> None:
     silent = {Effect.READ, Effect.LOCAL, Effect.GUARDED}
     assert set(harmless._NOT) == set(Effect) - silent
+
+
+def looked_at(entry: harmless.Rule) -> set[Kind]:
+    """The kinds that the rule looks at, in all the scenes that it is about."""
+    seen: set[Kind] = set()
+    for scene in SCENES:
+        acts_on = scene.command.acts_on
+        about = acts_on is not None and acts_on.kind in entry.kinds
+        if acts_on is None or not about or scene.command.effect is not entry.effect:
+            continue
+        around = snapshot(*scene.bodies, unreadable=scene.unreadable)
+        watched = Watched(around.taken_at, around.listed, around.found, around.unreadable)
+        with suppress(UnreadableError):
+            item = around.one(acts_on)
+            if item is not None:
+                entry.look(item, watched)
+        seen |= watched.seen
+    return seen
+
+
+@pytest.mark.parametrize("entry", harmless.RULES, ids=lambda entry: str(entry.look.__name__))
+def test_a_rule_looks_at_the_kinds_that_it_names_and_at_no_other(entry: harmless.Rule) -> None:
+    assert looked_at(entry) == entry.reads | entry.everywhere

@@ -82,7 +82,7 @@ def in_depth(source: Source, targets: Iterable[ObjectRef]) -> ClusterSnapshot:
             _depth(namespaces),
         )
         both = {ObjectRef(ref.namespace, ref.name, kind) for ref in wanted for kind in (VM, VMI)}
-        also, everywhere = harmless.reads(), harmless.reads_everywhere()
+        also, everywhere = harmless.reads() - _READ_BY_ITSELF, harmless.reads_everywhere()
         there = reader.there(both)
         reader.read(pool, *_to_judge(reader, there, namespaces, also, everywhere))
     return reader.snapshot()

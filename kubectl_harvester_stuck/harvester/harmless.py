@@ -32,6 +32,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     DATA_VOLUME,
     DEPLOYMENT,
+    LEASE,
     LOAD_BALANCER,
     MIGRATION,
     NETWORK_CONFIG,
@@ -278,7 +279,7 @@ def restore_is_over(restore: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     return _lives(snapshot, restore.ref.namespace, restore.text("spec", "target", "name"))
 
 
-@rule(Effect.DELETE, MIGRATION, reads=(VM, VMI))
+@rule(Effect.DELETE, MIGRATION, reads=(VMI,))
 def migration_moves_nothing(item: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The migration is over, or has no guest to move."""
     if item.text("status", "phase") in FINAL_PHASES:
@@ -307,7 +308,7 @@ def balancer_is_unused(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     return None
 
 
-@rule(Effect.DELETE, VOLUME_ATTACHMENT, everywhere=(PV, NODE))
+@rule(Effect.DELETE, VOLUME_ATTACHMENT, reads=(VM, VMI, POD, LEASE), everywhere=(PV, NODE))
 def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """Every sign of the node is silent, and nobody who stays uses the disk."""
     node, volume = (
@@ -327,7 +328,7 @@ def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     return f"{user} uses {claim}" if user else None
 
 
-@rule(Effect.DELETE, VMI, reads=(VM, POD))
+@rule(Effect.DELETE, VMI, reads=(VM, VMI, POD))
 def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The VM of the guest is being deleted with it, or the guest has ended and is to stay so."""
     vm = snapshot.one(ObjectRef(vmi.ref.namespace, vmi.ref.name, VM))
