@@ -180,8 +180,9 @@ def terminating(draft: GuardContext) -> str | None:
             if vm is not None and "orphan" in vm.finalizers:
                 return f"{step.ref} is to be kept: {vm.ref} was deleted with --cascade=orphan"
             top = _topmost_alive(draft, step.ref)
-            cure = commands.delete(top, "--wait=false").noted(f"if {top} is to be deleted")
-            return Curable(f"{step.ref} is not being deleted", (cure,))
+            first = "it" if top == step.ref else f"{top} first"
+            reason = f"{step.ref} is not being deleted; if it should go, delete {first}"
+            return Curable(reason, (commands.delete(top, "--wait=false"),))
     return None
 
 
