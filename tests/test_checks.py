@@ -19,6 +19,7 @@ from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.k8s import quantities
+from kubectl_harvester_stuck.k8s.commands import own
 from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
     API_SERVICE,
@@ -37,6 +38,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     SCHEDULE,
     SETTING,
     UPGRADE,
+    UPGRADE_PLAN,
     VALIDATING,
     VM,
     VM_BACKUP,
@@ -48,6 +50,7 @@ from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
 from tests.support import builders, readycluster
+from tests.support.advice import ANYWHERE, lines
 from tests.support.builders import NOW, Body, ago, bare, stored
 from tests.support.readycluster import Change, changed, put, without
 
@@ -339,7 +342,7 @@ BLIND: Mapping[str, tuple[Kind, ...]] = {
     "room-for-any-node": (NODE, POD),
     "restart-elsewhere": (VM, VMI, PVC, PV, NODE),
     "live-migratable": (VMI,),
-    "force-reset-policy": (SETTING, UPGRADE),
+    "force-reset-policy": (SETTING, UPGRADE, UPGRADE_PLAN),
     "volume-replicas": (VM, LONGHORN_VOLUME, LONGHORN_REPLICA),
     "backup-target": (SETTING, LONGHORN_BACKUP_TARGET),
     "recent-backup": (VM, VM_BACKUP),
@@ -586,7 +589,7 @@ def test_a_webhook_puts_no_word_into_a_command() -> None:
     other = readycluster.webhook(name="other")
     other["webhooks"][0]["clientConfig"]["service"] = {"namespace": "a; reboot", "name": "$(b) c"}
     (failed,) = look([*ready(), other])["webhook-endpoints"]
-    words = shlex.split(failed.todo[0])
+    words = shlex.split(lines(failed.todo)[0])
     assert words[-4:] == ["-n", "a; reboot", "-l", "kubernetes.io/service-name=$(b) c"]
 
 
@@ -689,23 +692,25 @@ def test_what_is_no_quantity(written: object) -> None:
 
 def rows(result: Result, summary: str) -> list[Checked]:
     seen = (Evidence("Node n1", "Ready", "Unknown"),)
-    return [Checked(CHECKS[0], result, summary, seen, (f"kubectl {'x' * 90}",))]
+    return [Checked(CHECKS[0], result, summary, seen, (own("x" * 90),))]
 
 
 def test_the_table_fits_and_nothing_of_the_cluster_moves_the_cursor() -> None:
-    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), wide=True, headers=True)
+    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), ANYWHERE, wide=True, headers=True)
     *lines, command = text.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "\x1b" not in text
-    assert command == f"    kubectl {'x' * 90}"
-    assert not table(rows(FAIL, "x"), wide=False, headers=False).startswith("RESULT")
+    assert command == f"    kubectl harvester-stuck {'x' * 90}"
+    assert not table(rows(FAIL, "x"), ANYWHERE, wide=False, headers=False).startswith("RESULT")
 
 
 @pytest.mark.parametrize(
     ("result", "code"), [(OK, "32"), (WARN, "33"), (UNKNOWN, "33"), (FAIL, "31")]
 )
 def test_results_have_their_colour(result: Result, code: str) -> None:
-    text = color.paint(table(rows(result, "fail is a word here"), wide=True, headers=True))
+    text = color.paint(
+        table(rows(result, "fail is a word here"), ANYWHERE, wide=True, headers=True)
+    )
     assert f"\x1b[{code}m{result.value}\x1b[0m" in text
     assert text.count("\x1b[0m") == 2  # the header is bold
 

@@ -36,6 +36,7 @@ from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
 from kubectl_harvester_stuck.release.model import Request
 from tests.support import builders
+from tests.support.advice import lines
 from tests.support.builders import (
     CLEANUP_FINALIZER,
     VM_FINALIZER,
@@ -100,6 +101,12 @@ def setting(value: str) -> Body:
         {"apiVersion": SETTING.api_version, "kind": SETTING.kind, "value": value,
          "metadata": {"name": "vm-force-reset-policy"}}
     )  # fmt: skip
+
+
+def version(value: str) -> Body:
+    meta = {"name": "server-version"}
+    return stored({"apiVersion": SETTING.api_version, "kind": SETTING.kind, "value": value,
+                   "metadata": meta})  # fmt: skip
 
 
 def upgrade(state: str | None) -> Body:
@@ -268,6 +275,11 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
         lambda: Story([deleted_vm(), stored(builders.deployment("virt-api", 0))]),
         lambda: Story([deleted_vm(), stored(builders.deployment("virt-api"))]),
     ),
+    "memory-missing": (
+        Verdict.REPAIR,
+        lambda: Story([deleted_vm(), version("v1.8.2")], deny=DENIED),
+        lambda: Story([deleted_vm(), version("v1.7.1")], deny=DENIED),
+    ),
     "aggregated-api-down": (
         Verdict.RELEASE,
         lambda: Story([deleted_vm(), api_service("False")]),
@@ -424,6 +436,7 @@ BLIND: dict[str, tuple[Kind, Callable[[], list[Body]]]] = {
     "force-reset-off": (UPGRADE, powered_off_scene),
     "veto-keeps-vmi": (VMI, lambda: [deleted_vm()]),
     "never-scheduled": (VMI, lambda: [deleted_vm()]),
+    "memory-missing": (SETTING, lambda: [deleted_vm()]),
 }
 
 
@@ -458,9 +471,9 @@ def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
     diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
     assert diagnosis.advice is Verdict.NONE
     assert any("H#4033" in finding.summary for finding in diagnosis.findings)
-    assert diagnosis.steps == (
+    assert lines(diagnosis.steps) == [
         "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
-    )
+    ]
 
 
 def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
@@ -524,3 +537,14 @@ def test_a_finalizer_that_waits_for_the_guest_is_not_done_while_it_may_run() -> 
     (lock,) = [item for item in diagnosis.finalizers if "foregroundDelete" in item.name]
     assert lock.state.value == "pending"
     assert "may still run" in lock.reason
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [{"memory": {"guest": "1Gi"}}, {"resources": {"limits": {"memory": "1Gi"}}}],
+    ids=["guest", "limits"],
+)
+def test_a_vm_that_says_what_memory_it_has_is_not_rejected(domain: dict[str, Any]) -> None:
+    spec = {"template": {"spec": {"domain": {"devices": {}, **domain}}}}
+    found = Story([deleted_vm(spec=spec), version("v1.8.2")], deny=DENIED).diagnosis()
+    assert "memory-missing" not in ids(found)

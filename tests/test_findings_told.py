@@ -36,6 +36,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.model import Request
 from tests.support import builders
+from tests.support.advice import lines
 from tests.support.builders import (
     CLEANUP_FINALIZER,
     VM_FINALIZER,
@@ -463,7 +464,7 @@ def told(name: str) -> list[dict[str, Any]]:
             "summary": str(found.summary),
             "advice": found.advice and found.advice.value,
             "evidence": [[seen.object, seen.field, seen.value] for seen in found.evidence],
-            "steps": list(found.steps),
+            "steps": lines(found.steps),
         }
         for found in diagnosis.findings
         if found.id == name.partition(":")[0]

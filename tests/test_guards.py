@@ -28,8 +28,9 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import guards, model, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
-from kubectl_harvester_stuck.release.model import GuardState, Plan, Request, Step
+from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Plan, Request, Step
 from tests.support import builders
+from tests.support.advice import lines
 from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = ObjectRef("shop", "web", VM)
@@ -715,9 +716,24 @@ def test_what_belongs_to_harvester_is_left_alone(namespace: str) -> None:
 def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
     made = SCENES[scene][2]().plan()
     (refusal,) = made.refusals
-    comment, command = refusal.commands
+    comment, command = lines(refusal.cure)
     assert comment.startswith(f"# to keep {made.destroys[0].ref}")
     assert command.startswith("kubectl patch ")
+
+
+def test_what_is_not_being_deleted_comes_with_its_command_if_that_does_no_harm() -> None:
+    guest = stored(builders.vmi("shop", "web", "node-2"))
+    (cure,) = refusal_of(Scene([deleted_vm(), guest]), "terminating").cure
+    command = "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false"
+    assert lines([cure]) == [command]
+    pod = stored(builders.pod("shop", "launcher", "node-2", asked := deleted_vmi()))
+    machine = stored(builders.vm("shop", "web"))
+    (kept,) = refusal_of(Scene([machine, asked, pod]), "terminating").cure
+    assert lines([kept])[0].endswith("VirtualMachine shop/web is to run")
+
+
+def refusal_of(scene: Scene, name: str) -> GuardResult:
+    return next(item for item in scene.plan().refusals if item.guard == name)
 
 
 def test_a_step_whose_object_is_gone_blocks() -> None:

@@ -296,8 +296,9 @@ def test_unstick_says_that_the_last_run_was_cut_off(world: World) -> None:
     run = world.unstick("--yes")
     (line,) = [line for line in run.err.splitlines() if line.startswith("warning:")]
     for part in ("2026-11-25T10:00:00Z", "jane", "prod", "patch VirtualMachine shop/web-1",
-                 "kubectl harvester-stuck journal", "the same command again"):  # fmt: skip
+                 "the same command again"):  # fmt: skip
         assert part in line
+    assert "  kubectl harvester-stuck journal" in run.err.splitlines()
     assert "warning" not in world.unstick("--dry-run=client").err
     kept(world).end(change(), "done", None)
     assert "warning" not in world.unstick("--yes").err

@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from tests.support import builders
+from tests.support.advice import texts
 from tests.support.builders import Body, bare, parsed, snapshot, stored
 from tests.test_findings import disk, snapshot_backup
 from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
@@ -37,8 +38,7 @@ def lines(*bodies: Body, ticked: str = "", **blind: str) -> tuple[str, ...]:
     machine = parsed(deleted_vm(spec=disk("disk-0"), annotations={REMOVED_PVCS: ticked}))
     unreadable = {PVC: blind["pvc"]} if blind else None
     around = snapshot(*bodies, unreadable=unreadable)
-    return leftovers.of(Target(ObjectRef("shop", "web", VM), around),
-                        machine)  # fmt: skip
+    return texts(leftovers.of(Target(ObjectRef("shop", "web", VM), around), machine))
 
 
 def claim() -> Body:
@@ -108,7 +108,7 @@ def longhorn(kind: Kind, name: str, *bodies: Body, **fields: Any) -> tuple[str, 
         (kind, LONGHORN_NAMESPACE): (KubeObject.parse(kind, stored(body)),),
     }
     with_it = Target(case.ref, ClusterSnapshot(case.snapshot.taken_at, listed))
-    return leftovers.of(with_it, parsed(deleted_vm(spec=disk("disk-0"))))
+    return texts(leftovers.of(with_it, parsed(deleted_vm(spec=disk("disk-0")))))
 
 
 def test_tickets_of_longhorn_are_only_looked_at() -> None:
@@ -170,7 +170,8 @@ def test_devices_and_load_balancers_are_told_only_where_they_are_this_vms() -> N
     held = {"apiVersion": PCI_CLAIM.api_version, "kind": PCI_CLAIM.kind}
     claims = [stored({**held, "metadata": {"name": name}}) for name in ("node1-0", "node1-1")]
     case = Target(ObjectRef("shop", "web", VM), snapshot(*balancers, *claims))
-    told = leftovers.of(case, parsed(deleted_vm(spec=spec, annotations=going, labels=labels)))
+    machine = parsed(deleted_vm(spec=spec, annotations=going, labels=labels))
+    told = texts(leftovers.of(case, machine))
     assert len(told) == 2
     assert any("kubectl delete loadbalancer.loadbalancer.harvesterhci.io lb" in one for one in told)
     assert any("PCIDeviceClaim node1-0 keeps its device" in one for one in told)

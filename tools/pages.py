@@ -21,7 +21,7 @@ from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.behaviour.test_rights import DEPLOY, OPERATOR, Right, Stage, grant
 from tests.support.simulator import Simulator
-from tests.support.world import World, statuses_of
+from tests.support.world import Run, World, statuses_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -220,9 +220,14 @@ def _by_verb(rights: Iterable[Right]) -> str:
 
 def _missed(stage: Stage) -> Callable[[set[Right]], str]:
     """What the commands say to a user who has all rights of an operator but these."""
-    runs = (("list", lambda user: stage.run(user, "list")), ("diagnose", stage.diagnosed),
-            ("unstick", stage.planned), ("unstick", stage.released), ("restore", stage.remade),
-            ("check", stage.checked))  # fmt: skip
+    runs: tuple[tuple[str, Callable[[str], Run]], ...] = (
+        ("list", lambda user: stage.run(user, "list")),
+        ("diagnose", stage.diagnosed),
+        ("unstick", stage.planned),
+        ("unstick", stage.released),
+        ("restore", stage.remade),
+        ("check", stage.checked),
+    )
     whole = grant(stage.world, OPERATOR)
     usual = [stage.told(run(whole)) for _, run in runs]
 

@@ -22,6 +22,8 @@ from kubectl_harvester_stuck.checks.base import (
     names,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import harmless
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
@@ -44,13 +46,19 @@ class Checked:
     result: Result
     summary: str
     evidence: tuple[Evidence, ...] = ()
-    todo: tuple[str, ...] = ()
+    todo: tuple[Advice, ...] = ()
 
 
 def run(view: CheckContext) -> tuple[Checked, ...]:
     """Every check, in order; each answers at least once."""
     return tuple(
-        Checked(check, seen.result, seen.summary, seen.evidence, seen.todo)
+        Checked(
+            check,
+            seen.result,
+            seen.summary,
+            seen.evidence,
+            harmless.checked(seen.todo, view.snapshot),
+        )
         for check in CHECKS
         for seen in _answers(check, view)
     )

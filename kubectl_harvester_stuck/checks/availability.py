@@ -32,15 +32,15 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.harvester.settings import (
     FORCE_RESET,
-    UPGRADE_STATE,
     force_reset_is_on,
+    ref,
     unfinished_upgrades,
     value_of,
 )
 from kubectl_harvester_stuck.harvester.target import pvc_names
-from kubectl_harvester_stuck.k8s import quantities
+from kubectl_harvester_stuck.k8s import commands, quantities
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
-    HARVESTER_NAMESPACE,
     LONGHORN_NAMESPACE,
     LONGHORN_REPLICA,
     LONGHORN_VOLUME,
@@ -48,8 +48,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     POD,
     PV,
     PVC,
-    SETTING,
-    UPGRADE,
     VM,
     VMI,
 )
@@ -71,7 +69,7 @@ def nodes_ready(view: CheckContext) -> Iterator[CheckResult]:
         yield fail(
             f"not Ready: {names(silent)}",
             [saw(node, "Ready", condition(node, "Ready").get("status")) for node in silent],
-            *(f"kubectl describe node {node.ref.name}" for node in silent),
+            *(commands.describe(node.ref) for node in silent),
         )
     closed = [node for node in nodes if node not in silent and _why_closed(node)]
     witnesses = [node for node in closed if _is_witness(node)]
@@ -81,7 +79,7 @@ def nodes_ready(view: CheckContext) -> Iterator[CheckResult]:
             f"take no VMs: {names(closed)}",
             [saw(node, *_why_closed(node)) for node in closed],
             *(
-                f"kubectl uncordon {node.ref.name}"
+                commands.uncordon(node.ref.name)
                 for node in closed
                 if node.mapping("spec").get("unschedulable") is True
             ),
@@ -124,7 +122,7 @@ def room_for_any_node(view: CheckContext) -> Iterator[CheckResult]:
                 f"without {name}, no node has room for {names(left)}: its VMs ask for {need},"
                 f" free elsewhere is {there}",
                 [seen],
-                f"# stop or shrink VMs until those of {name} fit, or add a node",
+                Remark(f"stop or shrink VMs until those of {name} fit, or add a node"),
             )
         share = need.memory / there.memory if there.memory > 0 else Decimal(0)
         if tightest is None or share > tightest[0]:
@@ -150,7 +148,7 @@ def restart_elsewhere(view: CheckContext) -> Iterator[CheckResult]:
             f"{count(len(tied), 'VM')} of {len(machines)} would not start on another node:"
             f" {names(first)}",
             [saw(vm, field, value) for vm, (_, field, value) in bound],
-            "# decide for each whether it may stay down with its node",
+            Remark("decide for each whether it may stay down with its node"),
         )
     else:
         yield ok(f"nothing ties any of {count(len(machines), 'running VM')} to its node")
@@ -172,7 +170,7 @@ def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
             f" {names(f'{vmi.ref.key} ({_because(why)})' for vmi, why in stays)}",
             [saw(vmi, "LiveMigratable", why.get("message") or _because(why))
              for vmi, why in stays],
-            "# they go down when their node is drained",
+            Remark("they go down when their node is drained"),
         )  # fmt: skip
     if silent:
         yield warn(
@@ -183,10 +181,10 @@ def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(found), 'running VM')} can be migrated")
 
 
-@check(reads=(settings.read(FORCE_RESET), Read(UPGRADE, HARVESTER_NAMESPACE)))
+@check(reads=settings.FORCE_RESET_READS)
 def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
     """vm-force-reset-policy is enabled, and no unfinished Upgrade holds it back (H#4049)."""
-    edit = f"kubectl edit {SETTING.full_name} {FORCE_RESET}"
+    edit = commands.edit(ref(FORCE_RESET))
     setting = view.setting(FORCE_RESET)
     enabled = False
     if setting is None:
@@ -203,14 +201,14 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
                 edit,
             )
     held = False
-    for upgrade, state in unfinished_upgrades(view.snapshot):
+    for one in unfinished_upgrades(view.snapshot):
         held = True
         yield fail(
-            f"{upgrade.ref} is not finished ({state or 'no state'}): as long as it stands,"
+            f"{one.item.ref} is not finished ({one.state or 'no state'}): as long as it stands,"
             f" {FORCE_RESET} does nothing",
-            [saw(upgrade, f"metadata.labels[{UPGRADE_STATE}]", state)],
-            f"kubectl get {UPGRADE.full_name} {upgrade.ref.name} -n {HARVESTER_NAMESPACE} -o yaml",
-            "# if no upgrade runs any more, delete it",
+            [saw(one.item, one.field, one.state)],
+            commands.get(one.item.ref, "-o", "yaml"),
+            Remark("if no upgrade runs any more, delete it"),
         )
     if setting is not None and enabled and not held:
         yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
@@ -259,8 +257,12 @@ def volume_replicas(view: CheckContext) -> Iterator[CheckResult]:
                 f"{count(len(found), 'volume')} with {text}, of {names(vm for vm, _, _ in found)}",
                 [saw(volume, "healthy replicas", seen) for _, volume, seen in found],
                 *(
-                    f"kubectl get {LONGHORN_REPLICA.resource} -n {LONGHORN_NAMESPACE}"
-                    f" -l longhornvolume={volume.ref.name}"
+                    commands.get_all(
+                        LONGHORN_REPLICA,
+                        LONGHORN_NAMESPACE,
+                        "-l",
+                        f"longhornvolume={volume.ref.name}",
+                    )
                     for _, volume, _ in found
                 ),
             )

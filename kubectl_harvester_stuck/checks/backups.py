@@ -20,13 +20,14 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
-from kubectl_harvester_stuck.harvester.settings import BACKUP_TARGET, fields_of
+from kubectl_harvester_stuck.harvester.settings import BACKUP_TARGET, fields_of, ref
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_BACKUP_TARGET,
     LONGHORN_NAMESPACE,
     SCHEDULE,
-    SETTING,
     VM,
     VM_BACKUP,
 )
@@ -41,7 +42,7 @@ STALLED = timedelta(days=1)
 @check(reads=(settings.read(BACKUP_TARGET), Read(LONGHORN_BACKUP_TARGET, LONGHORN_NAMESPACE)))
 def backup_target(view: CheckContext) -> Iterator[CheckResult]:
     """A backup target is configured, and Longhorn reaches it."""
-    edit = f"kubectl edit {SETTING.full_name} {BACKUP_TARGET}"
+    edit = commands.edit(ref(BACKUP_TARGET))
     setting = view.setting(BACKUP_TARGET)
     written = fields_of(setting) if setting is not None else {}
     if setting is None or not (written.get("endpoint") or written.get("bucketName")):
@@ -72,8 +73,7 @@ def backup_target(view: CheckContext) -> Iterator[CheckResult]:
         yield fail(
             f"Longhorn does not reach the backup target {place}: {why or 'no reason given'}",
             [saw(target, "status.available", target.mapping("status").get("available"))],
-            f"kubectl get {LONGHORN_BACKUP_TARGET.resource} {target.ref.name}"
-            f" -n {LONGHORN_NAMESPACE} -o yaml",
+            commands.get(target.ref, "-o", "yaml"),
         )
     if not targets:
         yield fail(
@@ -108,7 +108,7 @@ def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
         yield fail(
             f"{count(len(never), 'VM')} of {len(machines)} without a good backup: {names(never)}",
             [saw(vm, "last good VirtualMachineBackup", None) for vm in never],
-            "# snapshots do not count: they lie on the same disks",
+            Remark("snapshots do not count: they lie on the same disks"),
         )
     if old:
         told = names(f"{vm.ref.key} ({human(age)})" for vm, age in old)
@@ -156,7 +156,7 @@ def backup_schedule(view: CheckContext) -> Iterator[CheckResult]:
                 *(saw(vm, "active ScheduleVMBackup", None) for vm in without),
                 *(saw(schedule, "suspended", "true") for schedule in paused),
             ],
-            f"kubectl get {SCHEDULE.resource} -A",
+            commands.get_all(SCHEDULE),
         )
     else:
         yield ok(f"each of {count(len(machines), 'VM')} has an active schedule")
@@ -179,11 +179,7 @@ def failed_backups(view: CheckContext) -> Iterator[CheckResult]:
         yield warn(
             f"{count(len(failed), 'backup')} failed: {names(backup for backup, _, _ in failed)}",
             [saw(*item) for item in failed],
-            *(
-                f"kubectl describe {VM_BACKUP.full_name} {backup.ref.name}"
-                f" -n {backup.ref.namespace}"
-                for backup, _, _ in failed
-            ),
+            *(commands.describe(backup.ref) for backup, _, _ in failed),
         )
     else:
         yield ok(f"none of {count(len(view.all(VM_BACKUP)), 'backup')} has failed")

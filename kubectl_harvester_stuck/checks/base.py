@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import SETTING, VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, declared
@@ -36,7 +37,7 @@ class CheckResult:
     result: Result
     summary: str
     evidence: tuple[Evidence, ...] = ()
-    todo: tuple[str, ...] = ()
+    todo: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def ok(summary: str, *evidence: Evidence) -> CheckResult:
     return CheckResult(Result.OK, summary, evidence)
 
 
-def warn(summary: str, evidence: Iterable[Evidence], *todo: str) -> CheckResult:
+def warn(summary: str, evidence: Iterable[Evidence], *todo: Advice) -> CheckResult:
     """Something will go worse than it could."""
     return CheckResult(Result.WARN, summary, tuple(evidence), todo)
 
 
-def fail(summary: str, evidence: Iterable[Evidence], *todo: str) -> CheckResult:
+def fail(summary: str, evidence: Iterable[Evidence], *todo: Advice) -> CheckResult:
     """The cluster is not ready in this."""
     return CheckResult(Result.FAIL, summary, tuple(evidence), todo)
 

@@ -18,6 +18,8 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.checks.rules import WATCHED
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Effect, Remark
 from kubectl_harvester_stuck.k8s.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
@@ -26,22 +28,19 @@ MONITORING = ObjectRef(MONITORING_NAMESPACE, "rancher-monitoring", ADDON)
 
 DEPLOYED = "AddonDeploySuccessful"
 
-PRINT_RULES = "kubectl harvester-stuck check --print-rules | kubectl apply -f -"
+PRINT_RULES = commands.own("check", "--print-rules").noted("apply what this prints")
 
 
 @check(reads=(Read(ADDON, MONITORING_NAMESPACE),))
 def monitoring_addon(view: CheckContext) -> Iterator[CheckResult]:
     """The add-on rancher-monitoring is enabled and deployed."""
     addon = view.snapshot.one(MONITORING)
-    enable = (
-        f"kubectl patch {ADDON.full_name} {MONITORING.name} -n {MONITORING.namespace}"
-        """ --type=merge -p '{"spec":{"enabled":true}}'"""
-    )
+    enable = commands.patch(MONITORING, {"spec": {"enabled": True}}, effect=Effect.CHANGE)
     if addon is None:
         yield fail(
             "there is no add-on rancher-monitoring: nobody watches",
             [Evidence(str(MONITORING), "spec.enabled", "not there")],
-            "# install it: Harvester, Advanced, Add-ons",
+            Remark("install it: Harvester, Advanced, Add-ons"),
         )
     elif addon.mapping("spec").get("enabled") is not True:
         yield fail(
@@ -55,7 +54,7 @@ def monitoring_addon(view: CheckContext) -> Iterator[CheckResult]:
         yield fail(
             f"the add-on rancher-monitoring is enabled, but not deployed ({why or state})",
             [saw(addon, "status.status", state)],
-            f"kubectl describe {ADDON.full_name} {MONITORING.name} -n {MONITORING.namespace}",
+            commands.describe(MONITORING),
         )
     else:
         yield ok("rancher-monitoring is enabled and deployed")

@@ -6,7 +6,6 @@ Numbers of issues: H is harvester, K is kubevirt.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +27,8 @@ from kubectl_harvester_stuck.checks.base import (
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, settings
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DAEMON_SET,
@@ -41,7 +42,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
@@ -79,6 +80,7 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
                 f"{kind.kind.lower()}/{name}",
                 Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", ".".join(have),
                          str(available) if workload else "not there"),
+                ObjectRef(HARVESTER_NAMESPACE, name, kind),
             )  # fmt: skip
             if not available:
                 gone.append(seen)
@@ -87,9 +89,9 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     for found, tell, text in ((gone, fail, "not available"), (fewer, warn, "not complete")):
         if found:
             yield tell(
-                f"{text}: {names(name for name, _ in found)}",
-                [seen for _, seen in found],
-                *(f"kubectl get {name} -n {HARVESTER_NAMESPACE} -o wide" for name, _ in found),
+                f"{text}: {names(name for name, _, _ in found)}",
+                [seen for _, seen, _ in found],
+                *(commands.get_workload(ref, "-o", "wide") for _, _, ref in found),
             )
     if not gone and not fewer:
         yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
@@ -122,9 +124,8 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
                 Evidence(f"Deployment {HARVESTER_NAMESPACE}/{name}", "nodes of ready pods", where)
                 for name, where in together
             ],
-            *(f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide | grep {name}"
-              for name, _ in together),
-        )  # fmt: skip
+            commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+        )
     else:
         yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
 
@@ -194,8 +195,9 @@ def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
                 [saw(configuration, f"{hook.get('name')}: endpoints of {'/'.join(service)}", "none")
                  for configuration, hook, service in found],
                 *dict.fromkeys(
-                    f"kubectl get {ENDPOINT_SLICE.resource} -n {shlex.quote(service[0])}"
-                    f" -l {shlex.quote(f'kubernetes.io/service-name={service[1]}')}"
+                    commands.get_all(
+                        ENDPOINT_SLICE, service[0], "-l", f"kubernetes.io/service-name={service[1]}"
+                    )
                     for _, _, service in found
                 ),
             )  # fmt: skip
@@ -203,7 +205,7 @@ def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
         yield warn(
             "no webhook is asked about VMs: those of KubeVirt and Harvester are not there",
             [Evidence(VALIDATING.kind, "webhooks for VMs", "none")],
-            f"kubectl get {VALIDATING.plural},{MUTATING.plural}",
+            commands.get_all((VALIDATING, MUTATING)),
         )
     elif not silent:
         yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
@@ -232,7 +234,7 @@ def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
                 f"not available: {names(item for item, _ in found)}; {text}",
                 [saw(item, "Available", why.get("message") or why.get("status"))
                  for item, why in found],
-                *(f"kubectl describe {API_SERVICE.full_name} {item.ref.name}"
+                *(commands.describe(item.ref)
                   for item, _ in found),
             )  # fmt: skip
     if not down:
@@ -253,7 +255,7 @@ def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         yield warn(
             f"nobody knows who takes off {names(name for _, name in strange)}",
             [saw(item, "metadata.finalizers", name) for item, name in strange],
-            "# find its owner before the next deletion: a VM waits for it for ever",
+            Remark("find its owner before the next deletion: a VM waits for it for ever"),
         )
     else:
         yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
@@ -285,7 +287,7 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
             f"{count(len({item.ref for item, _, _ in orphaned}), 'object')} will be stuck at the"
             f" next deletion, nobody serves {names(name for _, name, _ in orphaned)}",
             [saw(item, "metadata.finalizers", f"{name} ({why})") for item, name, why in orphaned],
-            *dict.fromkeys(f"kubectl harvester-stuck finalizers {name}" for _, name, _ in orphaned),
+            *dict.fromkeys(commands.finalizers(name) for _, name, _ in orphaned),
         )
     else:
         yield ok(f"each finalizer of {count(len(living), 'object')} has its controller")

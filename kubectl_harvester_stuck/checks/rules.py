@@ -17,11 +17,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     MONITORING_NAMESPACE,
     PROMETHEUS_RULE,
+    VM,
 )
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 METRICS = (
     "kube_node_status_condition",
@@ -68,6 +71,11 @@ def _down(controller: str) -> dict[str, Any]:
     )
 
 
+_NAMESPACE, _NAME = "{{ $labels.namespace }}", "{{ $labels.name }}"
+_DIAGNOSE = " ".join(commands.diagnose(ObjectRef(_NAMESPACE, _NAME, VM)).words)
+_LIST = " ".join(commands.own("list", "-n", _NAMESPACE).words)
+"""An alert is read elsewhere: its commands carry neither context nor quoting."""
+
 RULES: dict[str, Any] = {
     "apiVersion": PROMETHEUS_RULE.api_version,
     "kind": PROMETHEUS_RULE.kind,
@@ -93,8 +101,7 @@ RULES: dict[str, Any] = {
                         "10m",
                         "warning",
                         "VM {{ $labels.namespace }}/{{ $labels.name }} has been Terminating or"
-                        " Stopping for ten minutes: kubectl harvester-stuck diagnose vm"
-                        " {{ $labels.name }} -n {{ $labels.namespace }}",
+                        f" Stopping for ten minutes: {_DIAGNOSE}",
                     ),
                     _alert(
                         "VirtLauncherPodStuck",
@@ -104,8 +111,7 @@ RULES: dict[str, Any] = {
                         'time() - kube_pod_deletion_timestamp{pod=~"virt-launcher-.+"} > 300',
                         "5m",
                         "warning",
-                        "pod {{ $labels.namespace }}/{{ $labels.pod }} does not end: kubectl"
-                        " harvester-stuck list -n {{ $labels.namespace }}",
+                        "pod {{ $labels.namespace }}/{{ $labels.pod }} does not end: " + _LIST,
                     ),
                     *(_down(controller) for controller in CONTROLLERS),
                 ],

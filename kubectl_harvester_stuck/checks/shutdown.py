@@ -16,6 +16,7 @@ from kubectl_harvester_stuck.checks.base import (
     saw,
     warn,
 )
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject
 
@@ -34,7 +35,7 @@ def guest_agent(view: CheckContext) -> Iterator[CheckResult]:
             f" {names(without)}",
             [saw(vmi, "AgentConnected", condition(vmi, "AgentConnected").get("status"))
              for vmi in without],
-            "# install qemu-guest-agent in the guest and enable it",
+            Remark("install qemu-guest-agent in the guest and enable it"),
         )  # fmt: skip
     else:
         yield ok(f"all of {count(len(running), 'running guest')} have a connected guest agent")
@@ -57,14 +58,14 @@ def grace_period(view: CheckContext) -> Iterator[CheckResult]:
             f"{count(len(none), 'VM')} with a grace period of zero: a stop pulls the plug of"
             f" {names(none)}",
             [saw(vm, field, "0") for vm in none],
-            "# set terminationGracePeriodSeconds to what the guest needs to shut down",
+            Remark("set terminationGracePeriodSeconds to what the guest needs to shut down"),
         )
     if long:
         yield warn(
             f"{count(len(long), 'VM')} with a grace period of more than ten minutes:"
             f" {names(f'{vm.ref.key} ({seconds}s)' for vm, seconds in long)}",
             [saw(vm, field, seconds) for vm, seconds in long],
-            "# a guest that ignores the shutdown holds up its node for as long",
+            Remark("a guest that ignores the shutdown holds up its node for as long"),
         )
     if not none and not long:
         yield ok(f"no grace period of {count(len(view.vms), 'VM')} is zero or very long")
@@ -86,14 +87,14 @@ def eviction_strategy(view: CheckContext) -> Iterator[CheckResult]:
             f"{count(len(stops), 'VM')} without an eviction strategy that migrates it:"
             f" {names(vmi for vmi, _ in stops)}",
             [saw(vmi, "spec.evictionStrategy", strategy) for vmi, strategy in stops],
-            "# LiveMigrateIfPossible moves what can be moved, and lets the rest be drained",
+            Remark("LiveMigrateIfPossible moves what can be moved, and lets the rest be drained"),
         )
     if blocks:
         yield warn(
             f"{count(len(blocks), 'VM')} cannot be migrated and must be, so a drain waits for"
             f" ever: {names(blocks)}",
             [saw(vmi, "spec.evictionStrategy", "LiveMigrate") for vmi in blocks],
-            "# set evictionStrategy to LiveMigrateIfPossible, or stop it before the drain",
+            Remark("set evictionStrategy to LiveMigrateIfPossible, or stop it before the drain"),
         )
     if not stops and not blocks:
         yield ok(f"a drain migrates all of {count(len(view.instances), 'running VM')}")

@@ -132,7 +132,7 @@ def _of_files(
     gaps = () if namespace else files.unknown_namespaces()
     return Session(
         source=files,
-        where=Invocation("", "", files=files.names),
+        where=Invocation("", "", files=files.names, system=os.name),
         namespaces=(namespace,) if namespace else files.namespaces() or (None,),
         place=f" in {f'{namespace} namespace of ' if namespace else ''}{title}",
         namespace=namespace,
@@ -163,7 +163,8 @@ def connect(
         # With the server's own words behind its status.
         on_request=(lambda line: click.echo(safe(line), err=True)) if verbosity >= 6 else None,
     )
-    where = Invocation(found.context, found.server, connection_words(given), options)
+    words = connection_words(given)
+    where = Invocation(found.context, found.server, words, options, system=os.name)
     return Cluster(transport), found.namespace, where
 
 

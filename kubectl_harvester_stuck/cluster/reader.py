@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, ownership, places
+from kubectl_harvester_stuck.harvester import finalizers, harmless, ownership, places
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
@@ -46,10 +46,11 @@ def in_depth(
 ) -> ClusterSnapshot:
     """Everything that rules look at around these targets, and the judges of their finalizers.
 
-    `reads` are those of the rules. The number of requests depends on the kinds and namespaces
-    alone. Raises UnreachableError when the API server is.
+    `reads` are those of the rules; those by which advice is checked are added. The number of
+    requests depends on the kinds and namespaces alone. Raises UnreachableError when the API server
+    is.
     """
-    wanted, rules = tuple(targets), tuple(reads)
+    wanted, rules = tuple(targets), (*reads, *harmless.reads())
     namespaces = sorted({ref.namespace for ref in wanted})
     reader = Reader(source)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:

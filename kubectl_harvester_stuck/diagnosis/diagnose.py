@@ -13,6 +13,7 @@ from kubectl_harvester_stuck.harvester import finalizers, leftovers
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import STATE, State, Target
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
@@ -101,7 +102,7 @@ def _runs(pod: KubeObject, workload: str) -> bool:
     )
 
 
-def _leftovers(case: Target, plan: Plan) -> tuple[str, ...]:
+def _leftovers(case: Target, plan: Plan) -> tuple[Advice, ...]:
     """What the release of a deleted VM would leave; its pods and its VMI go with it."""
     target = case.target
     if target is None or case.ref.kind is not VM or plan.state is not State.TERMINATING:

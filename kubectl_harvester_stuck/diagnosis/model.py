@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.objects import Evidence
 from kubectl_harvester_stuck.release.model import Plan
 
@@ -27,14 +28,14 @@ class Finding:
     """One observed fact that explains why a target hangs, or what would go wrong.
 
     `advice` is what it speaks for, None when it only explains. `steps` are what the operator can
-    do about it: commands that work when pasted, or a sentence behind `#`.
+    do about it.
     """
 
     id: str
     summary: str
     evidence: tuple[Evidence, ...]
     advice: Verdict | None = None
-    steps: tuple[str, ...] = ()
+    steps: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class Diagnosis:
     """Every finalizer as it stands now, while `plan` judges them as they will be in their turn."""
     chain: Link
     events: tuple[str, ...]
-    leftovers: tuple[str, ...]
+    leftovers: tuple[Advice, ...]
     """What would be there of the VM after its release."""
     blind: tuple[str, ...]
     """Findings that could not be looked for, each with what could not be read."""
 
     @property
-    def steps(self) -> tuple[str, ...]:
+    def steps(self) -> tuple[Advice, ...]:
         """What to do, in order, each thing once."""
         return tuple(dict.fromkeys(step for finding in self.findings for step in finding.steps))

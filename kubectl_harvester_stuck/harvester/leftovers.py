@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import ownership, vm_cleanup
+from kubectl_harvester_stuck.harvester import harmless, ownership, vm_cleanup
 from kubectl_harvester_stuck.harvester.finalizer_judges import GUEST_CLUSTER_REMOVED
 from kubectl_harvester_stuck.harvester.node_health import NODES, read_node
 from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Advice, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     DATA_VOLUME,
     LOAD_BALANCER,
@@ -34,7 +36,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_RESTORE,
     VMI,
     VOLUME_ATTACHMENT,
-    Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared, metadata
@@ -56,21 +57,21 @@ READS = declared(
     Read(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
 )
 
-Look = Callable[[Target, KubeObject], Iterator[str]]
+Look = Callable[[Target, KubeObject], Iterator[Advice]]
 
 
-def of(case: Target, vm: KubeObject) -> tuple[str, ...]:
-    """What is there of `vm` besides itself, one line each; what could not be read is said.
+def of(case: Target, vm: KubeObject) -> tuple[Advice, ...]:
+    """What is there of `vm` besides itself; what could not be read is said.
 
     `vm` is the VM as it was before its release, `case` the cluster as it is now.
     """
-    lines: list[str] = []
+    found: list[Advice] = []
     for look in LOOKS:
         try:
-            lines += look(case, vm)
+            found += look(case, vm)
         except UnreadableError as error:
-            lines.append(f"not looked for: {error}")
-    return tuple(lines)
+            found.append(Remark(f"not looked for: {error}"))
+    return harmless.checked(found, case.snapshot)
 
 
 def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
@@ -80,24 +81,22 @@ def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
             yield claim
 
 
-def _disks(case: Target, vm: KubeObject) -> Iterator[str]:
+def _disks(case: Target, vm: KubeObject) -> Iterator[Advice]:
     ticked = vm_cleanup.selected(vm)
     going = _going(case, vm)
     for claim in _claims(case, vm):
         if going.of(claim.ref) is not None:
             continue
         if claim.ref.name not in ticked:
-            yield f"{claim.ref} is kept, with its data: it was not ticked for deletion"
+            yield Remark(f"{claim.ref} is kept, with its data: it was not ticked for deletion")
         elif users := _other_users(case, vm, claim.ref.name):
-            yield (
+            yield Remark(
                 f"{claim.ref} was ticked for deletion, but {users[0]} uses it: it is kept, with"
                 " its data"
             )
         else:
-            yield (
-                f"{claim.ref} was ticked for deletion and is still there; if its data is"
-                f" really not wanted: kubectl delete pvc {claim.ref.name} -n {claim.ref.namespace}"
-            )
+            note = f"{claim.ref} was ticked for deletion and is still there; if it is not wanted"
+            yield commands.delete(claim.ref).noted(note)
 
 
 def _going(case: Target, vm: KubeObject) -> Ownership:
@@ -125,7 +124,7 @@ def _other_users(case: Target, vm: KubeObject, claim: str) -> list[str]:
     return [str(item.ref) for item in (*machines, *pods)]
 
 
-def _attachments(case: Target, vm: KubeObject) -> Iterator[str]:
+def _attachments(case: Target, vm: KubeObject) -> Iterator[Advice]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(VOLUME_ATTACHMENT):
         if item.text("spec", "source", "persistentVolumeName") not in volumes:
@@ -133,43 +132,37 @@ def _attachments(case: Target, vm: KubeObject) -> Iterator[str]:
         node = item.text("spec", "nodeName")
         line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
         if read_node(case, node).kubelet_answers:
-            yield f"{line}, which answers: its attacher takes it off"
+            yield Remark(f"{line}, which answers: its attacher takes it off")
         else:
-            yield (
-                f"{line}, which does not answer; once that node has no power:"
-                f" kubectl delete {VOLUME_ATTACHMENT.full_name} {item.ref.name}"
-            )
+            note = f"{line}, which does not answer; once that node has no power"
+            yield commands.delete(item.ref).noted(note)
 
 
-def _longhorn(case: Target, vm: KubeObject) -> Iterator[str]:
+def _longhorn(case: Target, vm: KubeObject) -> Iterator[Advice]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
         tickets = item.mapping("spec", "attachmentTickets")
         if item.ref.name in volumes and tickets:
-            yield (
-                f"{item.ref} (longhorn.io) still holds {len(tickets)} ticket"
-                f"{'s' if len(tickets) > 1 else ''}; look before anything else: kubectl get"
-                f" {LONGHORN_ATTACHMENT.full_name} {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+            many = "s" if len(tickets) > 1 else ""
+            yield commands.get(item.ref, "-o", "yaml").noted(
+                f"{item.ref} (longhorn.io) still holds {len(tickets)} ticket{many}; look before"
+                " anything else"
             )
 
 
-def _delete(kind: Kind, item: KubeObject) -> str:
-    return f"kubectl delete {kind.full_name} {item.ref.name} -n {item.ref.namespace}"
-
-
-def _backups(case: Target, vm: KubeObject) -> Iterator[str]:
+def _backups(case: Target, vm: KubeObject) -> Iterator[Advice]:
     going = _going(case, vm)
     for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
         of_this = item.text("spec", "source", "name") == vm.ref.name
         is_left = of_this and going.of(item.ref) is None
         if is_left and item.text("spec", "type") != "backup":
-            yield (
+            yield Remark(
                 f"{item.ref} is a snapshot of this VM, which Harvester normally deletes with it;"
                 " it stays, and a new VM can be restored from it"
             )
 
 
-def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
+def _restores(case: Target, vm: KubeObject) -> Iterator[Advice]:
     going = _going(case, vm)
     for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
         if item.text("spec", "target", "name") != vm.ref.name or going.of(item.ref) is not None:
@@ -181,38 +174,38 @@ def _restores(case: Target, vm: KubeObject) -> Iterator[str]:
             if one.is_owned_by(item)
         ]
         if owned:
-            yield f"{item.ref} speaks of this VM; leave it, for {owned[0]} goes with it"
+            yield Remark(f"{item.ref} speaks of this VM; leave it, for {owned[0]} goes with it")
         else:
-            yield f"{item.ref} speaks of this VM: {_delete(VM_RESTORE, item)}"
+            yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM")
 
 
-def _addresses(case: Target, vm: KubeObject) -> Iterator[str]:
+def _addresses(case: Target, vm: KubeObject) -> Iterator[Advice]:
     for item in case.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
         if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
-            yield (
-                f"{item.ref} holds addresses of an IP pool for this VM:"
-                f" {_delete(NETWORK_CONFIG, item)}"
-            )
+            note = f"{item.ref} holds addresses of an IP pool for this VM"
+            yield commands.delete(item.ref).noted(note)
 
 
-def _pods(case: Target, vm: KubeObject) -> Iterator[str]:
+def _pods(case: Target, vm: KubeObject) -> Iterator[Advice]:
     for pod in case.pods:
-        yield (
+        yield Remark(
             f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
             f" {vm.ref.name} is made again"
         )
     for pod in case.attachment_pods:
-        yield f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
+        yield Remark(
+            f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
+        )
 
 
-def _migrations(case: Target, vm: KubeObject) -> Iterator[str]:
+def _migrations(case: Target, vm: KubeObject) -> Iterator[Advice]:
     for item in case.snapshot.all(MIGRATION, vm.ref.namespace):
         if item.text("spec", "vmiName") == vm.ref.name:
             phase = item.text("status", "phase") or "no phase"
-            yield f"{item.ref} speaks of this VM ({phase}): {_delete(MIGRATION, item)}"
+            yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM ({phase})")
 
 
-def _volumes(case: Target, vm: KubeObject) -> Iterator[str]:
+def _volumes(case: Target, vm: KubeObject) -> Iterator[Advice]:
     wanted = {*pvc_names(vm), *vm_cleanup.selected(vm)}
     claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
@@ -220,42 +213,41 @@ def _volumes(case: Target, vm: KubeObject) -> Iterator[str]:
         claim = volume.text(*path, "pvcName")
         of_this = volume.text(*path, "namespace") == vm.ref.namespace and claim in wanted
         if of_this and claim not in claims:
-            yield (
+            yield Remark(
                 f"{volume.ref} (longhorn.io) still holds the data of {claim}, whose claim is gone;"
                 " it can be bound again, or deleted in the Longhorn UI"
             )
 
 
-def _orphans(case: Target, vm: KubeObject) -> Iterator[str]:
+def _orphans(case: Target, vm: KubeObject) -> Iterator[Advice]:
     volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
     for item in case.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
         written = str(item.mapping("spec", "parameters").get("DataName") or "")
         if any(written.startswith(volume) for volume in volumes):
             node = item.text("spec", "nodeID")
-            yield (
+            yield commands.get(item.ref, "-o", "yaml").noted(
                 f"{item.ref} (longhorn.io) is replica data of a disk of this VM on {node}, which"
-                f" its volume does not use: kubectl get {LONGHORN_ORPHAN.full_name}"
-                f" {item.ref.name} -n {LONGHORN_NAMESPACE} -o yaml"
+                " its volume does not use"
             )
 
 
-def _load_balancers(case: Target, vm: KubeObject) -> Iterator[str]:
+def _load_balancers(case: Target, vm: KubeObject) -> Iterator[Advice]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
     for item in vm_cleanup.load_balancers(vm, case):
-        yield (
-            f"{item.ref} belongs to the guest cluster that was removed with this VM:"
-            f" {_delete(LOAD_BALANCER, item)}"
-        )
+        note = f"{item.ref} belongs to the guest cluster that was removed with this VM"
+        yield commands.delete(item.ref).noted(note)
 
 
-def _devices(case: Target, vm: KubeObject) -> Iterator[str]:
+def _devices(case: Target, vm: KubeObject) -> Iterator[Advice]:
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
     used = {str(item.get("name")) for item in vm.mappings(*path)}
     for kind in (PCI_CLAIM, USB_CLAIM) if used else ():
         for item in case.snapshot.all(kind):
             if item.ref.name in used:
-                yield f"{item.ref} keeps its device for VMs, as before; other VMs can use it"
+                yield Remark(
+                    f"{item.ref} keeps its device for VMs, as before; other VMs can use it"
+                )
 
 
 LOOKS: tuple[Look, ...] = (

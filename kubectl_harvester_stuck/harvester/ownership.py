@@ -14,8 +14,6 @@ What is not certain counts as going. An owner of a kind that was not read may go
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +22,8 @@ from enum import Enum, unique
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.target import STATE, State, Target, pvc_names
 from kubectl_harvester_stuck.harvester.vm_cleanup import selected
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Command
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -76,7 +76,7 @@ class Fate:
     why: str
     destroys: bool = False
     lost: bool = False
-    keep: str = ""
+    keep: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class _Graph:
             # Whatever keeps it is its own finalizer: no release does anything to it.
             is_wanted = item.deletion_timestamp is not None
         lost = destroys and not is_wanted
-        return Fate(item.ref, "; ".join(why), destroys, lost, self._keep(item) if lost else "")
+        return Fate(item.ref, "; ".join(why), destroys, lost, self._keep(item) if lost else None)
 
     def _because(self, item: KubeObject) -> str:
         unread = [
@@ -347,7 +347,7 @@ class _Graph:
             return False, f"its data stays: PersistentVolume {name} is {RETAIN}"
         return True, f"its data is destroyed: PersistentVolume {name} is {policy or 'Delete'}"
 
-    def _keep(self, item: KubeObject) -> str:
+    def _keep(self, item: KubeObject) -> Command:
         """The command that keeps the data of a PVC, or a snapshot."""
         if item.ref.kind is not PVC:
             # To keep a snapshot keeps what it owns.
@@ -355,17 +355,14 @@ class _Graph:
                 if parent.deletion_timestamp is not None:
                     break
                 item = parent
-            return _disown(item)
+            return commands.disown(item)
         name = ""
         with suppress(UnreadableError):
             full = self.case.snapshot.one(item.ref)
             name = _volume_of(full) if full is not None else ""
-        policy = {"spec": {"persistentVolumeReclaimPolicy": RETAIN}}
-        looked_up = (
-            f'"$(kubectl get pvc {item.ref.name} -n {item.ref.namespace}'
-            " -o jsonpath='{.spec.volumeName}')\""
-        )
-        return f"kubectl patch pv {shlex.quote(name) if name else looked_up} -p {_quoted(policy)}"
+        if name:
+            return commands.retain(ObjectRef("", name, PV))
+        return commands.get(item.ref, "-o", "jsonpath={.spec.volumeName}")
 
 
 @dataclass(frozen=True)
@@ -485,22 +482,6 @@ def _staying(item: KubeObject, graph: _Graph, related: _Related) -> Fate:
 
 def _volume_of(claim: KubeObject) -> str:
     return claim.text("spec", "volumeName")
-
-
-def _disown(item: KubeObject) -> str:
-    """The command that takes the ownerReferences off, if they are still these."""
-    path = "/metadata/ownerReferences"
-    patch: list[dict[str, str]] = [
-        {"op": "test", "path": f"{path}/{number}/uid", "value": owner.uid}
-        for number, owner in enumerate(item.owners)
-    ]
-    patch.append({"op": "remove", "path": path})
-    where = f"{item.ref.kind.full_name} {item.ref.name} -n {item.ref.namespace}"
-    return f"kubectl patch {where} --type=json -p {_quoted(patch)}"
-
-
-def _quoted(patch: object) -> str:
-    return shlex.quote(json.dumps(patch, separators=(",", ":")))
 
 
 def _order(item: KubeObject) -> tuple[int, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE, UPGRADE_PLAN
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
-from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
+from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 FORCE_RESET = "vm-force-reset-policy"
@@ -50,15 +51,34 @@ def force_reset_is_on(setting: KubeObject) -> bool:
     return not value_of(setting) or fields_of(setting).get("enable") is True
 
 
-def unfinished_upgrades(snapshot: ClusterSnapshot) -> Iterator[tuple[KubeObject, str | None]]:
-    """The Upgrades for as long as which force-reset does nothing, with their states.
+FORCE_RESET_READS = declared(read(FORCE_RESET), Read(UPGRADE, HARVESTER_NAMESPACE), UPGRADE_PLAN)
+"""What tells whether Harvester frees the VMs of a dead node by itself."""
 
-    Raises UnreadableError.
-    """
+
+@dataclass(frozen=True)
+class UnfinishedUpgrade:
+    """An upgrade for as long as which force-reset does nothing."""
+
+    item: KubeObject
+    field: str
+    """Where it says how far it is."""
+    state: str
+    """What it says there; empty where it says nothing."""
+
+
+def unfinished_upgrades(snapshot: ClusterSnapshot) -> Iterator[UnfinishedUpgrade]:
+    """Those of each kind: Upgrade, and since Harvester 1.9 UpgradePlan. Raises UnreadableError."""
     for upgrade in snapshot.all(UPGRADE, HARVESTER_NAMESPACE):
-        state = upgrade.labels.get(UPGRADE_STATE)
-        if state not in ("Succeeded", "Failed"):
-            yield upgrade, state
+        state = upgrade.labels.get(UPGRADE_STATE, "")
+        if state not in _ENDS:
+            yield UnfinishedUpgrade(upgrade, f"metadata.labels[{UPGRADE_STATE}]", state)
+    for plan in snapshot.all(UPGRADE_PLAN):
+        state = plan.text("status", "currentPhase")
+        if state not in _ENDS:
+            yield UnfinishedUpgrade(plan, "status.currentPhase", state)
+
+
+_ENDS = ("Succeeded", "Failed")
 
 
 def fields_of(setting: KubeObject) -> Mapping[str, Any]:

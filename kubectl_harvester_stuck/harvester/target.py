@@ -239,6 +239,15 @@ def pvc_names(machine: KubeObject) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def run_strategy(vm: KubeObject) -> str:
+    """The runStrategy of a VM, also where it is spelled as `running`. Raises UnreadableError."""
+    spec = vm.mapping("spec")
+    running = spec.get("running")
+    if isinstance(running, bool):
+        return "Always" if running else "Halted"
+    return vm.text("spec", "runStrategy")
+
+
 def vmi_of(pod: KubeObject) -> Owner | None:
     """The VMI that a pod was made for: its controller owner, whatever its labels say."""
     owners = (item for item in pod.owners if item.is_controller and item.kind == VMI.kind)

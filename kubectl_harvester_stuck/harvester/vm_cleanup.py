@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, declared, metadata
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
 """Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
@@ -67,7 +68,7 @@ def disks_left(vm: KubeObject, case: Target) -> Iterator[str]:
         going = claim.deletion_timestamp is not None
         why = ""
         try:
-            why = _forbidden(claim, case)
+            why = why_kept(claim, case.snapshot)
         except UnreadableError:
             if going:
                 raise
@@ -78,12 +79,15 @@ def disks_left(vm: KubeObject, case: Target) -> Iterator[str]:
             yield what
 
 
-def _forbidden(claim: KubeObject, case: Target) -> str:
-    """Why the webhook forbids to delete the disk; empty where it does not."""
+def why_kept(claim: KubeObject, snapshot: ClusterSnapshot) -> str:
+    """Why the webhook forbids to delete the disk; empty where it does not.
+
+    Raises UnreadableError.
+    """
     golden = claim.annotations.get(GOLDEN_IMAGE) == "true"
-    if golden and claim.text("status", "phase") != "Lost" and _image_is_there(claim, case):
+    if golden and claim.text("status", "phase") != "Lost" and _image_is_there(claim, snapshot):
         return "it is a golden image"
-    for image in case.snapshot.all(VM_IMAGE):
+    for image in snapshot.all(VM_IMAGE):
         source = image.mapping("spec")
         if (
             source.get("sourceType") == "export-from-volume"
@@ -92,16 +96,16 @@ def _forbidden(claim: KubeObject, case: Target) -> str:
             and not _is_true(image, "Imported")
         ):
             return f"{image.ref} is being made of it"
-    for vm in case.snapshot.all(VM, claim.ref.namespace):
+    for vm in snapshot.all(VM, claim.ref.namespace):
         if vm.deletion_timestamp is None:
-            if claim.ref.name in (*_listed(vm), *_templates(vm)):
+            if claim.ref.name in (*_listed(vm), *templates(vm)):
                 return f"it is a disk of {vm.ref}"
             if claim.is_owned_by(vm):
                 return f"{vm.ref} owns it"
     return ""
 
 
-def _image_is_there(claim: KubeObject, case: Target) -> bool:
+def _image_is_there(claim: KubeObject, snapshot: ClusterSnapshot) -> bool:
     namespace, name = claim.ref.namespace, claim.ref.name
     # One that was cloned for a VM names the image that it was cloned from.
     if claim.annotations.get("cdi.kubevirt.io/storage.populator.kind") == "VolumeCloneSource":
@@ -109,7 +113,7 @@ def _image_is_there(claim: KubeObject, case: Target) -> bool:
         if len(source) == 2:
             namespace, name = source
     wanted = ObjectRef(namespace, name, VM_IMAGE)
-    return any(image.ref == wanted for image in case.snapshot.all(VM_IMAGE))
+    return any(image.ref == wanted for image in snapshot.all(VM_IMAGE))
 
 
 def _listed(vm: KubeObject) -> tuple[str, ...]:
@@ -118,12 +122,52 @@ def _listed(vm: KubeObject) -> tuple[str, ...]:
     return ()
 
 
-def _templates(vm: KubeObject) -> list[str]:
+def templates(vm: KubeObject) -> list[str]:
     """Names in the annotation of the templates; where it is no such list, the webhook sees none."""
     with suppress(ValueError, TypeError, AttributeError, KeyError):
         entries = nesting.parse(vm.annotations.get(CLAIM_TEMPLATES) or "[]")
         return [str(entry["metadata"]["name"]) for entry in entries]
     return []
+
+
+OWNED_BY = "harvesterhci.io/owned-by"
+"""Annotation of a PVC up to Harvester 1.3: a JSON list of the VMs that own it."""
+
+
+def owned_by(claim: KubeObject) -> list[str]:
+    """The VMs that own a PVC, by Harvester's annotation. Raises UnreadableError."""
+    written = claim.annotations.get(OWNED_BY)
+    try:
+        return [
+            str(ref) for entry in nesting.parse(written or "[]") for ref in entry.get("refs") or ()
+        ]
+    except (ValueError, TypeError, AttributeError):
+        raise UnreadableError(str(claim.ref), f"its {OWNED_BY} annotation is malformed") from None
+
+
+def disks_of(backup: KubeObject) -> list[str]:
+    """Names of the PVCs that a backup was taken of. Raises UnreadableError."""
+    return [name_of_disk(part) for part in backup.mappings("status", "volumeBackups")]
+
+
+def name_of_disk(part: Mapping[str, Any]) -> str:
+    """The PVC of one part of a backup; "" where it names none."""
+    value: object = part
+    for key in ("persistentVolumeClaim", "metadata", "name"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return str(value or "")
+
+
+def is_in_progress(restore: KubeObject) -> bool:
+    """Whether a VirtualMachineRestore is at work. Raises UnreadableError."""
+    return _is_true(restore, "InProgress")
+
+
+def holds_a_stop(backup: KubeObject) -> bool:
+    """Whether Harvester's webhook rejects a stop of the VM for this backup."""
+    return (
+        backup.deletion_timestamp is None and backup.mapping("status").get("readyToUse") is not True
+    )
 
 
 def _is_true(item: KubeObject, condition: str) -> bool:
@@ -188,7 +232,7 @@ def _obstacles(backup: KubeObject, case: Target) -> Iterator[str]:
             if (
                 restore.deletion_timestamp is None
                 and restore.text("spec", "virtualMachineBackupName") == backup.ref.name
-                and _is_true(restore, "InProgress")
+                and is_in_progress(restore)
             ):
                 yield f"{restore.ref} is in progress"
     except UnreadableError:

@@ -7,6 +7,9 @@ line in `CURES`, with a fragment of the webhook's message.
 
 from __future__ import annotations
 
+OF_A_BACKUP = ("has a backup in progress", "there is vmbackup in progress for vm")
+"""How a stop is rejected while a backup runs: newer versions, and Harvester up to 1.8."""
+
 CURES: tuple[tuple[str, str], ...] = (
     (
         "is already used by other VM",
@@ -28,9 +31,9 @@ CURES: tuple[tuple[str, str], ...] = (
         "quota",
         "raise the namespace's resource quota, or set spec.runStrategy of this VM to Halted",
     ),
-    (
-        "has a backup in progress",
-        "wait for the VirtualMachineBackup of this VM to finish, or delete it",
+    *(
+        (words, "wait for the VirtualMachineBackup of this VM to finish, or end it")
+        for words in OF_A_BACKUP
     ),
     ("storage class names", "remove the left-over volume migration from this VM's annotations"),
     ("maintenance", "correct the maintenance-mode label of this VM"),

@@ -176,6 +176,15 @@ USB_DEVICE = Kind(
 )
 API_SERVICE = Kind("APIService", "apiregistration.k8s.io", "v1", "apiservices", namespaced=False)
 UPGRADE = Kind("Upgrade", "harvesterhci.io", "v1beta1", "upgrades", optional=True)
+UPGRADE_PLAN = Kind(
+    "UpgradePlan",
+    "management.harvesterhci.io",
+    "v1beta1",
+    "upgradeplans",
+    namespaced=False,
+    optional=True,
+)
+"""What an upgrade is since Harvester 1.9."""
 SECRET = Kind("Secret", "", "v1", "secrets")
 SETTING = Kind("Setting", "harvesterhci.io", "v1beta1", "settings", namespaced=False, optional=True)
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import ownership, places
+from kubectl_harvester_stuck.harvester import harmless, ownership, places
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
 from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import STATE, THE_VMI, Target
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Advice, Command, Effect
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, POD, VM, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
@@ -74,14 +76,14 @@ class Firm(str):
 
 
 class Curable(str):
-    """A reason with the commands after which it no longer holds; comments start with `#`."""
+    """A reason, and what to do so that it no longer holds."""
 
-    commands: tuple[str, ...]
+    cure: tuple[Advice, ...]
 
-    def __new__(cls, reason: str, commands: tuple[str, ...]) -> Curable:
+    def __new__(cls, reason: str, cure: tuple[Advice, ...]) -> Curable:
         """Raises nothing; `reason` is the text."""
         made = super().__new__(cls, reason)
-        made.commands = commands
+        made.cure = cure
         return made
 
 
@@ -142,10 +144,14 @@ def _name_of(check: Callable[..., str | None]) -> str:
 def run(draft: GuardContext) -> tuple[GuardResult, ...]:
     """The answer of every guard that decides from what was read, in their order."""
     return tuple(
-        _run_one(entry, draft.request.overrides, draft)
+        _with_safe_cure(_run_one(entry, draft.request.overrides, draft), draft.case)
         for entry in GUARDS
         if not entry.needs_preflight
     )
+
+
+def _with_safe_cure(result: GuardResult, case: Target) -> GuardResult:
+    return replace(result, cure=harmless.checked(result.cure, case.snapshot))
 
 
 def run_preflight(steps: tuple[Step, ...], results: PreflightResults) -> tuple[GuardResult, ...]:
@@ -175,8 +181,8 @@ def _run_one(entry: Guard, overrides: Collection[str], *subject: object) -> Guar
     by_name = entry.overridable and entry.name in overrides
     if by_name and not isinstance(reason, Firm):
         return GuardResult(entry.name, GuardState.PASS, f"overridden: {reason}", overridden=True)
-    commands = reason.commands if isinstance(reason, Curable) else ()
-    return GuardResult(entry.name, verdict, reason, commands)
+    cure = reason.cure if isinstance(reason, Curable) else ()
+    return GuardResult(entry.name, verdict, reason, cure)
 
 
 @guard(reads=STATE)
@@ -196,10 +202,9 @@ def terminating(draft: GuardContext) -> str | None:
             if vm is not None and "orphan" in vm.finalizers:
                 return f"{step.ref} is to be kept: {vm.ref} was deleted with --cascade=orphan"
             top = _topmost_alive(draft, step.ref)
-            return (
-                f"{step.ref} is not being deleted; if it should be:"
-                f" kubectl delete {top.kind.full_name} {top.name} -n {top.namespace} --wait=false"
-            )
+            first = "it" if top == step.ref else f"{top} first"
+            reason = f"{step.ref} is not being deleted; if it should go, delete {first}"
+            return Curable(reason, (commands.delete(top, "--wait=false"),))
     return None
 
 
@@ -333,16 +338,22 @@ def disks_kept(draft: GuardContext) -> str | None:
     return None
 
 
-def how_to_keep(found: Ownership) -> tuple[str, ...]:
-    """The commands that keep what would be lost, each after a comment that says what it keeps."""
-    kept: dict[str, list[str]] = {}
+def how_to_keep(found: Ownership) -> tuple[Command, ...]:
+    """The commands that keep what would be lost, each noted with what it keeps."""
+    kept: dict[Command, list[str]] = {}
     for fate in found.lost:
-        kept.setdefault(fate.keep, []).append(str(fate.ref))
+        if fate.keep is not None:
+            kept.setdefault(fate.keep, []).append(str(fate.ref))
     return tuple(
-        line
+        command.noted(_TO_KEEP[command.effect].format(" and ".join(refs)))
         for command, refs in kept.items()
-        for line in (f"# to keep {' and '.join(refs)}:", command)
     )
+
+
+_TO_KEEP = {
+    Effect.KEEP: "to keep {}",
+    Effect.READ: "to keep {}, its PersistentVolume has to be Retain; this names it",
+}
 
 
 @guard(overridable=True, reads=(THE_VMI, MIGRATION))

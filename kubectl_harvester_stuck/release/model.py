@@ -17,6 +17,7 @@ from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.ownership import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 
@@ -84,14 +85,14 @@ NOT_SYSTEM = "not-system"
 class GuardResult:
     """The answer of one guard, with its evidence in one line.
 
-    `commands` are those after which it passes, as far as there are any; comments start with `#`.
+    `cure` is what to do so that it passes, as far as there is anything.
     `overridden` says that it did not pass by itself, but by `--override`.
     """
 
     guard: str
     verdict: GuardState
     reason: str
-    commands: tuple[str, ...] = ()
+    cure: tuple[Advice, ...] = ()
     overridden: bool = False
 
 
@@ -213,7 +214,7 @@ class TargetReport:
     refusals: tuple[GuardResult, ...] = ()
     reason: str = ""
     backup: str | None = None
-    leftovers: tuple[str, ...] = ()
+    leftovers: tuple[Advice, ...] = ()
     seen: str = ""
     """Of a VM that was freed: whether it is stopped or starts elsewhere, as seen afterwards."""
     private: bool = False

@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.errors import (
+    StuckError,
+)
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
@@ -31,7 +34,7 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
-from kubectl_harvester_stuck.release.target_run import Command, TargetRun
+from kubectl_harvester_stuck.release.target_run import CommandRecord, TargetRun
 
 
 def preview(
@@ -70,7 +73,7 @@ def unstick(
         return ReleaseReport(digest, tuple(map(TargetReport.refused, plans)), failures)
     context.operator.confirm(plans, digest)
     context.interrupts.hold()
-    command = Command(digest, uuid.uuid4().hex, current_user(context.cluster))
+    command = CommandRecord(digest, uuid.uuid4().hex, current_user(context.cluster))
 
     def release(plan: Plan) -> TargetReport | Failure:
         if plan.refusals:
@@ -133,7 +136,7 @@ def _with_leftovers(
         after = reader.in_depth(context.cluster, gone, leftovers.READS)
         found = {ref: leftovers.of(Target(ref, after), machines[ref]) for ref in gone}
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was done
-        found = dict.fromkeys(gone, (f"not looked for: {error}",))
+        found = dict.fromkeys(gone, (Remark(f"not looked for: {error}"),))
     return tuple(
         replace(
             outcome,

@@ -44,7 +44,7 @@ def _check_one(target: Target, name: str) -> None:
     if not is_there:
         raise StatementError(
             f"--node-powered-off {name}: there is no such node, and none of these VMs may run"
-            " there; kubectl get nodes shows the names"
+            " there; say its name as the cluster does"
         )
     alive = read_node(target, name).saying(SignalState.ALIVE)
     if alive:

@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.errors import (
 from kubectl_harvester_stuck.harvester import finalizers
 from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
+from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, send
 from kubectl_harvester_stuck.release import plan as planning
@@ -49,7 +50,7 @@ MAX_REPLANS = 4
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandRecord:
     """What all changes of one `unstick` have in common."""
 
     digest: str
@@ -66,7 +67,7 @@ class TargetRun:
     """
 
     def __init__(
-        self, context: ReleaseContext, command: Command, plan: Plan, request: Request
+        self, context: ReleaseContext, command: CommandRecord, plan: Plan, request: Request
     ) -> None:
         self._context = context
         self._command = command
@@ -299,11 +300,11 @@ class TargetRun:
             private=self._private,
         )
 
-    def _left_behind(self) -> tuple[str, ...]:
+    def _left_behind(self) -> tuple[Remark, ...]:
         """What the finalizers that were removed unfinished have left to be done."""
         sent = {(report.step.ref, name) for report in self._reports for name in report.step.removes}
         return tuple(
-            finalizers.left_behind(judgment)
+            Remark(finalizers.left_behind(judgment))
             for judgment in self._plan.leaves_behind
             if (judgment.ref, judgment.name) in sent
         )

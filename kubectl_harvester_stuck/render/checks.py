@@ -25,12 +25,12 @@ def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True)
     """The answer in the format that was asked for."""
     return Answer(
         lambda: as_document(done, where),
-        lambda wide: table(done.results, wide=wide, headers=headers),
+        lambda wide: table(done.results, where, wide=wide, headers=headers),
         lambda: dict.fromkeys(row.check.id for row in done.results),
     ).text(output)
 
 
-def table(rows: Sequence[Checked], *, wide: bool, headers: bool) -> str:
+def table(rows: Sequence[Checked], where: Invocation, *, wide: bool, headers: bool) -> str:
     """One row for each result; with `wide` its evidence and what to do below it."""
     widths = [
         max(len(title), *(len(cell) for cell in cells))
@@ -51,7 +51,9 @@ def table(rows: Sequence[Checked], *, wide: bool, headers: bool) -> str:
             break_on_hyphens=False,
         )
         if wide:
-            lines += _details(row)
+            lines += _details(row, where)
+    if wide and where.files and any(row.todo for row in rows):
+        lines += ["", "The commands are meant for the cluster of the files."]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -60,7 +62,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "".join(padded) + cells[-1]
 
 
-def _details(row: Checked) -> list[str]:
+def _details(row: Checked, where: Invocation) -> list[str]:
     lines = []
     for seen in row.evidence:
         lines += textwrap.wrap(
@@ -71,10 +73,8 @@ def _details(row: Checked) -> list[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
-    for step in row.todo:
-        # A command stays in one piece, so that it can be pasted.
-        lines.append(f"{INDENT}{safe(step)}")
-    return lines
+    # Neither a command nor a sentence is wrapped: whatever is pasted stays in one piece.
+    return [*lines, *(f"{INDENT}{safe(line)}" for line in where.lines(row.todo))]
 
 
 def as_document(done: Checkup, where: Invocation) -> document.Document:
@@ -93,7 +93,7 @@ def as_document(done: Checkup, where: Invocation) -> document.Document:
                     {"object": seen.object, "field": seen.field, "value": seen.value}
                     for seen in row.evidence
                 ],
-                "todo": list(row.todo),
+                "todo": where.lines(row.todo),
             }
             for row in done.results
         ],

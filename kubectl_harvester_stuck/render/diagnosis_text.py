@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.release.model import DISKS_KEPT, NOT_SYSTEM
-from kubectl_harvester_stuck.render.layout import WIDTH, safe, section, short_kind, wrap
+from kubectl_harvester_stuck.render.layout import WIDTH, advice, safe, section, short_kind, wrap
 from kubectl_harvester_stuck.render.release_text import headline
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Link
     from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+    from kubectl_harvester_stuck.k8s.commands import Advice
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
@@ -37,15 +38,14 @@ def _diagnosis(item: Diagnosis, where: Invocation, *, plain: bool) -> str:
         "A release would take along",
         [f"{one.ref}: {one.why}" for one in plan.goes if not one.destroys],
     )
-    lines += section("A release would leave", item.leftovers)
+    if item.leftovers:
+        lines += ["", "A release would leave", *advice(where.sentences(item.leftovers), "  ")]
     lines += section("Events", item.events)
     lines += section("Could not be looked for", item.blind)
     steps = next_steps(item, where)
     if steps:
-        lines += ["", "Next steps"]
-        for step in steps:
-            # A command stays in one piece, so that it can be pasted.
-            lines += wrap(step, "  ", after="  # ") if step.startswith("#") else [f"  {step}"]
+        lines += ["", f"Next steps{' on the cluster of the files' if where.files else ''}"]
+        lines += advice(steps, "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
@@ -58,26 +58,29 @@ def _finalizer(item: FinalizerAssessment) -> str:
 
 def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     """What to do, as commands that work when pasted, the least destructive first."""
+    return where.lines(_steps(item, where))
+
+
+def _steps(item: Diagnosis, where: Invocation) -> list[Advice]:
     plan, steps = item.plan, list(item.steps)
     if plan.state is None:
         return steps
-    steps += [line for guard in plan.refusals for line in guard.commands]
+    steps += [cure for guard in plan.refusals for cure in guard.cure]
     if plan.silent_nodes:
         vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
-        steps.append("# only once it is known to have no power:")
-        steps.append(where.unstick(plan.ref, *vouched))
+        steps.append(
+            where.unstick(plan.ref, *vouched).noted("only once it is known to have no power")
+        )
     elif not plan.refusals:
         steps.append(where.unstick(plan.ref, "--dry-run=server"))
         steps.append(where.unstick(plan.ref))
     elif {guard.guard for guard in plan.refusals} == {NOT_SYSTEM}:
-        steps.append("# this namespace is Harvester's own; only if you know what this VM is for:")
-        steps.append(where.unstick(plan.ref, "--override", NOT_SYSTEM))
+        note = "this namespace is Harvester's own; only if you know what this VM is for"
+        steps.append(where.unstick(plan.ref, "--override", NOT_SYSTEM).noted(note))
     elif {guard.guard for guard in plan.refusals} == {DISKS_KEPT}:
-        steps.append("# then:")
-        steps.append(where.unstick(plan.ref))
+        steps.append(where.unstick(plan.ref).noted("then"))
     elif item.advice is Verdict.REPAIR:
-        steps.append("# then, if it does not go by itself:")
-        steps.append(where.unstick(plan.ref))
+        steps.append(where.unstick(plan.ref).noted("then, if it does not go by itself"))
     return steps or [where.unstick(plan.ref, "--dry-run=client")]
 
 

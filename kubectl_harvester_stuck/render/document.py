@@ -104,7 +104,7 @@ def run(done: ReleaseReport, where: Invocation) -> Document:
         "context": where.context,
         "server": where.server,
         "digest": done.digest,
-        "items": [_outcome(outcome) for outcome in done.outcomes],
+        "items": [_outcome(outcome, where) for outcome in done.outcomes],
         "errors": [
             {"target": failure.ref.reference, "message": str(failure.error)}
             for failure in done.failures
@@ -125,7 +125,10 @@ def restoration(done: Restoration, where: Invocation) -> Document:
                 "target": {**proposal.backup.ref.reference, "uid": done.uid},
                 "outcome": done.end.value,
                 "reason": done.reason,
-                "checks": [_guard(check) for check in proposal.checks],
+                "checks": [
+                    {**_guard(check), "commands": where.lines(check.cure)}
+                    for check in proposal.checks
+                ],
                 "changes": list(proposal.changes),
                 "warnings": list(proposal.warnings),
                 "body": redacted(proposal.body),
@@ -240,7 +243,7 @@ def diagnoses(
                 "stays": [_fate(one) for one in item.plan.stays],
                 "chain": _link(item.chain),
                 "events": list(item.events),
-                "leftovers": list(item.leftovers),
+                "leftovers": where.sentences(item.leftovers),
                 "notLookedFor": list(item.blind),
                 "nextSteps": next_steps(item, where),
             }
@@ -295,7 +298,7 @@ def unread(item: Unreadable) -> Document:
     }
 
 
-def _outcome(outcome: TargetReport) -> Document:
+def _outcome(outcome: TargetReport, where: Invocation) -> Document:
     plan = outcome.plan
     sent = {report.step.ref: report.text for report in outcome.reports}
     return {
@@ -306,13 +309,13 @@ def _outcome(outcome: TargetReport) -> Document:
         "goes": [_fate(one) for one in plan.goes],
         "stays": [_fate(one) for one in plan.stays],
         "refusals": [
-            {"guard": guard.guard, "reason": guard.reason, "commands": list(guard.commands)}
+            {"guard": guard.guard, "reason": guard.reason, "commands": where.lines(guard.cure)}
             for guard in outcome.refusals
         ],
         "guards": [_guard(guard) for guard in plan.guards],
         "finalizers": [_judgment(item) for item in plan.judgments],
         "backup": outcome.backup,
-        "leftovers": list(outcome.leftovers),
+        "leftovers": where.sentences(outcome.leftovers),
         "seen": outcome.seen,
     }
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.objects import parse_time
 from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.layout import WIDTH, safe, table
 
 
@@ -98,8 +100,8 @@ def changed_names(changes: Sequence[Mapping[str, Any]]) -> list[str]:
     return [safe(name) for name in dict.fromkeys(names)]
 
 
-def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
-    """One line about the last run, whose `changes` have no second line; empty without any."""
+def cut_off(changes: Sequence[Mapping[str, Any]], where: Invocation) -> str:
+    """A warning about the last run, whose `changes` have no second line; empty without any."""
     if not changes:
         return ""
     first = changes[0]
@@ -111,10 +113,10 @@ def cut_off(changes: Sequence[Mapping[str, Any]]) -> str:
     what = f"{verb} {ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}"
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
     by = first.get("user") or "an unknown user"
-    where = first.get("context") or "<none>"
+    context = first.get("context") or "<none>"
     text = (
-        f"warning: the last run, of {first.get('time')} by {by} in context {where}, did not tell"
-        f" how this ended: {what}{more}; see: kubectl harvester-stuck journal;"
-        " the same command again finishes it"
+        f"warning: the last run, of {first.get('time')} by {by} in context {context}, did not tell"
+        f" how this ended: {what}{more}; the same command again finishes it, and the journal has"
+        " all of it"
     )
-    return f"{safe(text)}\n"
+    return f"{safe(text)}\n  {safe(where.spell(commands.journal()))}\n"

@@ -121,6 +121,22 @@ def section(title: str, texts: Sequence[str]) -> list[str]:
     return ["", title, *(line for text in texts for line in wrap(safe(text), "  "))]
 
 
+def is_command(line: str) -> bool:
+    """Whether the line is to be pasted."""
+    return line.startswith(("kubectl ", "virtctl "))
+
+
+def advice(lines: Iterable[str], indent: str) -> list[str]:
+    """What to do: sentences wrapped, each command in one piece, so that it can be pasted."""
+    found: list[str] = []
+    for line in lines:
+        if is_command(line):
+            found.append(f"{indent}{line}")
+        else:
+            found += wrap(line, indent, after=f"{indent}# " if line.startswith("#") else None)
+    return found
+
+
 def wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
     """Lines of at most `width` characters; words are never broken, so that names can be copied.
 

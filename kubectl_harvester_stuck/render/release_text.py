@@ -7,8 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.release.model import Action, Outcome
-from kubectl_harvester_stuck.render.layout import safe, short_kind, table, where_it_is, wrap
+from kubectl_harvester_stuck.render.layout import (
+    advice,
+    is_command,
+    safe,
+    short_kind,
+    table,
+    where_it_is,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -111,7 +120,7 @@ def private(done: ReleaseReport, where: Invocation) -> str:
     # The path may be long; the command stays in one piece, so that it can be pasted.
     return (
         "Warning: the backup holds cloud-init data, which can be secret; keep it to yourself.\n"
-        f"To share it: {safe(where.restore(held[0], '--redact'))}\n"
+        f"To share it: {safe(where.spell(commands.restore(held[0], '--redact')))}\n"
     )
 
 
@@ -174,15 +183,14 @@ def _refusal(plan: Plan, where: Invocation) -> str:
 
 
 def _next(plan: Plan, where: Invocation) -> list[str]:
-    # A command stays in one piece, so that it can be pasted.
-    cures = [f"  {line}" for guard in plan.refusals for line in guard.commands]
+    cures = advice(where.lines(cure for guard in plan.refusals for cure in guard.cure), "  ")
     if not plan.silent_nodes:
         return cures
     vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
     return [
         *cures,
         f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
-        f"    {where.unstick(plan.ref, *vouched)}",
+        f"    {where.spell(where.unstick(plan.ref, *vouched))}",
     ]
 
 
@@ -215,15 +223,15 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
         lines += _next(plan, where)
     if outcome.changed:
         lines += _goes(plan)
-    lines += _remains(outcome)
+    lines += _remains(outcome, where)
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _remains(outcome: TargetReport) -> list[str]:
+def _remains(outcome: TargetReport, where: Invocation) -> list[str]:
     """What is left of it: in the cluster, and in the file that was saved before."""
-    lines = [
-        line for leftover in outcome.leftovers for line in wrap(f"left behind: {leftover}", "  ")
-    ]
+    lines: list[str] = []
+    for line in where.sentences(outcome.leftovers):
+        lines += advice([line if is_command(line) else f"left behind: {line}"], "  ")
     return [*lines, f"  saved before: {outcome.backup}"] if outcome.backup else lines
 
 

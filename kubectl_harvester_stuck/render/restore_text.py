@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubectl_harvester_stuck.k8s.redaction import redacted
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.render.layout import safe, where_it_is, wrap
+from kubectl_harvester_stuck.render.layout import advice, safe, where_it_is, wrap
 from kubectl_harvester_stuck.restore.backup import Proposal, Restoration, RestoreOutcome
 
 
@@ -31,17 +31,15 @@ def restoration(done: Restoration, where: Invocation) -> str:
     item = done.proposal
     ref = item.backup.ref
     if done.end is RestoreOutcome.PLANNED:
-        checks = [line for check in item.checks for line in _check(check)]
+        checks = [line for check in item.checks for line in _check(check, where)]
         return proposal(item, where) + "".join(f"{safe(line)}\n" for line in checks)
     lines = [f"{ref}: {_ENDS[done.end]}"]
     if done.reason:
         lines += wrap(done.reason, "  ")
-    lines += [line for check in item.refusals for line in _check(check)]
+    lines += [line for check in item.refusals for line in _check(check, where)]
     for text in item.warnings:
         lines += wrap(f"warning: {text}", "  ")
-    if is_made(done) and item.backup.run_strategy not in ("", "Halted"):
-        lines += ["  Once nothing else can run its guest, it runs as before with:"]
-        lines += [f"    {where.run_again(ref, item.backup.run_strategy)}"]
+    lines += advice(where.sentences(done.afterwards), "  ")
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
@@ -53,9 +51,10 @@ _ENDS = {
 }
 
 
-def _check(check: GuardResult) -> list[str]:
+def _check(check: GuardResult, where: Invocation) -> list[str]:
     mark = "" if check.verdict is GuardState.REFUSE else f" {check.verdict.value},"
-    return wrap(f"{check.guard}:{mark} {check.reason}", "  ")
+    reason = wrap(f"{check.guard}:{mark} {check.reason}", "  ")
+    return [*reason, *advice(where.lines(check.cure), "    ")]
 
 
 def is_made(done: Restoration) -> bool:

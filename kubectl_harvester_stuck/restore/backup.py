@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
+from kubectl_harvester_stuck.harvester import harmless
 from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
 from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
-from kubectl_harvester_stuck.k8s import nesting
+from kubectl_harvester_stuck.k8s import commands, nesting
+from kubectl_harvester_stuck.k8s.commands import Advice, Command
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redacted
@@ -239,14 +241,14 @@ def checks(backup: Backup, snapshot: ClusterSnapshot) -> tuple[GuardResult, ...]
     found = []
     for name, check in _CHECKS:
         try:
-            verdict, reason = check(backup, snapshot)
+            verdict, reason, *cure = check(backup, snapshot)
         except UnreadableError as error:
-            verdict, reason = GuardState.UNKNOWN, str(error)
-        found.append(GuardResult(name, verdict, reason))
+            verdict, reason, cure = GuardState.UNKNOWN, str(error), []
+        found.append(GuardResult(name, verdict, reason, harmless.checked(cure, snapshot)))
     return tuple(found)
 
 
-Said = tuple[GuardState, str]
+Said = tuple[GuardState, str] | tuple[GuardState, str, Command]
 
 
 def _name_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
@@ -264,8 +266,8 @@ def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
         return GuardState.PASS, "there is no VirtualMachineInstance of this name"
     return (
         GuardState.REFUSE,
-        f"{there.ref} exists, and the VM would adopt it; wait until it is gone, or if it hangs:"
-        f" kubectl harvester-stuck unstick vmi {there.ref.name} -n {there.ref.namespace}",
+        f"{there.ref} exists, and the VM would adopt it; wait until it is gone",
+        commands.unstick(there.ref).noted("if it hangs"),
     )
 
 
@@ -380,6 +382,8 @@ class Proposal:
     checks: tuple[GuardResult, ...]
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    snapshot: ClusterSnapshot | None = None
+    """What the checks looked at."""
 
     @property
     def refusals(self) -> tuple[GuardResult, ...]:
@@ -406,6 +410,19 @@ class Restoration:
     end: RestoreOutcome
     reason: str = ""
     uid: str | None = None
+    afterwards: tuple[Advice, ...] = ()
+    """What gives the VM back what the restore left out."""
+
+
+def run_again(proposal: Proposal, made: KubeObject) -> tuple[Advice, ...]:
+    """The command that gives the VM its runStrategy back, once it was made."""
+    strategy, before = proposal.backup.run_strategy, proposal.snapshot
+    if before is None or strategy in ("", HALTED):
+        return ()
+    command = commands.start(made.ref, strategy).noted(
+        "Once nothing else can run its guest, it runs as before with"
+    )
+    return harmless.checked((command,), replace(before, found={**before.found, made.ref: made}))
 
 
 def secret_refs(backup: Backup) -> tuple[ObjectRef, ...]:

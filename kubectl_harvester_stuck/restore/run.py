@@ -113,6 +113,7 @@ def _propose(context: RestoreContext, backup: Backup, *, dry_run: bool) -> Propo
         restore.checks(backup, snapshot),
         restore.changes(backup),
         restore.warnings(backup, context.server, _secrets(context.cluster, backup)),
+        snapshot,
     )
     if not proposal.refusals:
         wrong = _right(context.cluster, proposal)
@@ -238,8 +239,13 @@ def _look(found: KubeObject | None, proposal: Proposal, uid: str | None) -> Rest
     elif strategy != HALTED:
         reason = f"its runStrategy is {strategy}: it may start"
     else:
-        return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid)
+        return _created(proposal, found)
     return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, found.uid)
+
+
+def _created(proposal: Proposal, found: KubeObject) -> Restoration:
+    afterwards = restore.run_again(proposal, found)
+    return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid, afterwards)
 
 
 def _look_without_answer(
@@ -265,7 +271,7 @@ def _look_without_answer(
     elif found.body.get("spec") != proposal.body["spec"]:
         reason = f"{error}; a VM of this name is there, but it is not seen to be this one"
     else:
-        return Restoration(proposal, RestoreOutcome.CREATED, "", found.uid)
+        return _created(proposal, found)
     return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, found.uid)
 
 

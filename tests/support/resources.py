@@ -101,6 +101,12 @@ RESOURCES: dict[str, Resource] = {
         _resource("cdi.kubevirt.io/v1beta1", "DataVolume", "datavolumes", status=True),
         _resource("harvesterhci.io/v1beta1", "VirtualMachineBackup", "virtualmachinebackups"),
         _resource("harvesterhci.io/v1beta1", "VirtualMachineRestore", "virtualmachinerestores"),
+        _resource(
+            "snapshot.kubevirt.io/v1beta1",
+            "VirtualMachineSnapshot",
+            "virtualmachinesnapshots",
+            status=True,
+        ),
         _resource("harvesterhci.io/v1beta1", "Upgrade", "upgrades"),
         _resource("harvesterhci.io/v1beta1", "VirtualMachineImage", "virtualmachineimages"),
         _resource(

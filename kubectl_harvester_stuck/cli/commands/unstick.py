@@ -191,7 +191,7 @@ class UnstickOptions(NamedTuple):
         request = self._request(len(targets))
         if self.dry_run == "none":
             last = journal.read(means.state, journal.TAIL)
-            click.echo(journal_table.cut_off(last.cut_off), nl=False, err=True)
+            click.echo(journal_table.cut_off(last.cut_off, means.where), nl=False, err=True)
             return run.unstick(means.context, targets, request)
         with reading(means.terminal.progress, "reading the cluster"):
             is_server = self.dry_run == "server"

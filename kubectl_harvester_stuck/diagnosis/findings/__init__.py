@@ -16,6 +16,7 @@ from kubectl_harvester_stuck.diagnosis.findings import admission, guest, owners
 from kubectl_harvester_stuck.diagnosis.findings.base import REGISTERED, FindingContext, Situation
 from kubectl_harvester_stuck.diagnosis.model import Finding
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import harmless
 
 MODULES = (guest, admission, owners)
 """In the order in which their findings are told; within one, as they are defined."""
@@ -35,7 +36,13 @@ def run(examined: FindingContext) -> tuple[tuple[Finding, ...], tuple[str, ...]]
     for situation in FINDINGS:
         try:
             found += [
-                Finding(situation.id, item.summary, item.evidence, item.advice, item.steps)
+                Finding(
+                    situation.id,
+                    item.summary,
+                    item.evidence,
+                    item.advice,
+                    harmless.checked(item.steps, examined.case.snapshot),
+                )
                 for item in situation.look(examined)
             ]
         except UnreadableError as error:

@@ -10,31 +10,38 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import webhook_denials
+from kubectl_harvester_stuck.harvester import settings, vm_cleanup, webhook_denials
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     STATE,
     THE_VM,
     THE_VMI,
     pvc_names,
+    run_strategy,
 )
-from kubectl_harvester_stuck.k8s import nesting
+from kubectl_harvester_stuck.k8s import commands, nesting
+from kubectl_harvester_stuck.k8s.commands import Command, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
     HARVESTER_NAMESPACE,
     NETWORK,
     PCI_DEVICE,
+    POD,
     RESOURCE_QUOTA,
     USB_DEVICE,
     VM,
+    VM_BACKUP,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence
+from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
+_VIRT_CONTROLLER = ObjectRef(HARVESTER_NAMESPACE, "virt-controller", DEPLOYMENT)
+ASKS_FOR_MEMORY = (1, 8)
+"""The first Harvester that rejects a VM without memory."""
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
@@ -47,8 +54,18 @@ def webhook_denies(examined: FindingContext) -> Iterator[Found]:
             reason,
             (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
             Verdict.REPAIR,
-            (f"# {webhook_denials.cure_of(reason)}",),
+            (Remark(webhook_denials.cure_of(reason)), *_backups_in_progress(examined, reason)),
         )
+
+
+def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Command]:
+    """The backups for which a stop is rejected."""
+    if not any(words in reason for words in webhook_denials.OF_A_BACKUP):
+        return
+    for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
+        of_this = backup.text("spec", "source", "name") == examined.case.ref.name
+        if of_this and vm_cleanup.holds_a_stop(backup):
+            yield commands.describe(backup.ref)
 
 
 @finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE),))
@@ -66,9 +83,11 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
                 " nobody",
                 (saw(workload, "status.availableReplicas", 0),),
                 Verdict.REPAIR,
-                (f"kubectl get pods -n {HARVESTER_NAMESPACE} -o wide",
-                 f"kubectl rollout restart deploy/{name} -n {HARVESTER_NAMESPACE}"),
-            )  # fmt: skip
+                (
+                    commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+                    commands.rollout_restart(workload.ref),
+                ),
+            )
 
 
 @finding(reads=STATE)
@@ -88,8 +107,9 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
             ),
             None,
             (
-                f"kubectl logs -n {HARVESTER_NAMESPACE} deploy/virt-controller --tail=2000"
-                f" | grep {vm.ref.name}",
+                commands.logs(_VIRT_CONTROLLER, "--tail=2000").noted(
+                    f"what does it say of {vm.ref}?"
+                ),
             ),
         )
 
@@ -107,17 +127,19 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
         shared = sorted(ours & set(pvc_names(other)))
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
+            is_going = vm.deletion_timestamp is not None
+            note = (
+                f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
+                if is_going
+                else f"unless it is meant to be shared, take it out of {vm.ref.name} or of"
+                f" {other.ref.name}"
+            )
             yield Found(
                 f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Verdict.REPAIR if denied else None,
-                (
-                    f"# the least harm: drop the volume from {vm.ref.name}, which is going anyway:",
-                    f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",
-                )
-                if denied
-                else (),
+                (commands.edit(vm.ref).noted(note),) if denied or not is_going else (),
             )
 
 
@@ -140,10 +162,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
             " denies every update of the VM",
             (saw(vm, "metadata.annotations", written[:60]),),
             Verdict.REPAIR,
-            (
-                f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
-                f" {VOLUME_CLAIM_TEMPLATES}-",
-            ),
+            (commands.annotate(vm.ref, VOLUME_CLAIM_TEMPLATES, None),),
         )
 
 
@@ -169,10 +188,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
                 " this VM and denies itself (H#9788)",
                 (saw(other, ".".join(path), address),),
                 Verdict.REPAIR,
-                (
-                    f"kubectl annotate {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}"
-                    f" {MAC_ADDRESSES}-",
-                ),
+                (commands.annotate(vm.ref, MAC_ADDRESSES, None),),
             )
 
 
@@ -223,7 +239,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
                 " pcidevices-controller denies every update of a VM that asks for it",
                 (saw(vm, ".".join(path), name),),
                 Verdict.REPAIR if examined.may_be_denied else None,
-                (f"kubectl edit {VM.full_name} {vm.ref.name} -n {vm.ref.namespace}",),
+                (commands.edit(vm.ref).noted(f"take {name} out of its host devices"),),
             )
 
 
@@ -233,7 +249,7 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     vm = examined.case.vm
     if vm is None or not examined.stuck or examined.case.pods:
         return
-    if vm.text("spec", "runStrategy") == "Halted":
+    if run_strategy(vm) == "Halted":
         return
     for quota in examined.case.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
         if quota.mapping("spec", "hard"):
@@ -243,6 +259,28 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
                 (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
                 Verdict.REPAIR if examined.may_be_denied else None,
             )
+
+
+@finding(reads=(THE_VM, settings.read(settings.SERVER_VERSION)))
+def memory_missing(examined: FindingContext) -> Iterator[Found]:
+    """The VM says nothing of its memory, for which Harvester rejects every update (H#9685)."""
+    vm = examined.case.vm
+    if vm is None:
+        return
+    domain = ("spec", "template", "spec", "domain")
+    guest = vm.mapping(*domain, "memory").get("guest")
+    if guest or vm.mapping(*domain, "resources", "limits").get("memory"):
+        return
+    setting = examined.case.snapshot.one(settings.ref(settings.SERVER_VERSION))
+    version = settings.version_of(setting) if setting is not None else None
+    if version is not None and version >= ASKS_FOR_MEMORY:
+        yield Found(
+            f"{vm.ref} sets neither memory.guest nor resources.limits.memory, for which Harvester"
+            " rejects every update of it, also one that takes a finalizer off (H#9685)",
+            (saw(vm, ".".join((*domain, "memory", "guest")), "none"),),
+            Verdict.REPAIR if examined.may_be_denied else None,
+            (commands.edit(vm.ref).noted("set spec.template.spec.domain.memory.guest"),),
+        )
 
 
 @finding(reads=(API_SERVICE,))
@@ -258,5 +296,5 @@ def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
                     " collector waits for it",
                     (saw(service, "status.conditions", condition.get("reason")),),
                     None,
-                    (f"kubectl get apiservices.apiregistration.k8s.io {service.ref.name}",),
+                    (commands.get(service.ref),),
                 )

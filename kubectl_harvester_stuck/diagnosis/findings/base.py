@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared
@@ -56,7 +57,7 @@ class Found:
     summary: str
     evidence: tuple[Evidence, ...]
     advice: Verdict | None = None
-    steps: tuple[str, ...] = ()
+    steps: tuple[Advice, ...] = ()
 
 
 Look = Callable[[FindingContext], Iterator[Found]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import places, settings
 from kubectl_harvester_stuck.harvester.node_health import (
     NODES,
@@ -20,13 +22,20 @@ from kubectl_harvester_stuck.harvester.target import (
     STATE,
     THE_VM,
     THE_VMI,
+    Target,
     is_stopped,
     pvc_names,
     running_containers,
 )
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, SETTING, UPGRADE
-from kubectl_harvester_stuck.k8s.objects import Evidence
-from kubectl_harvester_stuck.k8s.reads import Read
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Remark
+from kubectl_harvester_stuck.k8s.kinds import (
+    EVENT,
+    MIGRATION,
+    PVC,
+)
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.redaction import redact_text
 from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
 
@@ -54,8 +63,9 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
                 (saw(vmi, "status.conditions", reason),),
                 None,
                 (
-                    f"# is the storage of its disks ({disks}) in order? kubectl get"
-                    f" persistentvolumeclaims -n {vmi.ref.namespace}",
+                    commands.get_all(PVC, vmi.ref.namespace).noted(
+                        f"is the storage of its disks ({disks}) in order?"
+                    ),
                 ),
             )
     if vmi.text("status", "phase") in FINAL_PHASES:
@@ -65,10 +75,7 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
             " finalizer holds it (H#4033, H#3195, H#4725)",
             (saw(vmi, "status.phase", phase), saw(target, "spec.runStrategy", strategy)),
             None,
-            (
-                f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
-                " --wait=false",
-            ),
+            (commands.delete(vmi.ref, "--wait=false"),),
         )
 
 
@@ -84,10 +91,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
         f"{vmi.ref} is not being deleted, although its VM is: nothing has asked the guest to stop",
         (saw(vmi, "metadata.deletionTimestamp", "none"),),
         Verdict.REPAIR,
-        (
-            f"kubectl delete {vmi.ref.kind.full_name} {vmi.ref.name} -n {vmi.ref.namespace}"
-            " --wait=false",
-        ),
+        (commands.delete(vmi.ref, "--wait=false"),),
     )
 
 
@@ -114,7 +118,7 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
             " object in Kubernetes can tell",
             tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
             Verdict.REFUSE,
-            (f"# look at {name}, at its console or its BMC: does it have power?",),
+            (Remark(f"look at {name}, at its console or its BMC: does it have power?"),),
         )
 
 
@@ -139,7 +143,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
                 Verdict.REPAIR,
-                (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
+                (Remark(f"on {name}: is the kubelet running? (rke2-agent or rke2-server)"),),
             )
 
 
@@ -156,7 +160,11 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
                 f" silence ({sign.name}: {sign.text})",
                 (Evidence(f"Node {name}", sign.name, sign.text),),
                 None,
-                (f"# at the console or the BMC of {name}: is it up, and is its clock right?",),
+                (
+                    Remark(
+                        f"at the console or the BMC of {name}: is it up, and is its clock right?"
+                    ),
+                ),
             )
 
 
@@ -176,23 +184,20 @@ def guest_runs(examined: FindingContext) -> Iterator[Found]:
             or not read_node(case, node).kubelet_answers
         ):
             continue
-        name, namespace = pod.ref.name, pod.ref.namespace
-        logs = f"kubectl logs {name} -n {namespace} -c {running[0]} --tail=20"
+        name = pod.ref.name
+        logs = commands.logs(pod.ref, "-c", running[0], "--tail=20")
         if COMPUTE not in running:
             yield Found(
                 f"the guest has ended on {node}, but container {running[0]} of pod {name} still"
                 " runs and holds the pod",
                 (saw(pod, "status.containerStatuses", ", ".join(running)),),
                 Verdict.REPAIR,
-                (logs, f"# on {node}: crictl ps --name {running[0]}, and why it does not end"),
+                (logs, Remark(f"on {node}: why does container {running[0]} not end?")),
             )
             continue
         is_over = vmi is None or vmi.text("status", "phase") in FINAL_PHASES
-        force = (
-            (f"virtctl stop {case.ref.name} -n {namespace} --force --grace-period=0",)
-            if case.vm is not None and not is_over
-            else ()
-        )
+        has_vm = case.vm is not None and not is_over
+        force = (commands.virtctl_force_stop(case.ref),) if has_vm else ()
         yield Found(
             f"the guest still runs on {node}, which answers, although its grace period is over",
             (saw(pod, "status.phase", pod.text("status", "phase")),),
@@ -201,7 +206,7 @@ def guest_runs(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=NODES)
+@finding(reads=(*NODES, EVENT))
 def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
     """Containers have terminated, the node is Ready, the pod stays: volumes do not unmap.
 
@@ -213,6 +218,17 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
         if pod.deletion_timestamp is None or not is_stopped(pod):
             continue
         if read_node(case, node).kubelet_answers:
+            failed = _failed_kill(pod, case)
+            if failed is not None:
+                message = redact_text(failed.text("message"))
+                yield Found(
+                    f"pod {pod.ref.name} has ended on {node}, whose kubelet fails to finish it:"
+                    f" {message}",
+                    (saw(failed, "message", message),),
+                    None,
+                    (Remark(f"on {node}: the next pod meets the same, so mend that first"),),
+                )
+                continue
             yield Found(
                 f"pod {pod.ref.name} has ended on {node}, which is Ready, but its kubelet does"
                 " not finish it: usually a block volume that does not unmap after a reboot"
@@ -223,10 +239,25 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
                 ),
                 None,
                 (
-                    f"# on {node}, if more pods hang so: cordon it, and look for stale block maps"
-                    " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices",
+                    Remark(
+                        f"on {node}, if more pods hang so: cordon it, and look for stale block maps"
+                        " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices"
+                    ),
                 ),
             )
+
+
+def _failed_kill(pod: KubeObject, case: Target) -> KubeObject | None:
+    """The newest event in which the kubelet says why it cannot finish the pod."""
+    with suppress(UnreadableError):
+        events = [
+            event
+            for event in case.snapshot.all(EVENT, pod.ref.namespace)
+            if event.text("reason") == "FailedKillPod"
+            and event.text("involvedObject", "uid") == pod.uid
+        ]
+        return max(events, key=lambda event: event.text("lastTimestamp"), default=None)
+    return None
 
 
 @finding(reads=(THE_VMI,))
@@ -252,7 +283,7 @@ def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
             f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
             (saw(item, "status.phase", item.text("status", "phase")),),
             Verdict.REPAIR,
-            (f"virtctl migrate-cancel {examined.case.ref.name} -n {examined.case.ref.namespace}",),
+            (commands.virtctl_migrate_cancel(examined.case.ref),) if examined.stuck else (),
         )
 
 
@@ -271,7 +302,7 @@ def state_change_left(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=(settings.read(settings.FORCE_RESET), Read(UPGRADE, HARVESTER_NAMESPACE)))
+@finding(reads=settings.FORCE_RESET_READS)
 def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
@@ -283,16 +314,13 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
             " a dead node by itself",
             (saw(setting, "value", settings.value_of(setting)),),
             None,
-            (f"# for the next outage: kubectl edit {SETTING.full_name} vm-force-reset-policy",),
+            (commands.edit(setting.ref).noted("for the next outage"),),
         )
-    for upgrade, state in settings.unfinished_upgrades(examined.case.snapshot):
+    for one in settings.unfinished_upgrades(examined.case.snapshot):
         yield Found(
-            f"{upgrade.ref} is not finished ({state or 'no state'}): for as long as it stands,"
+            f"{one.item.ref} is not finished ({one.state or 'no state'}): for as long as it stands,"
             " vm-force-reset-policy does nothing",
-            (saw(upgrade, "metadata.labels", state),),
+            (saw(one.item, one.field, one.state),),
             None,
-            (
-                f"# for the next outage: kubectl get {UPGRADE.full_name}"
-                f" -n {HARVESTER_NAMESPACE} --show-labels",
-            ),
+            (commands.get(one.item.ref, "-o", "yaml").noted("for the next outage"),),
         )

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, webhook_denials
+from kubectl_harvester_stuck.harvester import finalizers, vm_cleanup, webhook_denials
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
-from kubectl_harvester_stuck.harvester.target import THE_VM, THE_VMI
+from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
+from kubectl_harvester_stuck.harvester.target import THE_VM, THE_VMI, Target
+from kubectl_harvester_stuck.k8s import commands
+from kubectl_harvester_stuck.k8s.commands import Advice, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
+    CONTROLLER_REVISION,
     DAEMON_SET,
+    DATA_VOLUME,
     DEPLOYMENT,
     HARVESTER_NAMESPACE,
+    JOB,
+    KUBEVIRT_RESTORE,
     PVC,
     VM_BACKUP,
+    VM_RESTORE,
+    VM_SNAPSHOT,
     VOLUME_SNAPSHOT,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, metadata
 from kubectl_harvester_stuck.release.model import PAST_GRACE
 
@@ -59,15 +69,21 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
                     )
 
 
-def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> str:
+def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> Advice:
     """The command that deletes a broken snapshot, unless a part of it would be lost with it."""
     if intact:
-        return (
-            f"# VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
+        return Remark(
+            f"VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
             " is deleted; to keep it, release the VM with"
             " --leave-behind wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
         )
-    return f"kubectl delete {VM_BACKUP.full_name} {backup.ref.name} -n {backup.ref.namespace}"
+    return commands.delete(backup.ref)
+
+
+def _workload(named: str) -> ObjectRef:
+    """The workload of an entry of the catalogue."""
+    prefix, _, name = named.partition("/")
+    return ObjectRef(HARVESTER_NAMESPACE, name, DEPLOYMENT if prefix == "deploy" else DAEMON_SET)
 
 
 def _name_of_claim(volume: object) -> str:
@@ -91,26 +107,48 @@ def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
                 f"{backup.ref} belongs to a VM of the same name in another namespace, and"
                 " Harvester would delete it together with this VM",
                 (saw(backup, "spec.source.name", vm.ref.name),),
+                None,
+                (
+                    commands.describe(backup.ref).noted(
+                        "its owner has to know before the clean-up of this VM goes on"
+                    ),
+                ),
             )
 
 
-@finding(reads=(VM_BACKUP,))
+@finding(reads=(THE_VM, VM_BACKUP))
 def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
     """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
     if not examined.stuck:
         return
+    vm = examined.case.vm
+    waiting = vm.mappings("status", "stateChangeRequests") if vm is not None else ()
+    stops = any(item.get("action") == "Stop" for item in waiting)
+    told = ", and every update is rejected for as long as a stop waits" if stops else ""
     for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
         of_this = backup.text("spec", "source", "name") == examined.case.ref.name
         ready = backup.mapping("status").get("readyToUse")
-        if of_this and ready is not True and backup.deletion_timestamp is None:
+        if not of_this or ready is True or backup.deletion_timestamp is not None:
+            continue
+        failed = backup.mapping("status", "error").get("message")
+        if failed:
             yield Found(
-                f"{backup.ref} is not ready to use yet",
+                f"{backup.ref} has failed, and will not become ready: {failed}; at most a stop of"
+                " the VM is rejected for it",
+                (saw(backup, "status.error.message", failed),),
+                None,
+                (commands.describe(backup.ref),),
+            )
+        else:
+            yield Found(
+                f"{backup.ref} is not ready to use yet{told}",
                 (saw(backup, "status.readyToUse", ready),),
-                Verdict.WAIT,
+                Verdict.REPAIR if told else Verdict.WAIT,
+                (commands.describe(backup.ref),) if told else (),
             )
 
 
-@finding()
+@finding(reads=(THE_VM, PVC, *vm_cleanup.DISKS_READ))
 def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
     """A finalizer whose work is not done, or that nobody knows."""
     for item in examined.plan.judgments:
@@ -120,6 +158,33 @@ def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
             finalizers.why_kept(item),
             (Evidence(str(item.ref), "metadata.finalizers", item.name),),
             Verdict.REFUSE,
+            tuple(_what_it_waits_for(item, examined)),
+        )
+
+
+def _what_it_waits_for(item: FinalizerAssessment, examined: FindingContext) -> Iterator[Advice]:
+    """What ends the wait of a finalizer, as far as one object stands for it."""
+    vm = examined.case.vm
+    if vm is None or vm.ref != item.ref or item.state is not FinalizerState.PENDING:
+        return
+    if item.name == "snapshot.kubevirt.io/snapshot-source-protection":
+        name = vm.text("status", "snapshotInProgress")
+        yield commands.describe(ObjectRef(vm.ref.namespace, name, VM_SNAPSHOT))
+    if item.name == "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot":
+        yield from _shorter_list(vm, examined.case)
+
+
+def _shorter_list(vm: KubeObject, case: Target) -> Iterator[Advice]:
+    """The list of the disks to be deleted, without those that Harvester may not delete."""
+    kept = []
+    for claim in vm_cleanup.selected_disks(vm, case):
+        with suppress(UnreadableError):
+            if vm_cleanup.why_kept(claim, case.snapshot):
+                kept.append(claim.ref.name)
+    if kept:
+        left = ",".join(sorted(vm_cleanup.selected(vm).difference(kept)))
+        yield commands.annotate(vm.ref, vm_cleanup.REMOVED_PVCS, left).noted(
+            f"to keep {', '.join(kept)}, which the webhook does not let go: a shorter list"
         )
 
 
@@ -164,7 +229,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
         there = {item.ref.name: item for item in examined.case.snapshot.all(
             kind, HARVESTER_NAMESPACE)}  # fmt: skip
         for name in sorted(wanted):
-            workload = there.get(name)
+            workload, ref = there.get(name), ObjectRef(HARVESTER_NAMESPACE, name, kind)
             field = "availableReplicas" if kind is DEPLOYMENT else "numberAvailable"
             available = workload.mapping("status").get(field) if workload else None
             if not available:
@@ -173,9 +238,8 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
                     f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
                     (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
                     Verdict.REPAIR,
-                    (f"kubectl get {prefix}{name} -n {HARVESTER_NAMESPACE} -o wide",
-                     f"kubectl rollout restart {prefix}{name} -n {HARVESTER_NAMESPACE}"),
-                )  # fmt: skip
+                    (commands.get_workload(ref, "-o", "wide"), commands.rollout_restart(ref)),
+                )
 
 
 @finding()
@@ -194,8 +258,9 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
                 Verdict.REPAIR,
                 (
-                    f"kubectl logs -n {HARVESTER_NAMESPACE} {entry.workload} --tail=5000"
-                    f" | grep {item.ref.name}",
+                    commands.logs(_workload(entry.workload), "--tail=5000").noted(
+                        f"what does it say of {item.ref}?"
+                    ),
                 ),
             )
 
@@ -211,19 +276,41 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
                 f"{words.pod} says: {line}",
                 (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
                 Verdict.REPAIR if denied or failing else None,
-                (f"# {webhook_denials.cure_of(line)}",) if denied else (),
+                (Remark(webhook_denials.cure_of(line)),) if denied else (),
             )
     for words in examined.words:
         if words.why is not None:
             raise UnreadableError(f"the log of {words.pod}", words.why)
 
 
-@finding()
+_DEPENDENTS = (PVC, DATA_VOLUME, CONTROLLER_REVISION, JOB, VM_RESTORE, VM_BACKUP, KUBEVIRT_RESTORE)
+"""Kinds of what a VM owns that can have a finalizer of its own."""
+
+
+@finding(reads=(THE_VM, *metadata(*_DEPENDENTS)))
 def waits_for_dependents(examined: FindingContext) -> Iterator[Found]:
     """A deletion in the foreground waits for an object that the target owns."""
     for item in examined.plan.judgments:
         if item.name == "foregroundDeletion" and item.state is FinalizerState.PENDING:
             yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
+            yield from _hanging_dependents(item, examined.case)
+
+
+def _hanging_dependents(item: FinalizerAssessment, case: Target) -> Iterator[Found]:
+    """What the garbage collector waits for, and what that waits for itself."""
+    owner = case.snapshot.one(item.ref)
+    for kind in _DEPENDENTS:
+        with suppress(UnreadableError):  # the finalizer's own reason says so
+            for one in case.snapshot.all(kind, item.ref.namespace):
+                if owner is None or not one.blocks_deletion_of(owner) or not one.finalizers:
+                    continue
+                if one.deletion_timestamp is not None:
+                    yield Found(
+                        f"{one.ref} is being deleted, and waits for {', '.join(one.finalizers)}",
+                        (saw(one, "metadata.finalizers", ", ".join(one.finalizers)),),
+                        None,
+                        (commands.describe(one.ref),),
+                    )
 
 
 @finding()
