@@ -43,13 +43,17 @@ def controller(
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_no_history_goes_wrong_beside_virt_controller(
-    api: ControlPlane, controller: VirtController, tmp_path: Path, share: int
+    api: ControlPlane,
+    controller: VirtController,
+    tmp_path: Path,
+    program: Path | None,
+    share: int,
 ) -> None:
     shown = []
     for number in range(FROM + share, FROM + NUMBER, SHARES):
         folder = tmp_path / str(number)
         folder.mkdir()
-        world = World(api, folder, f"beside-{next(_numbers)}", "n1", "n2")
+        world = World(api, folder, f"beside-{next(_numbers)}", "n1", "n2", program=program)
         history = beside(invent(number))
         told = played_beside(api, world, controller, history)
         if told.wrong:

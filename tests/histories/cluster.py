@@ -100,7 +100,7 @@ class Cluster:
         path = self.path(kind, meta["name"], meta.get("namespace"))
         changed = False
         for part, sub in ((_but_status(change), ""), (_only_status(change), "/status")):
-            if not part or _merged(body, part) == dict(body):
+            if not part or merged(body, part) == dict(body):
                 continue
             if sub and not RESOURCES[kind].status_subresource:
                 sub = ""
@@ -142,7 +142,8 @@ def _only_status(change: Body) -> Body:
     return {key: value for key, value in change.items() if key == "status"}
 
 
-def _merged(old: Any, change: Any) -> Any:
+def merged(old: Any, change: Any) -> Any:
+    """What a merge patch makes of it."""
     if not isinstance(change, Mapping):
         return change
     new = dict(old) if isinstance(old, Mapping) else {}
@@ -150,7 +151,7 @@ def _merged(old: Any, change: Any) -> Any:
         if value is None:
             new.pop(key, None)
         else:
-            new[key] = _merged(new.get(key), value)
+            new[key] = merged(new.get(key), value)
     return new
 
 
@@ -300,7 +301,9 @@ def container_status(name: str, state: Body) -> Body:
 
 
 def node(name: str) -> Body:
-    return {"apiVersion": "v1", "kind": NODE, "metadata": {"name": name}}
+    """A Node, with a label: an API server keeps no record of what is made without any field."""
+    labels = {"kubernetes.io/hostname": name}
+    return {"apiVersion": "v1", "kind": NODE, "metadata": {"name": name, "labels": labels}}
 
 
 def lease(name: str) -> Body:
