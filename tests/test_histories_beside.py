@@ -16,6 +16,7 @@ from tests.components.controlplane.server import ControlPlane
 from tests.components.virtcontroller.server import USER, VirtController
 from tests.histories.beside import beside, played_beside
 from tests.histories.invent import invent, readable
+from tests.histories.known import HAVE_TO_GO, HISTORIES
 from tests.histories.play import Told
 from tests.support.world import World
 
@@ -59,3 +60,14 @@ def test_no_history_goes_wrong_beside_virt_controller(
         if told.wrong:
             shown.append(readable(number, history, told, Told()))
     assert not shown, "\n\n".join(shown)
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_known_history_goes_well_beside_virt_controller(
+    api: ControlPlane, controller: VirtController, tmp_path: Path, program: Path | None, name: str
+) -> None:
+    world = World(api, tmp_path, f"beside-{next(_numbers)}", "n1", "n2", program=program)
+    history = HISTORIES[name]
+    told = played_beside(api, world, controller, history)
+    assert not told.wrong, readable(0, beside(history), told, Told())
+    assert bool(told.had_to) == (name in HAVE_TO_GO)

@@ -128,18 +128,24 @@ class RealPlay(Play):
         ]
 
     def settle(self) -> None:
-        """Play until neither virt-controller nor anybody else does anything."""
+        """Play until neither virt-controller nor anybody else does anything.
+
+        Those who are played act when something has changed, and when it is their time.
+        """
         end = time.monotonic() + PATIENCE
-        quiet, state = time.monotonic(), self._state()
+        quiet, seen = time.monotonic(), None
+        due: datetime | None = None
         enough = QUIET_AT_LAST if self.changes else QUIET
         while time.monotonic() < min(end, quiet + enough):
             self.cluster.read_anew()
-            self.nature.act()
-            self.collector.act()
-            self._tell_of_guests()
-            now = self._state()
-            if now != state:
-                quiet, state = time.monotonic(), now
+            state = self._state()
+            if state != seen or (due and due <= self.cluster.now()):
+                self.nature.act()
+                self.collector.act()
+                self._tell_of_guests()
+                due = self.nature.next_change()
+            if state != seen:
+                quiet, seen = time.monotonic(), state
             time.sleep(0.2)
 
     def wait(self, minutes: float) -> None:
@@ -186,7 +192,7 @@ class RealPlay(Play):
         stored = max(
             k.parsed(entry["time"])
             for entry in body["metadata"]["managedFields"]
-            if k.merged(entry["fieldsV1"], sign) == entry["fieldsV1"]
+            if k.holds(entry["fieldsV1"], sign)
         )
         self.cluster.patch(body, change)
         entry = {

@@ -143,7 +143,8 @@ class Nature:
             if status == "Unknown":
                 for pod in pods:
                     condition = {"type": "Ready", "status": "False"}
-                    changed |= self.cluster.patch(pod, {"status": {"conditions": [condition]}})
+                    conditions = k.with_condition(pod, condition)
+                    changed |= self.cluster.patch(pod, {"status": {"conditions": conditions}})
             if now - since < EVICTED_AFTER:
                 continue
             for pod in pods:
@@ -260,9 +261,10 @@ class Nature:
             codes = [state["terminated"]["exitCode"] for state in states.values()]
             phase = "Failed" if any(codes) else "Succeeded"
         ready = not any("terminated" in state for state in states.values())
+        condition = {"type": "Ready", "status": "True" if ready else "False"}
         status = {
             "phase": phase,
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "conditions": k.with_condition(pod, condition),
             "containerStatuses": [k.container_status(*item) for item in states.items()],
         }
         return self.cluster.patch(pod, {"status": status})
