@@ -27,7 +27,9 @@ MIGRATION, PVC, DATA_VOLUME = (
     "DataVolume",
 )
 RESTORE, BACKUP, SNAPSHOT = "VirtualMachineRestore", "VirtualMachineBackup", "VolumeSnapshot"
-OWNED = (VMI, POD, DATA_VOLUME, RESTORE, BACKUP, SNAPSHOT, PVC)
+REVISION = "ControllerRevision"
+"""virt-controller keeps the spec that a VM was started with in two of them, which the VM owns."""
+OWNED = (VMI, POD, DATA_VOLUME, RESTORE, BACKUP, SNAPSHOT, PVC, REVISION)
 DATA = (PVC, SNAPSHOT, BACKUP)
 
 FINAL = ("Succeeded", "Failed")
