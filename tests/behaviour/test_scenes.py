@@ -47,6 +47,7 @@ LOOKS = (
     scenes._the_guard,
     scenes._what_goes_and_what_stays,
     scenes._what_is_left_alone,
+    scenes._what_must_not_be_said,
 )
 
 

@@ -246,7 +246,6 @@ HAVE_TO_GO = (
 BESIDE = (
     "an ended pod of a failed migration is left, and the guest is still shutting down",
     "a silent node is said to be Ready",
-    "the pod of a restored VM carries the hostname of the first one",
     "the target of a migration that is said to have failed runs, and cannot say so",
     "an honest power cut",
 )
