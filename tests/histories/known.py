@@ -245,7 +245,6 @@ HAVE_TO_GO = (
 
 BESIDE = (
     "an ended pod of a failed migration is left, and the guest is still shutting down",
-    "a silent node is said to be Ready",
     "the target of a migration that is said to have failed runs, and cannot say so",
     "an honest power cut",
 )
