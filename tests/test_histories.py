@@ -46,21 +46,25 @@ def server() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def play(server: Simulator, tmp_path: Path) -> Player:
-    return player(server, tmp_path)
+def play(server: Simulator, tmp_path: Path, program: Path | None) -> Player:
+    return player(server, tmp_path, program=program)
 
 
 def player(
-    server: Simulator, directory: Path, program: Callable[[World], Any] | None = None
+    server: Simulator,
+    directory: Path,
+    stand_in: Callable[[World], Any] | None = None,
+    *,
+    program: Path | None = None,
 ) -> Player:
-    """Plays histories, each in a namespace of its own, with this program or the one of the tree."""
+    """Plays histories, each in a namespace of its own, with this program or what stands in."""
 
     def play(history: History, *, is_idle: bool = False) -> Told:
         number = next(_numbers)
         folder = directory / str(number)
         folder.mkdir()
-        world = World(server, folder, f"shop-{number}", "n1", "n2")
-        other = program(world) if program else None
+        world = World(server, folder, f"shop-{number}", "n1", "n2", program=program)
+        other = stand_in(world) if stand_in else None
         return played(server, world, history, other, is_idle=is_idle)
 
     return play

@@ -28,9 +28,9 @@ READING = [
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, program: Path | None) -> Iterator[World]:
     with Simulator() as api:
-        yield World(api, tmp_path, "team", "node-dead", "node-live")
+        yield World(api, tmp_path, "team", "node-dead", "node-live", program=program)
 
 
 def shell(

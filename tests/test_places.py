@@ -175,6 +175,12 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
                                 failed=True), *live_node("node-1"), *dead_node()]),
         {"node-1/": Proof.ABSENT},
     ),
+    "a migration that has failed, and its guest with it: it may run at the target": (
+        lambda: Scene([migrated(sourceNode="node-3", targetNode="node-2", failed=True,
+                                completed=True, node="node-3", more={"phase": "Failed"}),
+                       *live_node("node-3"), *dead_node()]),
+        {"node-2/": MAY_RUN},
+    ),
     "an open migrationState of a guest that has ended": (
         lambda: Scene([deleted_vmi(node="node-1", phase="Succeeded", status={
             "migrationState": {"sourceNode": "node-1", "targetNode": "node-2"}}),
@@ -242,6 +248,12 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     ),
     "a guest whose end virt-handler saw": (
         lambda: Scene([seen_by("virt-handler"), *live_node()]), {"node-2/": Proof.ABSENT},
+    ),
+    "a guest whose end virt-handler saw, and a pod of it that was elsewhere": (
+        lambda: Scene([seen_by("virt-handler", node="node-3",
+                               status={"activePods": {"u": "node-2"}}),
+                       *live_node("node-3"), *live_node()]),
+        {"node-2/u": MAY_RUN, "node-3/": Proof.ABSENT},
     ),
     "a guest that virt-controller gave up": (
         lambda: Scene([seen_by("virt-controller"), *live_node()]), {"node-2/": MAY_RUN},

@@ -244,12 +244,16 @@ def _in_migration(target: Target) -> Iterator[Place]:
     if vmi is None:
         return
     states = [item.mapping("status", "migrationState") for item in target.migrations]
-    state = vmi.mapping("status", "migrationState")
-    # A guest that has ended is moved by nobody, unless a migration object still says so.
-    if is_open(state) and vmi.text("status", "phase") not in FINAL_PHASES:
+    state, phase = vmi.mapping("status", "migrationState"), vmi.text("status", "phase")
+    arrived = state.get("completed") and not state.get("failed")
+    # A guest that has shut down is moved by nobody, unless a migration object still says so.
+    if is_open(state) and phase not in FINAL_PHASES:
+        states.append(state)
+    # The virt-handler of the source calls both failed when a guest that has moved to a node which
+    # was then cut off is not reported from there (migration-source.go: updateStatus).
+    if not arrived and phase == "Failed":
         states.append(state)
     # It has arrived, but the VMI does not say so yet: then it may be at either end.
-    arrived = state.get("completed") and not state.get("failed")
     if arrived and state.get("targetNode") != vmi.text("status", "nodeName"):
         states.append(state)
     pods = {pod.ref.name: pod for pod in target.pods}
@@ -369,7 +373,9 @@ def _answered(place: Place, target: Target, reading: NodeReading) -> PlaceAssess
         # The node alone is named, and its pod cannot be told: then all of them count.
         if pod.text("spec", "nodeName") == place.node and not is_lost(pod):
             return PlaceAssessment(place, None, _still_there(pod, reading))
-    if vmi is not None and _ended_by_virt_handler(vmi):
+    # Each virt-handler sees its own node only; the one of `status.nodeName` writes the phase.
+    is_named = vmi is not None and place.node == vmi.text("status", "nodeName")
+    if vmi is not None and is_named and _ended_by_virt_handler(vmi):
         return PlaceAssessment(
             place, Proof.ABSENT, f"virt-handler on {place.node} saw the guest end"
         )

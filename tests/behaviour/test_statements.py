@@ -1,9 +1,13 @@
-"""What the operator states about nodes that no target concerns."""
+"""What the operator states about nodes, and what their signs of life say to that."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.support.world import World
+from tests.support import builders
+from tests.support.resources import path_of
+from tests.support.world import QUICK, Answers, Body, World, before
 
 
 def test_a_node_that_is_not_there_is_a_mistake(world: World) -> None:
@@ -38,3 +42,37 @@ def test_a_node_that_left_the_cluster_can_be_stated_where_a_guest_was(world: Wor
     assert status == 200
     run = world.unstick("--yes", "--node-powered-off", world.dead)
     assert run.status is ExitStatus.OK, run.out + run.err
+
+
+def rewrite(world: World, body: Body, change: Body, *path: str, stored: timedelta) -> None:
+    """Let a sign of life change, and have been stored so long ago."""
+    merge = "application/merge-patch+json"
+    status, answer = world.api.request("PATCH", path_of(body), change, content_type=merge)
+    assert status == 200, answer
+    world.written_by("clock", {**body, **answer}, *path, when=before(stored))
+
+
+def test_a_clock_that_is_ahead_is_no_sign_of_life(world: World) -> None:
+    """A sign is as old as its storing; nobody has to wait until the clock of the node is right."""
+    world.power_cut()
+    note = "kubevirt.io/heartbeat"
+    ahead = {"metadata": {"annotations": {note: before(timedelta(hours=-3))}}}
+    rewrite(world, builders.node(world.dead, "Unknown"), ahead, "metadata", "annotations", note,
+            stored=timedelta(minutes=20))  # fmt: skip
+    run = world.unstick("--yes", "--node-powered-off", world.dead)
+    assert run.status is ExitStatus.OK, run.out + run.err
+
+
+def test_a_sign_that_advances_is_life_whatever_its_age(world: World) -> None:
+    """The clock of the node is behind: each sign of it is old, and yet it lives."""
+    world.power_cut()
+    then = timedelta(minutes=19)
+
+    def renew() -> None:
+        lease = builders.lease(world.dead, before(then))
+        rewrite(world, lease, {"spec": lease["spec"]}, "spec", "renewTime", stored=then)
+
+    run = world.run("unstick", "vm", "web", *QUICK, "--node-powered-off", world.dead, "-o", "json",
+                    stdin=Answers(f"{world.namespace}/web\n", before=renew))  # fmt: skip
+    assert run.status is ExitStatus.REFUSED, run.out + run.err
+    assert world.changes() == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.release import preflight
 from kubectl_harvester_stuck.release.model import GuardState, Request
 from tests.support import builders
 from tests.support.builders import NOW, Body
+from tests.support.resources import path_of
 from tests.support.world import World
 from tests.test_findings import SEEN
 from tests.test_guards import SCENES
@@ -65,45 +66,67 @@ ASKED = {
 }
 
 
-def tell(world: World, bodies: list[Body]) -> None:
-    """Bring the objects into the server: `shop` is this world's namespace, `NOW` is now."""
-    shift = datetime.now(timezone.utc) - NOW
+def tell(world: World, bodies: list[Body], *, now: datetime = NOW, namespace: str = "shop") -> None:
+    """Bring the objects into the server: `namespace` is this world's, `now` is now."""
+    shift = datetime.now(timezone.utc) - now
     uids: dict[str, str] = {}
     waiting = False
     made: list[tuple[Body, Body]] = []
-    for body in bodies:
-        text = json.dumps(_later(body, shift)).replace('"shop"', f'"{world.namespace}"')
-        text = text.replace('"shop/', f'"{world.namespace}/')
+
+    def here(body: Body) -> Body:
+        text = json.dumps(_later(body, shift, f"{now:%Y}"))
+        text = text.replace(f'"{namespace}"', f'"{world.namespace}"')
+        text = text.replace(f'"{namespace}/', f'"{world.namespace}/')
         for old, new in uids.items():
-            text = text.replace(old, new)
-        wanted = json.loads(text)
+            text = text.replace(f'"{old}"', f'"{new}"')
+        told: Body = json.loads(text)
+        return told
+
+    for body in bodies:
+        wanted = here(body)
         meta = {
             key: value
             for key, value in wanted["metadata"].items()
             if key not in ("uid", "resourceVersion") and not key.startswith("deletion")
         }
         stored = world.create({**wanted, "metadata": meta})
-        uids[body["metadata"]["uid"]] = stored["metadata"]["uid"]
+        if uid := body["metadata"].get("uid"):
+            uids[uid] = stored["metadata"]["uid"]
         made.append((body, stored))
     for body, stored in made:
+        _rename_pods(world, stored, here(body).get("status", {}).get("activePods", {}))
         when = body["metadata"].get("deletionTimestamp")
         if when is None:
             continue
         is_pod = body["kind"] == "Pod"
-        grace = 600 if when > builders.time(NOW) else 1
+        grace = 600 if when > builders.time(now) else 1
         world.delete(stored, **({"gracePeriodSeconds": grace} if is_pod else {}))
         waiting = waiting or (is_pod and grace == 1)
     if waiting:
         time.sleep(1.5)  # until the pods are past their grace period
 
 
-def _later(value: object, shift: timedelta) -> object:
+def _rename_pods(world: World, instance: Body, pods: Mapping[str, str]) -> None:
+    """Let a VMI name its pods by the uids that they have here."""
+    known = instance.get("status", {}).get("activePods", {})
+    if pods == known:
+        return
+    status, answer = world.api.request(
+        "PATCH",
+        path_of(instance),
+        {"status": {"activePods": {**dict.fromkeys(known), **pods}}},
+        content_type="application/merge-patch+json",
+    )
+    assert status == 200, answer
+
+
+def _later(value: object, shift: timedelta, year: str) -> object:
     """Every time of the story, moved to the present."""
     if isinstance(value, dict):
-        return {key: _later(item, shift) for key, item in value.items()}
+        return {key: _later(item, shift, year) for key, item in value.items()}
     if isinstance(value, list):
-        return [_later(item, shift) for item in value]
-    if isinstance(value, str) and value[:4] == f"{NOW:%Y}" and value.endswith("Z"):
+        return [_later(item, shift, year) for item in value]
+    if isinstance(value, str) and value[:4] == year and value.endswith("Z"):
         moved = datetime.fromisoformat(value.replace("Z", "+00:00")) + shift
         return f"{moved:%Y-%m-%dT%H:%M:%S}{'.000000' if '.' in value else ''}Z"
     return value

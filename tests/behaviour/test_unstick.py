@@ -101,6 +101,16 @@ def test_a_disk_that_cannot_be_read_is_named_and_stops_nothing(world: World) -> 
     assert "Forbidden" in missed
 
 
+def test_a_name_as_long_as_kubernetes_takes_it_is_released(world: World) -> None:
+    """The names of two undo files would be too long, and the same where they are cut."""
+    names = ["v" * 250 + end for end in "ab"]
+    machines = [world.delete(world.vm(name)) for name in names]
+    run = world.unstick("vm", *names, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert [world.now(machine) for machine in machines] == [None, None]
+    assert len({item["backup"] for item in run.json["items"]}) == 2
+
+
 def test_a_vm_that_lives_is_refused(world: World) -> None:
     machine = world.vm()
     run = world.unstick("--yes")

@@ -27,7 +27,9 @@ MIGRATION, PVC, DATA_VOLUME = (
     "DataVolume",
 )
 RESTORE, BACKUP, SNAPSHOT = "VirtualMachineRestore", "VirtualMachineBackup", "VolumeSnapshot"
-OWNED = (VMI, POD, DATA_VOLUME, RESTORE, BACKUP, SNAPSHOT, PVC)
+REVISION = "ControllerRevision"
+"""virt-controller keeps the spec that a VM was started with in two of them, which the VM owns."""
+OWNED = (VMI, POD, DATA_VOLUME, RESTORE, BACKUP, SNAPSHOT, PVC, REVISION)
 DATA = (PVC, SNAPSHOT, BACKUP)
 
 FINAL = ("Succeeded", "Failed")
@@ -100,7 +102,7 @@ class Cluster:
         path = self.path(kind, meta["name"], meta.get("namespace"))
         changed = False
         for part, sub in ((_but_status(change), ""), (_only_status(change), "/status")):
-            if not part or _merged(body, part) == dict(body):
+            if not part or holds(body, part):
                 continue
             if sub and not RESOURCES[kind].status_subresource:
                 sub = ""
@@ -142,16 +144,16 @@ def _only_status(change: Body) -> Body:
     return {key: value for key, value in change.items() if key == "status"}
 
 
-def _merged(old: Any, change: Any) -> Any:
-    if not isinstance(change, Mapping):
-        return change
-    new = dict(old) if isinstance(old, Mapping) else {}
-    for key, value in change.items():
-        if value is None:
-            new.pop(key, None)
-        else:
-            new[key] = _merged(new.get(key), value)
-    return new
+def holds(old: Any, change: Any) -> bool:
+    """Whether an object is as `change` would make it. A server completes the items of lists."""
+    if isinstance(change, Mapping) and isinstance(old, Mapping):
+        return all(
+            key not in old if value is None else key in old and holds(old[key], value)
+            for key, value in change.items()
+        )
+    if isinstance(change, list) and isinstance(old, list):
+        return len(old) == len(change) and all(map(holds, old, change))
+    return bool(old == change)
 
 
 def text(moment: datetime) -> str:
@@ -190,6 +192,12 @@ def owned_by(owner: Body, *, controls: bool = True) -> Body:
 
 def phase(body: Body) -> str:
     return str(body.get("status", {}).get("phase", ""))
+
+
+def with_condition(body: Body, condition: Body) -> list[Body]:
+    """Its conditions with this one; those of other types belong to others."""
+    kept = body.get("status", {}).get("conditions", ())
+    return [*(one for one in kept if one["type"] != condition["type"]), condition]
 
 
 def all_ended(pod: Body) -> bool:
@@ -300,7 +308,9 @@ def container_status(name: str, state: Body) -> Body:
 
 
 def node(name: str) -> Body:
-    return {"apiVersion": "v1", "kind": NODE, "metadata": {"name": name}}
+    """A Node, with a label: an API server keeps no record of what is made without any field."""
+    labels = {"kubernetes.io/hostname": name}
+    return {"apiVersion": "v1", "kind": NODE, "metadata": {"name": name, "labels": labels}}
 
 
 def lease(name: str) -> Body:

@@ -52,7 +52,11 @@ def _beginning(chance: random.Random) -> list[Step]:
     usual = {"sidecar": "", "disks": "", "strangers": False, "phase_stays": False}
     steps.append(Step.of("vm", **{key: value for key, value in web.items()
                                   if usual.get(key, ...) != value}))  # fmt: skip
-    if chance.random() < 0.2:
+    if "disks" in dict(steps[0].arguments) and chance.random() < 0.4:
+        shares = Step.of("vm", name="other", node=chance.choice(NODES), strategy="Always", grace=30,
+                         uses="web")  # fmt: skip
+        steps.append(shares)
+    elif chance.random() < 0.2:
         # Both have pods whose label `vm.kubevirt.io/name` says `web`.
         name, hostname = chance.choice((("web.eu", None), ("copy", "web")))
         node = chance.choice(NODES)
@@ -90,7 +94,7 @@ def _wait(chance: random.Random) -> Step:
 def _event(chance: random.Random) -> Step:
     """Anything."""
     node = _node(chance)
-    moves = ("done", "done", "failed", "failed", "open", "unseen")
+    moves = ("done", "done", "failed", "failed", "open", "unseen", "crossed")
     menu: list[tuple[float, Callable[[], Step]]] = [
         (4, lambda: _wait(chance)),
         (3, lambda: Step.of(chance.choice(LOSSES), node=node)),
@@ -100,6 +104,7 @@ def _event(chance: random.Random) -> Step:
         (0.7, lambda: Step.of("jam", node=node)),
         (2, lambda: Step.of("migrate", name="web", to=node, how=chance.choice(moves),
                             hangs=chance.random() < 0.5)),
+        (0.5, lambda: Step.of("depart", name="web", how=chance.choice(("open", "moved")))),
         (4, lambda: _ending(chance)),
         (1, lambda: Step.of("end", name="web", how=chance.choice(("shutdown", "crash")))),
         (0.7, lambda: Step.of("force", name="web")),
@@ -134,12 +139,14 @@ def _mess(chance: random.Random) -> list[Step]:
     home = "n1"
     steps = []
     if chance.random() < 0.5:
-        how = chance.choice(("failed", "failed", "done", "open", "unseen"))
+        how = chance.choice(("failed", "failed", "done", "open", "unseen", "crossed"))
         steps.append(Step.of("migrate", name="web", to="n2", how=how, hangs=chance.random() < 0.7))
-        if how == "done":
+        if how in ("done", "crossed"):
             home = "n2"
         if chance.random() < 0.3:
             steps.append(Step.of("migrate", name="web", to="n3", how="failed", hangs=True))
+    elif chance.random() < 0.15:
+        steps.append(Step.of("depart", name="web", how=chance.choice(("open", "moved"))))
     acts = [_ending(chance)]
     if chance.random() < 0.85:
         acts.append(Step.of(chance.choice(LOSSES), node=home))
@@ -246,7 +253,7 @@ def _run(chance: random.Random, steps: list[Step]) -> Step:
     if chance.random() < 0.4:
         arguments["fast"] = False
     if chance.random() < 0.15:
-        happening = chance.choice(("back", "beat", "beat", "controllers"))
+        happening = chance.choice(("back", "beat", "beat", "controllers", "replace"))
         arguments["meanwhile"] = (chance.choice(MOMENTS), happening, _node(chance))
     return Step.of("unstick", **arguments)
 
@@ -293,7 +300,7 @@ def _shorter(history: History, number: int) -> Iterator[History]:
 SIMPLE = {("vm", "strategy"): "Always", ("vm", "grace"): 30, ("vm", "obeys"): True,
           ("unstick", "targets"): ("vm", "web"), ("wait", "minutes"): 10}  # fmt: skip
 OPTIONAL = {
-    "vm": {"sidecar", "hostname", "disks", "strangers", "phase_stays"},
+    "vm": {"sidecar", "hostname", "disks", "strangers", "phase_stays", "uses"},
     "unstick": {"stated", "flags", "fast", "meanwhile"},
     "migrate": {"hangs"},
     "replace": {"keeps_pods"},

@@ -111,6 +111,43 @@ HISTORIES: dict[str, History] = {
         _wait,
         Step.of("unstick", stated=("n1",), flags=("--override", "no-migration")),
     ),
+    "the target of a migration that is said to have failed runs, and cannot say so": (
+        _held(),
+        Step.of("migrate", name="web", to="n2", how="crossed"),
+        _delete,
+        _wait,
+        Step.of("force", node="n2"),
+        _wait,
+        _unstick,
+    ),
+    "such a target comes back, and learns only now that its guest has to stop": (
+        Step.of("vm", name="web", strangers=True, obeys=False, grace=600),
+        Step.of("migrate", name="web", to="n2", how="crossed"),
+        _delete,
+        _wait,
+        Step.of("force", node="n2"),
+        Step.of("back", node="n2"),
+        Step.of("wait", minutes=3),
+        _unstick,
+    ),
+    "the guest moved to another cluster, and nobody here knows yet": (
+        Step.of("vm", name="web", phase_stays=True),
+        Step.of("jam", node="n1"),
+        _no_controller,
+        Step.of("depart", name="web", how="moved"),
+        _delete,
+        Step.of("delete_vmi", name="web"),
+        Step.of("wait", minutes=70),
+        _unstick,
+    ),
+    "another VM shares the disk that goes with the VM": (
+        Step.of("vm", name="web", disks="datavolume"),
+        Step.of("vm", name="other", node="n2", uses="web"),
+        Step.of("off", node="n1"),
+        _wait,
+        _delete,
+        _off,
+    ),
     "the word is false: the kubelet hangs, virt-handler does not": (
         Step.of("vm", name="web"),
         Step.of("hang", node="n1"),
@@ -205,3 +242,10 @@ HAVE_TO_GO = (
     "a kubelet that cannot unmount",
     "an honest power cut, and the node is back",
 )
+
+BESIDE = (
+    "an ended pod of a failed migration is left, and the guest is still shutting down",
+    "the target of a migration that is said to have failed runs, and cannot say so",
+    "an honest power cut",
+)
+"""Those that are played beside the real virt-controller in every run of the tests."""

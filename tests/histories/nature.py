@@ -143,7 +143,8 @@ class Nature:
             if status == "Unknown":
                 for pod in pods:
                     condition = {"type": "Ready", "status": "False"}
-                    changed |= self.cluster.patch(pod, {"status": {"conditions": [condition]}})
+                    conditions = k.with_condition(pod, condition)
+                    changed |= self.cluster.patch(pod, {"status": {"conditions": conditions}})
             if now - since < EVICTED_AFTER:
                 continue
             for pod in pods:
@@ -260,9 +261,10 @@ class Nature:
             codes = [state["terminated"]["exitCode"] for state in states.values()]
             phase = "Failed" if any(codes) else "Succeeded"
         ready = not any("terminated" in state for state in states.values())
+        condition = {"type": "Ready", "status": "True" if ready else "False"}
         status = {
             "phase": phase,
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "conditions": k.with_condition(pod, condition),
             "containerStatuses": [k.container_status(*item) for item in states.items()],
         }
         return self.cluster.patch(pod, {"status": status})
@@ -307,23 +309,24 @@ class Nature:
         ended = [guest for guest in own if guest.host is host and guest.ended]
         if ended and not any(guest.runs for guest in own):
             fell = ended[-1].fell or name in self.stubborn
-            changed = self.cluster.patch(
-                vmi, {"status": {"phase": "Failed" if fell else "Succeeded"}}
-            )
-            # The API server records who wrote a field: here virt-handler, not virt-controller.
-            saw = {
-                "manager": "virt-handler",
-                "operation": "Update",
-                "apiVersion": vmi["apiVersion"],
-                "time": self.cluster.text(now),
-                "fieldsType": "FieldsV1",
-                "fieldsV1": {"f:status": {"f:phase": {}}},
-            }
-            again = self.cluster.there(vmi)
-            if again is not None:
-                self.cluster.patch(again, {"metadata": {"managedFields": [saw]}})
-            return changed
+            return self.conclude(vmi, "Failed" if fell else "Succeeded", now)
         return False
+
+    def conclude(self, vmi: Body, phase: str, now: datetime) -> bool:
+        """virt-handler writes the final phase of a VMI, and the API server records who wrote it."""
+        changed = self.cluster.patch(vmi, {"status": {"phase": phase}})
+        saw = {
+            "manager": "virt-handler",
+            "operation": "Update",
+            "apiVersion": vmi["apiVersion"],
+            "time": self.cluster.text(now),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:status": {"f:phase": {}}},
+        }
+        again = self.cluster.there(vmi)
+        if again is not None:
+            self.cluster.patch(again, {"metadata": {"managedFields": [saw]}})
+        return changed
 
     def new_guest(
         self, vmi: Body, pod: Body, host: Host, now: datetime, *, is_incoming: bool = False

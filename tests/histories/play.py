@@ -80,6 +80,8 @@ class Play:
         """Whether the program is left out, to see what happens without it."""
         self.told = Told()
         self.truth = Truth()
+        self.abroad = Host("west-7", linked=False)
+        """A machine of another cluster."""
         self.cluster = self._cluster()
         self.nature = Nature(self.cluster, self.truth)
         self.controller = VirtController(self.cluster)
@@ -257,8 +259,9 @@ class Play:
         disks: str = "",
         strangers: bool = False,
         phase_stays: bool = False,
+        uses: str = "",
     ) -> None:
-        """A VM, running on a node."""
+        """A VM, running on a node. `uses`: the VM whose disk it shares."""
         if self.cluster.get(k.VM, name) is not None:
             return
         if not obeys:
@@ -274,7 +277,7 @@ class Play:
             strategy=strategy,
             grace=grace,
             hostname=hostname,
-            disks=(claim,) if disks else (),
+            disks=(claim,) if disks else (f"{uses}-disk",) if uses else (),
             sidecar=bool(sidecar),
         )
         body["metadata"]["namespace"] = self.cluster.namespace
@@ -322,7 +325,10 @@ class Play:
     def migrate(self, name: str, to: str, how: str = "done", hangs: bool = False) -> None:
         """A migration that is `done`, `failed`, `open`, or done and `unseen` by the source.
 
-        `hangs`: the pod that is left over is being deleted, and cannot be.
+        `crossed`: it is done, and its target is cut off before it can say so. The virt-handler of
+        the source then writes that the migration and the VMI have failed
+        (`pkg/virt-handler/migration-source.go`: updateStatus). `hangs`: the pod that is left over
+        is being deleted, and cannot be.
         """
         found = self._running(name)
         target = self.truth.host(to)
@@ -362,6 +368,12 @@ class Play:
             self.truth.switch_over(source, guest, now)
             source.host.linked = False
             self.cluster.patch(vmi, {"status": {"migrationState": state}})
+        elif how == "crossed":
+            self.truth.switch_over(source, guest, now)
+            target.linked = False
+            state |= {"failed": True, "completed": True, "endTimestamp": self.cluster.text(now)}
+            self._end_move(vmi, job, state, "Failed")
+            self.nature.conclude(self.cluster.there(vmi) or vmi, "Failed", now)
         if hangs and how in ("failed", "done"):
             left, host = (new, target) if how == "failed" else (pod, source.host)
             host.unmounts = False
@@ -372,6 +384,34 @@ class Play:
                 self.cluster.delete(again)
                 self.cluster.patch(self.cluster.there(again) or again,
                                    {"status": {"phase": k.phase(again)}})  # fmt: skip
+        self.settle()
+
+    def depart(self, name: str, how: str = "open") -> None:
+        """A migration to another cluster that has not finished: `open`, or `moved` already.
+
+        What both clusters know of each other is in `sourceState` and `targetState`
+        (`staging/src/kubevirt.io/api/core/v1/types.go`: VirtualMachineInstanceMigrationState).
+        """
+        found = self._running(name)
+        if found is None or not found[1].host.speaks or k.is_deleting(found[0]):
+            return
+        vmi, source, pod = found
+        job = f"{name}-departs"
+        if self.cluster.get(k.MIGRATION, job) is not None:
+            return
+        self._announce(job, name)
+        now = self.cluster.now()
+        guest = self.nature.new_guest(vmi, pod, self.abroad, now, is_incoming=True)
+        guest.pod = f"{guest.pod}-abroad"
+        self.truth.start(guest)
+        ends = (("source", source.host.name, "10.0.0.1"), ("target", self.abroad.name, "10.1.0.1"))
+        state: Body = {"startTimestamp": self.cluster.text(now)}
+        for end, node, address in ends:
+            state[f"{end}Node"] = node
+            state[f"{end}State"] = {"node": node, "syncAddress": f"{address}:9185"}
+        self.cluster.patch(vmi, {"status": {"migrationState": state}})
+        if how == "moved":
+            self.truth.switch_over(source, guest, now)
         self.settle()
 
     def _announce(self, job: str, name: str) -> None:
@@ -565,7 +605,7 @@ class Play:
         return stand
 
     def _happens(self, what: str, node: str) -> None:
-        """The node comes back, or one heartbeat arrives, or the controllers look around."""
+        """The node comes back or is replaced, a heartbeat arrives, the controllers look around."""
         if what == "back":
             self.back(node)
         elif what == "beat":
@@ -574,6 +614,8 @@ class Play:
                 host.linked = host.handler = True
                 self.settle()
                 host.linked = host.handler = False
+        elif what == "replace":
+            self.replace(node)
         elif what == "controllers":
             self.controllers(True)
 

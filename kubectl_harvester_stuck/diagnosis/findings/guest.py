@@ -320,7 +320,7 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
         yield Found(
             f"{one.item.ref} is not finished ({one.state or 'no state'}): for as long as it stands,"
             " vm-force-reset-policy does nothing",
-            (saw(one.item, one.field, one.state),),
+            (saw(one.item, one.field, one.state or "none"),),
             None,
             (commands.get(one.item.ref, "-o", "yaml").noted("for the next outage"),),
         )
