@@ -13,7 +13,9 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
+from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, parse_time
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 FRESH = timedelta(minutes=5)
 """A sign of life younger than this contradicts a power cut (KubeVirt: watch/node/node.go)."""
@@ -131,31 +133,48 @@ class Silence:
     """The last renewal of a stale Lease, otherwise since when it is not Ready; None: not known."""
     evicts: str
     """What Kubernetes does about the pods there, and when."""
+    is_overdue: bool
+    """Whether it should have done so already."""
 
 
 EVICTION = timedelta(minutes=5)
 """How long pods tolerate a node that does not answer (admission DefaultTolerationSeconds)."""
 
+POSTED = timedelta(minutes=6)
+"""A kubelet posts the status of its node every five minutes, if nothing changes."""
+
 LATE = timedelta(minutes=1)
 """An eviction that is so much overdue does not come by itself."""
 
 
-def silence(
-    name: str, node: KubeObject | None, lease: KubeObject | None, now: datetime
-) -> Silence | None:
-    """Why the kubelet of a node does not answer; None where it does. Raises UnreadableError."""
+def silence(name: str, snapshot: ClusterSnapshot) -> Silence | None:
+    """Why the kubelet of a node does not answer; None where it does.
+
+    Where its Lease could not be read, as of a support bundle, the Node has to do: it is Ready, and
+    its status is not older than a kubelet lets it become. Raises UnreadableError.
+    """
+    now = snapshot.taken_at
+    node = snapshot.one(ObjectRef("", name, NODE))
+    lease, renewed = None, Signal("lease", SignalState.SILENT, "none")
+    can_be_read = True
+    try:
+        lease = snapshot.one(ObjectRef(LEASE_NAMESPACE, name, LEASE))
+        renewed = signal("lease", lambda: freshness(*renewal(lease), now, None))
+    except UnreadableError as error:
+        can_be_read, renewed = False, Signal("lease", SignalState.UNREADABLE, error.why)
     state = signal("Ready", lambda: ready(node))
-    renewed = signal("lease", lambda: freshness(*renewal(lease), now, None))
-    if state == IS_READY and is_fresh(renewed):
-        return None
-    since = None if node is None else _time(ready_condition(node).get("lastTransitionTime"))
+    condition = ready_condition(node) if node is not None else {}
+    if state == IS_READY:
+        posted = _time(condition.get("lastHeartbeatTime"))
+        is_old = posted is not None and now - posted > POSTED
+        if is_fresh(renewed) or not (can_be_read or is_old):
+            return None
+    since = _time(condition.get("lastTransitionTime")) if state != IS_READY else None
     if lease is not None and not is_fresh(renewed):
         written, stored = renewal(lease)
         since = stored or _time(written) or since
-    elif state == IS_READY:
-        since = None
-    signs = f"Ready: {state.text}, lease: {renewed.text}"
-    return Silence(name, signs, since, _evicts(node, now))
+    evicts, is_overdue = _eviction(node, now)
+    return Silence(name, f"Ready: {state.text}, lease: {renewed.text}", since, evicts, is_overdue)
 
 
 def _time(written: object) -> datetime | None:
@@ -165,10 +184,13 @@ def _time(written: object) -> datetime | None:
         return None
 
 
-def _evicts(node: KubeObject | None, now: datetime) -> str:
-    """When kube-controller-manager deletes the pods of a node. Raises UnreadableError."""
+def _eviction(node: KubeObject | None, now: datetime) -> tuple[str, bool]:
+    """When kube-controller-manager deletes the pods of a node, and whether that is overdue.
+
+    Raises UnreadableError.
+    """
     if node is None:
-        return "Kubernetes deletes the pods of a node that is gone within a minute or two"
+        return "Kubernetes deletes the pods of a node that is gone within a minute or two", False
     times = [
         _time(taint.get("timeAdded"))
         for taint in node.mappings("spec", "taints")
@@ -178,15 +200,18 @@ def _evicts(node: KubeObject | None, now: datetime) -> str:
     if not times:
         return (
             f"Kubernetes deletes it {human(EVICTION)} after it has marked the node as unreachable,"
-            " which it has not done yet"
+            " which it has not done yet",
+            False,
         )
     known = [time for time in times if time is not None]
     if not known:
-        return f"Kubernetes deletes it {human(EVICTION)} after it marked the node"
+        return f"Kubernetes deletes it {human(EVICTION)} after it marked the node", False
     due = min(known) + EVICTION
     if now < due + LATE:
-        return f"Kubernetes deletes it at {due:%H:%M:%S} UTC, if its tolerations are the usual ones"
+        when = f"{due:%H:%M:%S} UTC"
+        return f"Kubernetes deletes it at {when}, if its tolerations are the usual ones", False
     return (
         f"Kubernetes should have deleted it at {due:%Y-%m-%d %H:%M:%S} UTC: does"
-        " kube-controller-manager run? It evicts nothing while most nodes do not answer"
+        " kube-controller-manager run? It evicts nothing while most nodes do not answer",
+        True,
     )

@@ -105,7 +105,7 @@ def let_go(case: Target) -> tuple[KubeObject, ...]:
     A VM that is being deleted goes once its VMI does, whichever of the two was named.
     """
     state, vmi, vm = case.state, case.vmi, case.vm
-    if state is None:
+    if state is None or case.stuck_object is None:
         return ()
     if state is State.NOT_READY:
         return case.stuck_pods

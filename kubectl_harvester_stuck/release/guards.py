@@ -161,9 +161,11 @@ def _run_one(entry: Guard, draft: GuardContext) -> GuardResult:
     return GuardResult(entry.name, verdict, reason, commands)
 
 
-@guard(reads=(VM, VMI, POD))
+@guard(reads=(VM, VMI, POD, NODE, LEASE))
 def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
+    if draft.case.state is not None and draft.case.stuck_object is None:
+        return f"nothing of {draft.case.ref} is being deleted: {draft.case.why_not_deleted}"
     if draft.case.state is None:
         pods = [pod for pod in draft.case.pods if pod.deletion_timestamp is not None]
         if pods:

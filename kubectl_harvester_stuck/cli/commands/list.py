@@ -67,6 +67,7 @@ def list_(
     from kubectl_harvester_stuck.cli.terminal import Terminal, reading
     from kubectl_harvester_stuck.k8s.kinds import VM, VMI
     from kubectl_harvester_stuck.listing import find
+    from kubectl_harvester_stuck.render import list_text
 
     if follow and (filenames or exit_code):
         raise click.UsageError("--watch goes neither with -f nor with --exit-code")
@@ -92,6 +93,8 @@ def list_(
     print_result(ctx, output, render.listing(found, output, where, headers=not no_headers))
     if not found.targets and output not in render.DOCUMENTS:
         say_nothing(scope.place, found.missing)
+    if output == "table":
+        click.echo(list_text.notes(found), nl=False, err=True)
     tell_missing(scope, found.missing)
     ctx.exit(list_status(found, exit_code=exit_code))
 
@@ -117,9 +120,7 @@ def _follow(
     place = layout.safe("" if all_namespaces else f" in {namespace} namespace")
     view = watch.WatchCache(cluster, namespaces)
     view.start()
-    answers = watch.follow(
-        view, kinds=kinds, namespaces=namespaces, labels=selector, older_than=older_than
-    )
+    answers = watch.follow(view, kinds=kinds, labels=selector, older_than=older_than)
     is_screen = output in ("table", "wide") and sys.stdout.isatty()
     board = LiveTable(lambda text: answer(text, stop=True))
     found: Listing | None = None
