@@ -16,7 +16,7 @@ import pytest
 from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
 from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus, NotFoundError
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
@@ -418,10 +418,16 @@ def test_everywhere_is_every_namespace() -> None:
 
 
 def test_a_namespace_without_vms_is_told_as_one() -> None:
-    found = look(ready(), namespaces=("typo",))
+    empty = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "empty"}}
+    found = look([*ready(), empty], namespaces=("empty",))
     assert told(found["recent-backup"]) == "there is no VirtualMachine to look at"
     assert told(found["guest-agent"]) == "there is no VirtualMachineInstance to look at"
     assert results(found["nodes-ready"]) == {OK}
+
+
+def test_a_namespace_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(NotFoundError, match="namespace typo was not found"):
+        look(ready(), namespaces=("typo",))
 
 
 def test_a_vm_that_is_being_deleted_or_harvesters_own_needs_no_backup() -> None:

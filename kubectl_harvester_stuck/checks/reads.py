@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from kubectl_harvester_stuck.checks import release_path
 from kubectl_harvester_stuck.cluster.reader import Reader, everything
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_VOLUME,
     MONITORING_NAMESPACE,
     MUTATING,
+    NAMESPACE,
     NODE,
     POD,
     PROMETHEUS_RULE,
@@ -35,6 +36,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_BACKUP,
     VMI,
 )
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, ListQuery, Source
 
@@ -45,7 +47,7 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     """Everything that the checks of a cluster depend on; its VMs in `namespaces` (None: in all).
 
     The number of requests depends on the namespaces alone. Raises UnreachableError when the API
-    server is.
+    server is, NotFoundError for a namespace that does not exist.
     """
     reader = Reader(source, strict=True)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
@@ -56,7 +58,17 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
         with suppress(UnreadableError):  # the check that needs them will meet the same gap
             spaces = release_path.webhook_namespaces(reader.snapshot())
             reader.read(pool, (), [ListQuery(ENDPOINT_SLICE, namespace) for namespace in spaces])
-    return reader.snapshot()
+        empty = [name for name in namespaces if name and _is_empty(reader.snapshot(), name)]
+        reader.read(pool, [ObjectRef("", name, NAMESPACE) for name in empty], ())
+    snapshot = reader.snapshot()
+    for name in empty:
+        if snapshot.found.get(ref := ObjectRef("", name, NAMESPACE), ref) is None:
+            raise NotFoundError(f"namespace {name} was not found")
+    return snapshot
+
+
+def _is_empty(snapshot: ClusterSnapshot, namespace: str) -> bool:
+    return not any(snapshot.listed.get((kind, namespace), True) for kind in (VM, VMI, PVC))
 
 
 def _lists(namespaces: Sequence[str | None]) -> list[ListQuery]:

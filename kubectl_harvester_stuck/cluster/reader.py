@@ -12,7 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
-from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
+from kubectl_harvester_stuck.errors import (
+    ApiError,
+    NotFoundError,
+    StuckError,
+    UnreachableError,
+    UnreadableError,
+)
 from kubectl_harvester_stuck.harvester import finalizers, ownership, places, settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -32,6 +38,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_ORPHAN,
     LONGHORN_VOLUME,
     MIGRATION,
+    NAMESPACE,
     NETWORK,
     NETWORK_CONFIG,
     NODE,
@@ -159,6 +166,25 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
         )
     return reader.snapshot()
+
+
+def unknown_namespaces(source: Source, names: Iterable[str]) -> tuple[StuckError, ...]:
+    """Why it is not known of namespaces in which nothing was found whether there are such.
+
+    Files cannot say, which is no reason. Raises NotFoundError for one that does not exist.
+    """
+    gaps: list[StuckError] = []
+    for name in names:
+        try:
+            found = source.get(ObjectRef("", name, NAMESPACE), metadata_only=True)
+        except UnreadableError:
+            continue
+        except StuckError as error:
+            gaps.append(error)
+            continue
+        if found is None:
+            raise NotFoundError(f"namespace {name} was not found")
+    return tuple(gaps)
 
 
 def _depth(namespaces: list[str]) -> list[ListQuery]:

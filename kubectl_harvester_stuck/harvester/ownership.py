@@ -104,9 +104,9 @@ def let_go(case: Target) -> tuple[KubeObject, ...]:
 
     A VM that is being deleted goes once its VMI does, whichever of the two was named.
     """
-    state, vmi, vm = case.state, case.vmi, case.vm
-    if state is None or case.stuck_object is None:
+    if case.stuck_object is None:
         return ()
+    state, vmi, vm = case.state, case.vmi, case.vm
     if state is State.NOT_READY:
         return case.stuck_pods
     is_going = vm is not None and vm.deletion_timestamp is not None

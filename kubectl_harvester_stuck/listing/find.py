@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.errors import (
     ApiError,
-    NotFoundError,
     StuckError,
     UnreachableError,
     UnreadableError,
@@ -140,27 +140,11 @@ def stuck(
     """
     seen = survey(source, namespaces)
     found = rows(source, seen, kinds=kinds, labels=labels, older_than=older_than)
-    for name in namespaces:
-        if name is not None and name not in seen.inhabited and not found.missing:
-            found = _if_there_is(source, name, found)
+    if not found.missing:
+        empty = [name for name in namespaces if name is not None and name not in seen.inhabited]
+        gaps = reader.unknown_namespaces(source, empty)
+        found = replace(found, missing=tuple(missing(NAMESPACE, "", gap) for gap in gaps))
     return found
-
-
-def _if_there_is(source: Source, namespace: str, found: Listing) -> Listing:
-    """The listing of a namespace in which there is nothing. Raises NotFoundError without it."""
-    try:
-        require_namespace(source, namespace)
-    except NotFoundError:
-        raise
-    except StuckError as error:
-        return replace(found, missing=(*found.missing, missing(NAMESPACE, "", error)))
-    return found
-
-
-def require_namespace(source: Source, name: str) -> None:
-    """Raises NotFoundError where there is no such namespace, StuckError where nobody can say."""
-    if source.get(ObjectRef("", name, NAMESPACE), metadata_only=True) is None:
-        raise NotFoundError(f"namespace {name} was not found")
 
 
 # What the lists show
@@ -265,8 +249,11 @@ class _Look:
         if "spec" in item:
             # A whole object, as files hold it: only what may have to stop passed the hint.
             self._seen.idle[_key(item)] = "run strategy"
-        else:
-            self._stops[_key(item)] = _written(item["metadata"])
+            return
+        written = _written(item["metadata"])
+        # A VMI is not older than its VM, so what was written with the VM is no stop.
+        if written > str(item["metadata"].get("creationTimestamp") or ""):
+            self._stops[_key(item)] = written
 
     def _note_vmi(self, item: Mapping[str, Any]) -> None:
         key, status = _key(item), item.get("status")

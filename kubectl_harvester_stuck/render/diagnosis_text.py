@@ -61,6 +61,8 @@ def next_steps(item: Diagnosis, where: Invocation) -> list[str]:
     if plan.state is None:
         return steps
     steps += [line for guard in plan.refusals for line in guard.commands]
+    if plan.since is None:
+        return steps  # there is nothing yet that unstick could release
     if plan.silent_nodes:
         vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
         steps.append("# only once it is known to have no power:")

@@ -20,7 +20,7 @@ from kubectl_harvester_stuck.cli.options import (
     output,
 )
 from kubectl_harvester_stuck.cli.output import answer, list_status, print_result, say_nothing
-from kubectl_harvester_stuck.cli.session import connect, open_session, tell_missing
+from kubectl_harvester_stuck.cli.session import check_selector, connect, open_session, tell_missing
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def list_(
     if follow and output == "prometheus":
         raise click.UsageError("--watch does not go with -o prometheus: metrics are of one moment")
     ctx.ensure_object(dict)
+    check_selector(selector)
     if follow:
         chosen = frozenset(kinds or (VM, VMI))
         _follow(ctx, output, chosen, all_namespaces, selector, older_than, headers=not no_headers)
@@ -112,12 +113,15 @@ def _follow(
     """`list --watch`: until Ctrl-C, or until nobody reads any more."""
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
+    from kubectl_harvester_stuck.cluster import reader
     from kubectl_harvester_stuck.listing import watch
     from kubectl_harvester_stuck.render import layout, list_text
 
     cluster, namespace, _ = connect(ctx.obj)
     namespaces = (None if all_namespaces else namespace,)
     place = layout.safe("" if all_namespaces else f" in {namespace} namespace")
+    if not all_namespaces:
+        reader.unknown_namespaces(cluster, [namespace])
     view = watch.WatchCache(cluster, namespaces)
     view.start()
     answers = watch.follow(view, kinds=kinds, labels=selector, older_than=older_than)

@@ -27,11 +27,28 @@ from kubectl_harvester_stuck.cli.output import (
     print_result,
     say_nothing,
 )
-from kubectl_harvester_stuck.cli.session import connect, repeated
+from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
+from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError, gravest
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
     from kubectl_harvester_stuck.k8s.objects import Unreadable
+
+
+def _known_finalizers(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Only a finalizer of the catalogue is known to leave work behind."""
+    from kubectl_harvester_stuck.harvester.finalizers import CATALOGUE
+
+    known = {entry.name for entry in CATALOGUE}
+    for value in values:
+        if value not in known:
+            raise click.BadParameter(
+                f"{value!r} is not in the catalogue; see finalizers, or name it with --finalizer"
+            )
+    return values
 
 
 def _guards_help(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -58,6 +75,22 @@ class _UnstickCommand(Command):
             )  # fmt: skip
 
 
+def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
+    """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
+    from kubectl_harvester_stuck.k8s.kinds import NODE
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
+    from kubectl_harvester_stuck.listing import find
+
+    try:
+        if cluster.get(ObjectRef("", name, NODE), metadata_only=True) is None:
+            raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
+    except NotFoundError:
+        raise
+    except StuckError as error:
+        return (find.missing(NODE, "", error),)
+    return ()
+
+
 @click.command("unstick", cls=_UnstickCommand)
 @target_arguments("vm|vmi [NAME]...", required=True)
 @connection
@@ -80,7 +113,7 @@ class _UnstickCommand(Command):
 @click.option("--finalizer", "finalizers", multiple=True, metavar="NAME",
               shell_complete=completion.finalizers_there,
               help="Remove only these; the only way to remove unrecognised ones.")  # fmt: skip
-@click.option("--leave-behind", multiple=True, metavar="NAME",
+@click.option("--leave-behind", multiple=True, metavar="NAME", callback=_known_finalizers,
               shell_complete=completion.catalogue,
               help="Remove this finalizer although its work is not done.")  # fmt: skip
 @click.option("--node-powered-off", "powered_off", multiple=True, metavar="NODE",
@@ -154,6 +187,7 @@ def unstick(
     if all_namespaces and not by_search:
         raise click.UsageError("-A goes with --all, -l or --node; a name needs its namespace: -n")
     ctx.ensure_object(dict)
+    check_selector(selector)
     cluster, namespace, where = connect(ctx.obj, repeated(ctx))
     terminal = Terminal(where, yes=yes, confirmed=confirm)
     missing: tuple[Unreadable, ...] = ()
@@ -167,7 +201,17 @@ def unstick(
                 labels=selector,
             )
         missing = found.missing
-        targets = [row.ref for row in found.targets if host is None or row.node == host]
+        there = [row for row in found.targets if host is None or row.node == host]
+        if host is not None and not there:
+            missing += _unknown_node(cluster, host)
+        targets = [row.ref for row in there if not row.reason]
+        waiting = len(there) - len(targets)
+        if waiting:
+            which = "VM was" if waiting == 1 else "VMs were"
+            text = (
+                f"{waiting} stuck {which} left out, of which nothing is being deleted yet; see list"
+            )
+            click.echo(text, err=True)
         homeless = sum(row.node is None for row in found.targets) if host else 0
         if homeless:
             which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
@@ -179,9 +223,10 @@ def unstick(
             if output in render.DOCUMENTS:
                 answer(render.run(nothing, output, where))
             place = "" if all_namespaces else f" in {namespace} namespace"
-            say_nothing(f"{place} on node {host}" if host else place, missing)
+            if not waiting:
+                say_nothing(f"{place} on node {host}" if host else place, missing)
             click.echo(layout.unreadable(missing), nl=False, err=True)
-            ctx.exit(nothing.status)
+            ctx.exit(gravest(nothing.status, *[ExitStatus.REFUSED] * bool(waiting)))
     request = Request(
         older_than=older_than,
         finalizers=frozenset(finalizers),

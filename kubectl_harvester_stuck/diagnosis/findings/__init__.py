@@ -18,6 +18,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 
 FINDINGS: tuple[Look, ...] = (
     guest.not_stuck,
+    guest.deletion_not_begun,
     guest.instance_lives,
     guest.settling,
     guest.node_silent,

@@ -14,10 +14,11 @@ from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     is_stopped,
     pvc_names,
+    run_strategy,
     running_containers,
 )
 from kubectl_harvester_stuck.k8s import nesting
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, SETTING, UPGRADE
+from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, NODE, SETTING, UPGRADE
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
 
@@ -60,6 +61,44 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
                 " --wait=false",
             ),
         )
+
+
+def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
+    """It hangs, and nothing of it is being deleted: a stop that did not begin, or a silent node.
+
+    H#4725, H#10698; H#913, H#982.
+    """
+    case = examined.case
+    vm, vmi = case.vm, case.vmi
+    if not examined.stuck or vmi is None or case.stuck_object is not None:
+        return
+    namespace, name = vmi.ref.namespace, vmi.ref.name
+    phase = vmi.text("status", "phase")
+    evidence = [saw(vmi, "metadata.deletionTimestamp", "none"), saw(vmi, "status.phase", phase)]
+    if vm is None or not case.is_to_be_stopped:
+        found = case.silence
+        if found is not None:
+            yield Found(
+                case.why_not_deleted,
+                (*evidence, Evidence(f"Node {found.node}", "signs", found.signs)),
+                Verdict.REPAIR if found.is_overdue else Verdict.WAIT,
+                (f"kubectl describe {NODE.full_name} {found.node}",) if found.is_overdue else (),
+            )
+        return
+    evidence.append(saw(vm, "spec.runStrategy", run_strategy(vm)))
+    evacuated = vmi.text("status", "evacuationNodeName")
+    steps: tuple[str, ...]
+    if phase in FINAL_PHASES:
+        steps = (f"kubectl delete {vmi.ref.kind.full_name} {name} -n {namespace} --wait=false",)
+    elif evacuated:
+        evidence.append(saw(vmi, "status.evacuationNodeName", evacuated))
+        steps = (
+            f"# its evacuation from {evacuated} begins anew until that is cleared:",
+            f"virtctl evacuate-cancel vmi {name} -n {namespace}",
+        )
+    else:
+        steps = (f"kubectl describe {vm.ref.kind.full_name} {name} -n {namespace}",)
+    yield Found(case.why_not_deleted, tuple(evidence), Verdict.REPAIR, steps)
 
 
 def instance_lives(examined: FindingContext) -> Iterator[Found]:
