@@ -12,10 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.checks import availability, backups, monitoring, release_path, shutdown
+from kubectl_harvester_stuck.checks import (
+    availability,
+    backups,
+    monitoring,
+    release_path,
+    shutdown,
+    upgrade,
+)
 from kubectl_harvester_stuck.checks.base import Check, CheckContext, CheckResult, Result, names
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import PVC, SCHEDULE, VM, VM_BACKUP, VMI
+from kubectl_harvester_stuck.k8s.kinds import (
+    MIGRATION,
+    PVC,
+    SCHEDULE,
+    VM,
+    VM_BACKUP,
+    VM_RESTORE,
+    VMI,
+)
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
 CHECKS: tuple[Check, ...] = (
@@ -40,6 +55,12 @@ CHECKS: tuple[Check, ...] = (
     Check(release_path.aggregated_apis),
     Check(release_path.known_finalizers, (VM, VMI)),
     Check(release_path.orphaned_finalizers, (VM, VMI)),
+    Check(upgrade.leftover_instances, (VMI,)),
+    Check(upgrade.movable_guests, (VMI,)),
+    Check(upgrade.unfinished_migrations, (VMI, MIGRATION)),
+    Check(upgrade.unfinished_backups, (VM_BACKUP,)),
+    Check(upgrade.unfinished_restores, (VM_RESTORE,)),
+    Check(upgrade.last_upgrade),
 )
 
 

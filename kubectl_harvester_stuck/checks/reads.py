@@ -21,6 +21,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_NAMESPACE,
     LONGHORN_REPLICA,
     LONGHORN_VOLUME,
+    MIGRATION,
     MONITORING_NAMESPACE,
     MUTATING,
     NAMESPACE,
@@ -34,6 +35,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VALIDATING,
     VM,
     VM_BACKUP,
+    VM_RESTORE,
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -77,10 +79,15 @@ def _lists(namespaces: Sequence[str | None]) -> list[ListQuery]:
         *(
             ListQuery(kind, namespace)
             for namespace in namespaces
-            for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE)
+            for kind in (VM, VMI, PVC, VM_BACKUP, SCHEDULE, MIGRATION, VM_RESTORE)
         ),
         *(ListQuery(kind) for kind in (NODE, POD, PV, API_SERVICE, VALIDATING, MUTATING)),
-        *(ListQuery(kind, HARVESTER_NAMESPACE) for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE)),
+        *(
+            ListQuery(kind, HARVESTER_NAMESPACE)
+            for kind in (POD, DEPLOYMENT, DAEMON_SET, UPGRADE, VM)
+            # Once, where its VMs are looked at as well.
+            if kind is not VM or HARVESTER_NAMESPACE not in namespaces
+        ),
         *(
             ListQuery(kind, LONGHORN_NAMESPACE)
             for kind in (LONGHORN_VOLUME, LONGHORN_REPLICA, LONGHORN_BACKUP_TARGET)
