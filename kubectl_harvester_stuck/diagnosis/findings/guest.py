@@ -163,7 +163,8 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 f"node {name} does not answer, but gives signs of life: QEMU may still run there"
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
-                Verdict.REPAIR,
+                # Minutes after a power cut they are no news: Kubernetes has not even acted yet.
+                Verdict.REPAIR if case.stuck_object is not None else None,
                 (f"# on {name}: is the kubelet running? systemctl status rke2-agent rke2-server",),
             )
 
