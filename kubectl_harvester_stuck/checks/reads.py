@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 from kubectl_harvester_stuck.checks import release_path
-from kubectl_harvester_stuck.cluster.reader import Reader, everything
-from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
+from kubectl_harvester_stuck.cluster.reader import Reader, everything, unknown_namespaces
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
@@ -39,7 +40,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, ListQuery, Source
 
 SETTINGS = (settings.FORCE_RESET, settings.BACKUP_TARGET, settings.SERVER_VERSION)
@@ -60,13 +61,11 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
         with suppress(UnreadableError):  # the check that needs them will meet the same gap
             spaces = release_path.webhook_namespaces(reader.snapshot())
             reader.read(pool, (), [ListQuery(ENDPOINT_SLICE, namespace) for namespace in spaces])
-        empty = [name for name in namespaces if name and _is_empty(reader.snapshot(), name)]
-        reader.read(pool, [ObjectRef("", name, NAMESPACE) for name in empty], ())
     snapshot = reader.snapshot()
-    for name in empty:
-        if snapshot.found.get(ref := ObjectRef("", name, NAMESPACE), ref) is None:
-            raise NotFoundError(f"namespace {name} was not found")
-    return snapshot
+    empty = [name for name in namespaces if name and _is_empty(snapshot, name)]
+    gaps: dict[Scope | ObjectRef, str] = {ObjectRef("", name, NAMESPACE): str(why)
+            for name, why in unknown_namespaces(source, empty).items()}  # fmt: skip
+    return replace(snapshot, unreadable={**snapshot.unreadable, **gaps})
 
 
 def _is_empty(snapshot: ClusterSnapshot, namespace: str) -> bool:

@@ -168,23 +168,23 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
     return reader.snapshot()
 
 
-def unknown_namespaces(source: Source, names: Iterable[str]) -> tuple[StuckError, ...]:
+def unknown_namespaces(source: Source, names: Iterable[str]) -> dict[str, StuckError]:
     """Why it is not known of namespaces in which nothing was found whether there are such.
 
     Files cannot say, which is no reason. Raises NotFoundError for one that does not exist.
     """
-    gaps: list[StuckError] = []
+    gaps: dict[str, StuckError] = {}
     for name in names:
         try:
             found = source.get(ObjectRef("", name, NAMESPACE), metadata_only=True)
         except UnreadableError:
             continue
         except StuckError as error:
-            gaps.append(error)
+            gaps[name] = error
             continue
         if found is None:
             raise NotFoundError(f"namespace {name} was not found")
-    return tuple(gaps)
+    return gaps
 
 
 def _depth(namespaces: list[str]) -> list[ListQuery]:

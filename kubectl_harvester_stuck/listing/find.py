@@ -143,7 +143,7 @@ def stuck(
     if not found.missing:
         empty = [name for name in namespaces if name is not None and name not in seen.inhabited]
         gaps = reader.unknown_namespaces(source, empty)
-        found = replace(found, missing=tuple(missing(NAMESPACE, "", gap) for gap in gaps))
+        found = replace(found, missing=tuple(missing(NAMESPACE, "", gap) for gap in gaps.values()))
     return found
 
 
