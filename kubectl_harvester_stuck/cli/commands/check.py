@@ -43,7 +43,8 @@ def check(
     """Is this cluster ready for the next power failure?
 
     High availability, backups, monitoring, graceful shutdown, the path of a
-    release, and the next upgrade. Nothing is changed. -o wide adds the evidence and what to do.
+    release, and the next upgrade. Nothing is changed. -o wide adds the evidence
+    and what to do.
 
     \b
     Examples:
