@@ -119,7 +119,10 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> Item
     return _starting(
         incomplete,
         (
-            (f"{prefix}{row.ref.name}", f"{row.state.value} {human(age) if age else ''}".rstrip())
+            (
+                f"{prefix}{row.ref.name}",
+                f"{row.state.value} {'' if age is None else human(age)}".rstrip(),
+            )
             for found in _stuck(ctx, kind)
             for row in found.targets
             if row.ref.name not in named
