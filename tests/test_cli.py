@@ -141,6 +141,8 @@ def test_kinds_are_spelled_as_in_kubectl(spelling: str) -> None:
 
 
 def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
+    for name in ("elsewhere", "inner"):
+        world.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     assert world.run("-n", "elsewhere", "list").err == "Nothing is stuck in elsewhere namespace.\n"
     assert world.run("list", "-n", "elsewhere").err == "Nothing is stuck in elsewhere namespace.\n"
     both = world.run("-n", "outer", "list", "-n", "inner")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kubectl_harvester_stuck.checks import release_path
-from kubectl_harvester_stuck.cluster.reader import Reader, everything, unknown_namespaces
+from kubectl_harvester_stuck.cluster.reader import Reader, everything
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -41,7 +41,12 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, ListQuery, Source
+from kubectl_harvester_stuck.k8s.source import (
+    PARALLEL_REQUESTS,
+    ListQuery,
+    Source,
+    unknown_namespaces,
+)
 
 SETTINGS = (settings.FORCE_RESET, settings.BACKUP_TARGET, settings.SERVER_VERSION)
 

@@ -14,7 +14,6 @@ from typing import Any
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import (
     ApiError,
-    NotFoundError,
     StuckError,
     UnreachableError,
     UnreadableError,
@@ -38,7 +37,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_ORPHAN,
     LONGHORN_VOLUME,
     MIGRATION,
-    NAMESPACE,
     NETWORK,
     NETWORK_CONFIG,
     NODE,
@@ -166,25 +164,6 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
         )
     return reader.snapshot()
-
-
-def unknown_namespaces(source: Source, names: Iterable[str]) -> dict[str, StuckError]:
-    """Why it is not known of namespaces in which nothing was found whether there are such.
-
-    Files cannot say, which is no reason. Raises NotFoundError for one that does not exist.
-    """
-    gaps: dict[str, StuckError] = {}
-    for name in names:
-        try:
-            found = source.get(ObjectRef("", name, NAMESPACE), metadata_only=True)
-        except UnreadableError:
-            continue
-        except StuckError as error:
-            gaps[name] = error
-            continue
-        if found is None:
-            raise NotFoundError(f"namespace {name} was not found")
-    return gaps
 
 
 def _depth(namespaces: list[str]) -> list[ListQuery]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from kubectl_harvester_stuck.errors import StuckError, UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.errors import NotFoundError, StuckError, UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 PARALLEL_REQUESTS = 8
@@ -69,3 +69,22 @@ class PartialListError(UnreadableError):
         super().__init__(what, why)
         self.items = items
         self.cause = cause
+
+
+def unknown_namespaces(source: Source, names: Iterable[str]) -> dict[str, StuckError]:
+    """Why it is not known of namespaces in which nothing was found whether there are such.
+
+    Files cannot say, which is no reason. Raises NotFoundError for one that does not exist.
+    """
+    gaps: dict[str, StuckError] = {}
+    for name in names:
+        try:
+            found = source.get(ObjectRef("", name, NAMESPACE), metadata_only=True)
+        except UnreadableError:
+            continue
+        except StuckError as error:
+            gaps[name] = error
+            continue
+        if found is None:
+            raise NotFoundError(f"namespace {name} was not found")
+    return gaps

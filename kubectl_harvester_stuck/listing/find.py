@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.errors import (
     ApiError,
     StuckError,
@@ -41,6 +40,7 @@ from kubectl_harvester_stuck.k8s.source import (
     ListQuery,
     PartialListError,
     Source,
+    unknown_namespaces,
 )
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
@@ -142,7 +142,7 @@ def stuck(
     found = rows(source, seen, kinds=kinds, labels=labels, older_than=older_than)
     if not found.missing:
         empty = [name for name in namespaces if name is not None and name not in seen.inhabited]
-        gaps = reader.unknown_namespaces(source, empty)
+        gaps = unknown_namespaces(source, empty)
         found = replace(found, missing=tuple(missing(NAMESPACE, "", gap) for gap in gaps.values()))
     return found
 

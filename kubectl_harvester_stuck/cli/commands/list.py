@@ -113,7 +113,7 @@ def _follow(
     """`list --watch`: until Ctrl-C, or until nobody reads any more."""
     from kubectl_harvester_stuck import render
     from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
-    from kubectl_harvester_stuck.cluster import reader
+    from kubectl_harvester_stuck.k8s.source import unknown_namespaces
     from kubectl_harvester_stuck.listing import watch
     from kubectl_harvester_stuck.render import layout, list_text
 
@@ -121,7 +121,7 @@ def _follow(
     namespaces = (None if all_namespaces else namespace,)
     place = layout.safe("" if all_namespaces else f" in {namespace} namespace")
     if not all_namespaces:
-        reader.unknown_namespaces(cluster, [namespace])
+        unknown_namespaces(cluster, [namespace])
     view = watch.WatchCache(cluster, namespaces)
     view.start()
     answers = watch.follow(view, kinds=kinds, labels=selector, older_than=older_than)
