@@ -58,6 +58,9 @@ _ENDS = re.compile(rb"deletionTimestamp|Failed|Succeeded")
 _NODES = re.compile(rb"""nodeName["']?: ["']?([^\s"',]+)""")
 """Nodes that the text of a VMI names."""
 
+HEALTH: tuple[Scope, ...] = ((NODE, ""), (LEASE, LEASE_NAMESPACE))
+"""Where the lists of nodes and Leases stand."""
+
 MANY = 100
 """So many objects of a kind in a namespace are listed rather than got one by one."""
 
@@ -158,20 +161,12 @@ def survey(
     look = _Look(source, seen)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         lists: dict[tuple[Kind, str | None], Future[list[Any]]] = {}
-        health = {kind: pool.submit(look.read_health, kind) for kind in (NODE, LEASE)}
+        health = [pool.submit(look.read_health, kind) for kind in (NODE, LEASE)]
         for namespace in namespaces:
             for kind in kinds:
-                if kind is not VMI:
-                    lists[kind, namespace] = pool.submit(look.read, kind, namespace)
-        errors = [error for one in health.values() if (error := one.result()) is not None]
-        gone = [error for error in errors if isinstance(error, UnreachableError)]
-        if len(gone) == len(health) and all(
-            isinstance(one.exception(), UnreachableError) for one in lists.values()
-        ):
-            raise gone[0]
-        # Whether a VMI is of interest depends on its node.
-        for namespace in namespaces if VMI in kinds else ():
-            lists[VMI, namespace] = pool.submit(look.read, VMI, namespace)
+                lists[kind, namespace] = pool.submit(look.read, kind, namespace)
+        for one in health:
+            one.result()
         look.collect(lists)
     return seen
 
@@ -190,15 +185,15 @@ class _Look:
         self._silent: dict[str, bool] = {}
         self._stops: dict[Key, str] = {}
         """When the run strategy of a VM was last written."""
-        self._living: dict[Key, str] = {}
-        """When the VMI was created of a guest that runs on a node that answers."""
+        self._living: dict[str, dict[Key, str]] = {}
+        """When the VMIs on each node were created whose guests have not ended."""
         self._health: dict[Kind, StuckError] = {}
         """Why the nodes, or their Leases, could not be read."""
         self._unsure: UnreadableError | None = None
         """Why it is not known of a node whether it answers."""
 
-    def read_health(self, kind: Kind) -> StuckError | None:
-        """List the nodes, or their Leases; returns why that failed."""
+    def read_health(self, kind: Kind) -> None:
+        """List the nodes, or their Leases."""
         namespace = LEASE_NAMESPACE if kind is LEASE else ""
         try:
             items = self._source.list_objects(ListQuery(kind, namespace or None), lambda _: True)
@@ -208,9 +203,8 @@ class _Look:
                 error.why if isinstance(error, UnreadableError) else str(error)
             )
             self._health[kind] = error
-            return error
+            return
         self._seen.listed[kind, namespace] = found
-        return None
 
     def read(self, kind: Kind, namespace: str | None) -> list[Any]:
         """List one kind; keeps what is being deleted, and notes what else may be stuck."""
@@ -241,8 +235,13 @@ class _Look:
         return query_of_deleting(kind, namespace)
 
     def _may_hang(self, text: bytes) -> bool:
-        return _ENDS.search(text) is not None or any(
-            self._is_silent(name.decode("utf-8", "replace")) for name in _NODES.findall(text)
+        known = {*self._seen.listed, *self._seen.unreadable}
+        # Before it is known which nodes answer, any may be on one that does not.
+        return len(known) < len(HEALTH) or (
+            _ENDS.search(text) is not None
+            or any(
+                self._is_silent(name.decode("utf-8", "replace")) for name in _NODES.findall(text)
+            )
         )
 
     def _note_vm(self, item: Mapping[str, Any]) -> None:
@@ -261,10 +260,10 @@ class _Look:
         if not isinstance(status, Mapping):
             status = {}
         phase, node = status.get("phase"), status.get("nodeName")
-        if phase in FINAL_PHASES or (node and self._is_silent(str(node))):
-            self._seen.idle[key] = f"{phase} {node}"
+        if phase in FINAL_PHASES:
+            self._seen.idle[key] = str(phase)
         else:
-            self._living[key] = created
+            self._living.setdefault(str(node or ""), {})[key] = created
 
     def _is_silent(self, node: str) -> bool:
         """Whether the node does not answer; a node that cannot be read is noted."""
@@ -305,10 +304,14 @@ class _Look:
                     seen.miss(kind, namespace, error)
         if lists and len(unreachable) == len(lists):
             raise unreachable[0]
-        for key, created in self._living.items():
-            written = self._stops.get(key, "")
-            if written > created or (written and not created):
-                seen.idle[key] = f"run strategy {written}"
+        for node, guests in self._living.items():
+            is_silent = bool(node) and self._is_silent(node)
+            for key, created in guests.items():
+                written = self._stops.get(key, "")
+                if is_silent:
+                    seen.idle[key] = f"on {node}"
+                elif written > created or (written and not created):
+                    seen.idle[key] = f"run strategy {written}"
         self._miss_health()
 
     def _miss_health(self) -> None:

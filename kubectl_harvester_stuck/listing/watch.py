@@ -22,9 +22,8 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, VM, VMI, Kind
+from kubectl_harvester_stuck.k8s.kinds import NODE, POD, VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
-from kubectl_harvester_stuck.k8s.snapshot import Scope
 from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.listing import find
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
@@ -49,8 +48,6 @@ HEALTH_LASTS = 30.0
 
 AGAIN = 5.0
 """Seconds after which what depends on time alone is looked at again."""
-
-HEALTH: tuple[Scope, ...] = ((NODE, ""), (LEASE, LEASE_NAMESPACE))
 
 Key = find.Key
 
@@ -157,7 +154,7 @@ class WatchCache:
             seen.listed.update({} if late else self._surveyed.listed)
             seen.unreadable.update(self._surveyed.unreadable)
             if late:
-                seen.unreadable.update(dict.fromkeys(HEALTH, "not read for a while"))
+                seen.unreadable.update(dict.fromkeys(find.HEALTH, "not read for a while"))
             gaps = list(self._surveyed.missing)
             known = [(key, list(one.items.values()), one.gap) for key, one in self._kinds.items()]
         for (kind, namespace), items, gap in known:
@@ -215,7 +212,7 @@ class WatchCache:
     def _lost(self, error: StuckError) -> find.Survey:
         """The last survey, of which nobody knows whether it still holds."""
         lost = find.Survey(idle=self._surveyed.idle)
-        lost.unreadable.update(dict.fromkeys(HEALTH, str(error)))
+        lost.unreadable.update(dict.fromkeys(find.HEALTH, str(error)))
         lost.miss(NODE, "", error)
         return lost
 
