@@ -17,7 +17,7 @@ from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
 from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.cli import exit_status
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus
+from kubectl_harvester_stuck.errors import ApiError, ExitStatus, NotFoundError
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.commands import own
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -29,6 +29,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     LONGHORN_BACKUP_TARGET,
     LONGHORN_REPLICA,
     LONGHORN_VOLUME,
+    MIGRATION,
     MUTATING,
     NODE,
     POD,
@@ -42,6 +43,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VALIDATING,
     VM,
     VM_BACKUP,
+    VM_RESTORE,
     VMI,
     Kind,
 )
@@ -321,6 +323,30 @@ STORIES = (
     Story("orphaned-finalizers", FAIL, "harvester-lb-vm-controller",
           lambda: changed(ready(), VM, put(["wrangler.cattle.io/harvester-lb-vm-controller"],
                                            "metadata", "finalizers"))),
+    Story("leftover-instances", FAIL, "1 Failed VMI that nobody deletes",
+          lambda: changed(ready(), VMI, put("Failed", "status", "phase"))),
+    Story("leftover-instances", WARN, "1 Succeeded VMI that nobody deletes",
+          lambda: changed(ready(), VMI, put("Succeeded", "status", "phase"))),
+    Story("movable-guests", FAIL, "cannot be moved; Harvester has them shut down before it"
+          " upgrades: shop/web",
+          lambda: changed(ready(), VMI, said_no("LiveMigratable", reason="Disks"))),
+    Story("movable-guests", FAIL, "shop/web",
+          lambda: changed(ready(), VMI, put({"kubernetes.io/hostname": "n1"}, "spec",
+                                            "nodeSelector"))),
+    Story("movable-guests", FAIL, "shop/web",
+          lambda: changed(ready(), VMI, put([{"name": "gpu", "deviceName": "nvidia.com/T4"}],
+                                            "spec", "domain", "devices", "gpus"))),
+    Story("unfinished-migrations", WARN, "not finished: shop/web",
+          lambda: [*ready(), builders.migration("shop", "evacuation-x", "web")]),
+    Story("unfinished-backups", FAIL, "1 backup in progress: shop/daily",
+          lambda: [*ready(), builders.vm_backup("shop", "daily", "web")]),
+    Story("unfinished-restores", WARN, "1 restore not complete: shop/back",
+          lambda: [*ready(), bare(VM_RESTORE, "shop", "back")]),
+    Story("last-upgrade", WARN, "of an upgrade that has ended: harvester-system/upgrade-repo-x",
+          lambda: [*ready(), upgrade("Succeeded"),
+                   builders.vm("harvester-system", "upgrade-repo-x")]),
+    Story("last-upgrade", WARN, "no other can begin",
+          lambda: [*ready(), upgrade("UpgradingNodes")]),
 )  # fmt: skip
 
 
@@ -359,6 +385,12 @@ BLIND: Mapping[str, tuple[Kind, ...]] = {
     "aggregated-apis": (API_SERVICE,),
     "known-finalizers": (VM, VMI),
     "orphaned-finalizers": (VM, VMI, DEPLOYMENT, DAEMON_SET, SETTING),
+    "leftover-instances": (VMI,),
+    "movable-guests": (VMI, NODE),
+    "unfinished-migrations": (VMI, MIGRATION),
+    "unfinished-backups": (VM_BACKUP,),
+    "unfinished-restores": (VM_RESTORE,),
+    "last-upgrade": (VM, UPGRADE, UPGRADE_PLAN),
 }
 """What each check cannot do without."""
 
@@ -407,6 +439,44 @@ def test_a_kind_that_cannot_be_read_spoils_only_the_checks_that_need_it(kind: Ki
 # What the stories do not say
 
 
+def test_what_is_over_keeps_no_node_from_being_drained() -> None:
+    done = {**bare(VM_RESTORE, "shop", "back"), "status": {"complete": True}}
+    failed = builders.vm_backup("shop", "daily", "web")
+    failed["status"] = {"readyToUse": False, "error": {"message": "no space"}}
+    found = look(
+        [
+            *ready(),
+            done,
+            failed,
+            builders.migration("shop", "moved", "web", "Succeeded"),
+            builders.migration("shop", "of-a-guest-that-is-gone", "db"),
+            upgrade("UpgradingNodes"),
+            builders.vm("harvester-system", "upgrade-repo-hvst-upgrade-x"),
+        ]
+    )
+    for check in ("unfinished-restores", "unfinished-backups", "unfinished-migrations"):
+        assert results(found[check]) == {OK}, check
+    # The VM that serves an upgrade is needed for as long as that goes on.
+    assert told(found["last-upgrade"]) == (
+        "Upgrade harvester-system/hvst-upgrade-x has not ended, and no other can begin"
+    )
+
+
+def test_the_only_node_is_upgraded_with_its_vms_shut_down() -> None:
+    alone = without(without(ready(), NODE, "n2"), NODE, "n3")
+    tied = changed(alone, VMI, said_no("LiveMigratable", reason="DisksNotLiveMigratable"))
+    assert results(look(tied)["movable-guests"]) == {OK}
+
+
+def test_each_cure_is_a_command_for_the_object_that_is_named() -> None:
+    machines = changed(ready(), VM, put("Halted", "spec", "runStrategy"))
+    ended = without(machines, POD, "virt-launcher-web")
+    failed = look(changed(ended, VMI, put("Failed", "status", "phase")))
+    assert lines(failed["leftover-instances"][0].todo) == [
+        "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
+    ]
+
+
 def test_one_namespace_that_cannot_be_read_leaves_the_others() -> None:
     spaces = ("shop", "lab")
     found = look(ready(), namespaces=spaces, refused_in={"lab": frozenset({VM})})
@@ -423,10 +493,16 @@ def test_everywhere_is_every_namespace() -> None:
 
 
 def test_a_namespace_without_vms_is_told_as_one() -> None:
-    found = look(ready(), namespaces=("typo",))
+    empty = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "empty"}}
+    found = look([*ready(), empty], namespaces=("empty",))
     assert told(found["recent-backup"]) == "there is no VirtualMachine to look at"
     assert told(found["guest-agent"]) == "there is no VirtualMachineInstance to look at"
     assert results(found["nodes-ready"]) == {OK}
+
+
+def test_a_namespace_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(NotFoundError, match="namespace typo was not found"):
+        look(ready(), namespaces=("typo",))
 
 
 def test_a_vm_that_is_being_deleted_or_harvesters_own_needs_no_backup() -> None:

@@ -140,6 +140,8 @@ def test_kinds_are_spelled_as_in_kubectl(spelling: str) -> None:
 
 
 def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
+    for name in ("elsewhere", "inner"):
+        world.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     assert world.run("-n", "elsewhere", "list").err == "Nothing is stuck in elsewhere namespace.\n"
     assert world.run("list", "-n", "elsewhere").err == "Nothing is stuck in elsewhere namespace.\n"
     both = world.run("-n", "outer", "list", "-n", "inner")
@@ -150,7 +152,7 @@ def test_a_file_of_the_connection_is_judged_by_whoever_reads_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    run = world.run("list", "--kubeconfig", str(world.kubeconfig()))
+    run = world.run("list", "-A", "--kubeconfig", str(world.kubeconfig()))
     assert run.status is ExitStatus.OK, run.err
 
 

@@ -59,6 +59,7 @@ MADE = {
     "get_all": commands.get_all((VALIDATING, MUTATING)),
     "describe": commands.describe(ObjectRef("", "n1", NODE)),
     "logs": commands.logs(LAUNCHER, "-c", "compute", "--tail=20"),
+    "virtctl_evacuate_cancel": commands.virtctl_evacuate_cancel(GUEST),
     "delete": commands.delete(GUEST, "--wait=false"),
     "edit": commands.edit(ObjectRef("", "backup-target", SETTING)),
     "annotate": commands.annotate(WEB, "harvesterhci.io/removedPersistentVolumeClaims", "a,b"),

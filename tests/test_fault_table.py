@@ -212,7 +212,7 @@ ROWS = (
     Row("403 on pods", forbidden("pods"), "6 6 6 0 4 4"),
     Row("403 on nodes", forbidden("nodes"), "0 6 6 0 0 4"),
     Row("403 on leases", forbidden("leases"), "0 6 0 0 0 4"),
-    Row("403 on migrations", forbidden("virtualmachineinstancemigrations"), "0 6 0 0 0 4"),
+    Row("403 on migrations", forbidden("virtualmachineinstancemigrations"), "0 6 6 0 0 4"),
     Row("403 on claims", forbidden("persistentvolumeclaims"), "0 6 6 0 0 4"),
     Row("403 on settings", forbidden("settings"), "0 6 6 6 0 0"),
     Row("no CRD of VMIs", lambda _, s: s.uninstall("virtualmachineinstances"), "6 6 6 0 4 4"),

@@ -180,6 +180,13 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
         lambda: Story([stored(builders.vm("shop", "web"))]),
         lambda: Story([deleted_vm()]),
     ),
+    "deletion-not-begun": (
+        Verdict.WAIT,
+        lambda: Story(
+            [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None), *dead_node()]
+        ),
+        lambda: Story(powered_off_scene()),
+    ),
     "node-silent": (
         Verdict.REFUSE,
         lambda: Story(powered_off_scene()),
@@ -466,11 +473,16 @@ def test_an_upgrade_that_is_not_finished_holds_the_policy_back(state: str | None
     assert "force-reset-off" in ids(diagnosis)
 
 
-def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
+@pytest.mark.parametrize(
+    ("strategy", "verdict"), [("RerunOnFailure", Verdict.REPAIR), ("Manual", Verdict.NONE)]
+)
+def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release(
+    strategy: str, verdict: Verdict
+) -> None:
     failed = builders.vmi("shop", "web", "node-2", phase="Failed")
-    diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
-    assert diagnosis.advice is Verdict.NONE
-    assert any("H#4033" in finding.summary for finding in diagnosis.findings)
+    machine = builders.vm("shop", "web", spec={"runStrategy": strategy})
+    diagnosis = Story([stored(machine), stored(failed), *live_node()]).diagnosis()
+    assert diagnosis.advice is verdict
     assert lines(diagnosis.steps) == [
         "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
     ]

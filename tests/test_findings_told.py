@@ -88,6 +88,18 @@ def vmi(**more: Any) -> Body:
     return deleted_vmi(deleted=None, **more)
 
 
+def tainted(bodies: list[Body]) -> list[Body]:
+    """The node as unreachable for two hours."""
+    taint = {
+        "key": "node.kubernetes.io/unreachable",
+        "effect": "NoExecute",
+        "timeAdded": ago(hours=2),
+    }
+    return [
+        {**body, "spec": {"taints": [taint]}} if body["kind"] == "Node" else body for body in bodies
+    ]
+
+
 def two_pods(first: Body, second: Body) -> list[Body]:
     """The pods under the names that put them in this order."""
     return [
@@ -179,10 +191,25 @@ def _with_log(line: str) -> Story:
 VARIANTS: dict[str, Callable[[], Story]] = {
     "not-stuck: it is stopped": lambda: Story([vm(status={"printableStatus": "Stopped"})]),
     "not-stuck: it has no status": lambda: Story([vm(status={"printableStatus": ""})]),
-    "not-stuck: its guest runs": lambda: Story([vm(), vmi()]),
-    "not-stuck: its VMI is Failed": lambda: Story([vm(), vmi(phase="Failed")]),
+    "not-stuck: its guest runs": lambda: Story([vm(), vmi(), *live_node()]),
+    "not-stuck: its VMI is Failed": lambda: Story(
+        [vm(spec={"runStrategy": "Manual"}), vmi(phase="Failed")]
+    ),
     "not-stuck: its VMI is Failed, without a strategy": lambda: Story(
         [vm(spec={"runStrategy": ""}), vmi(phase="Failed")]
+    ),
+    "deletion-not-begun: its VMI is Failed": lambda: Story(
+        [vm(), vmi(phase="Failed"), *live_node()]
+    ),
+    "deletion-not-begun: a stop": lambda: Story(
+        [vm(spec={"runStrategy": "Halted"}), vmi(), *live_node()]
+    ),
+    "deletion-not-begun: a stop during an evacuation": lambda: Story(
+        [vm(spec={"runStrategy": "Halted"}), vmi(status={"evacuationNodeName": "node-2"}),
+         *live_node()]
+    ),
+    "deletion-not-begun: an eviction that does not come": lambda: Story(
+        [vm(), vmi(), *tainted(dead_node())]
     ),
     "node-silent: the node was vouched for": lambda: Story(powered_off_scene(), request=OFF),
     "node-contradicts: nothing is being deleted": lambda: Story(

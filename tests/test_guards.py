@@ -205,9 +205,29 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
                 stored(builders.vm("shop", "web")),
                 vmi := deleted_vmi(deleted=None),
                 deleted_pod(vmi, deleted=ago(minutes=-5)),
+                *live_node(),
+            ],
+        ),
+    ),
+    "a VM that lives, its node silent": (
+        "terminating",
+        R,
+        lambda: Scene(
+            [
+                stored(builders.vm("shop", "web")),
+                vmi := deleted_vmi(deleted=None),
+                deleted_pod(vmi, deleted=None),
                 *dead_node(),
             ],
             OFF,
+        ),
+    ),
+    "a VM that lives, and nobody knows of its node": (
+        "terminating",
+        U,
+        lambda: Scene(
+            [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None)],
+            unreadable={NODE: "Forbidden"},
         ),
     ),
     "a state that cannot be read": (
@@ -638,6 +658,10 @@ REASONS = {
         "VirtualMachine shop/web is not stuck: pod virt-launcher-web is being deleted, but is"
         " within its grace period or was left by a migration"
     ),
+    "a VM that lives, its node silent": (
+        "nothing of VirtualMachine shop/web is being deleted: node node-2 does not answer"
+    ),
+    "a VM that lives, and nobody knows of its node": "could not read nodes: Forbidden",
     "a state that cannot be read": (
         "could not read virtualmachineinstances.kubevirt.io in shop: Forbidden"
     ),

@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     POD,
     PV,
     PVC,
+    UPGRADE,
     VM,
     VM_BACKUP,
     VM_IMAGE,
@@ -48,6 +49,7 @@ def ref(kind: Kind, name: str, namespace: str = "shop") -> ObjectRef:
 
 
 WEB, GUEST, DISK = ref(VM, "web"), ref(VMI, "web"), ref(PVC, "disk-0")
+REPOSITORY = ref(VM, "upgrade-repo-x", "harvester-system")
 NIGHTLY, UNDO, LB = ref(VM_BACKUP, "nightly"), ref(VM_RESTORE, "undo"), ref(LOAD_BALANCER, "lb")
 ATTACHMENT, LAUNCHER = ref(VOLUME_ATTACHMENT, "csi-1", ""), ref(POD, "virt-launcher-web")
 
@@ -125,6 +127,15 @@ def _clusterwide(body: Body) -> Body:
 
 def moving(phase: str = "Running", *, deleted: str | None = None) -> Body:
     return stored(builders.migration("shop", "move", "web", phase), deleted=deleted)
+
+
+def served() -> Body:
+    """The VM that served the images of an upgrade."""
+    return stored(builders.vm("harvester-system", "upgrade-repo-x"))
+
+
+def upgrading() -> Body:
+    return stored(bare(UPGRADE, "harvester-system", "x"))
 
 
 def closed(**notes: str) -> Body:
@@ -256,6 +267,13 @@ SCENES = [
     Scene("migration-can-end", CANCEL, [moving()], "it is not there"),
     Scene("migration-can-end", CANCEL,
           [guest(status={"evacuationNodeName": "n1"}), moving()], "n1 is being evacuated"),
+    Scene("evacuation-can-end", commands.virtctl_evacuate_cancel(GUEST),
+          [guest(status={"evacuationNodeName": "n1"})]),
+    Scene("evacuation-can-end", commands.virtctl_evacuate_cancel(GUEST), [guest()],
+          "not being evacuated"),
+    Scene("upgrade-is-over", REMOVE(REPOSITORY), [served()]),
+    Scene("upgrade-is-over", REMOVE(REPOSITORY), [served(), upgrading()], "is not finished"),
+    Scene("upgrade-is-over", REMOVE(WEB), [living()], "whether anybody wants it"),
     Scene("nothing-runs", commands.start(WEB, "Always"), [living()]),
     Scene("nothing-runs", commands.start(WEB, "Always"), [living(), guest()], "is there"),
     Scene("nothing-runs", commands.start(WEB, "Always"), [deleted_vm()], "is being deleted"),
@@ -293,7 +311,7 @@ def test_each_rule_has_a_scene_of_either(entry: harmless.Rule) -> None:
     assert {scene.why is None for scene in SCENES if scene.rule == name} == {True, False}
 
 
-@pytest.mark.parametrize("kind", [VM, JOB, NODE, PV, DAEMON_SET])
+@pytest.mark.parametrize("kind", [JOB, NODE, PV, DAEMON_SET])
 def test_a_deletion_of_which_no_rule_knows_is_not_printed(kind: Kind) -> None:
     space = "" if not kind.namespaced else "harvester-system" if kind is DAEMON_SET else "shop"
     body = bare(kind, space, "x")

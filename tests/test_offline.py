@@ -625,7 +625,9 @@ def _ask(source: offline.Files, kind: Kind, namespace: str | None) -> bool:
     taken = False
     for ask in (
         lambda: source.list_objects(ListQuery(kind, namespace, "a=b"), lambda _: True),
-        lambda: source.list_objects(ListQuery(kind, namespace, deleting=True), lambda _: True),
+        lambda: source.list_objects(
+            ListQuery(kind, namespace, hint=lambda text: b"deletion" in text), lambda _: True
+        ),
         lambda: source.get(ObjectRef(namespace or "", "a", kind)),
         lambda: source.where_is(kind, "a"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -191,7 +192,7 @@ def test_a_vmi_alone_is_released_without_its_vm() -> None:
 
 def test_where_neither_is_being_deleted_only_the_pods_that_hang_go() -> None:
     instance = deleted_vmi(deleted=None)
-    moved = builders.pod("shop", "virt-launcher-web-2", "node-2", instance)
+    moved = builders.pod("shop", "virt-launcher-web-2", "node-1", instance)
     bodies = [
         stored(builders.vm("shop", "web")),
         instance,
@@ -216,11 +217,31 @@ def test_a_plan_says_what_hangs_since_when_and_where() -> None:
 
 
 def test_of_a_target_that_is_not_stuck_one_guard_speaks() -> None:
-    living = [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None), *dead_node()]
+    living = [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None), *live_node()]
     made = plan_of(*living, request=Request())
     assert [item.guard for item in made.guards] == ["terminating"]
     assert (made.state, made.since, made.steps, made.judgments) == (None, None, (), ())
     assert (made.powered_off, made.silent_nodes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase", "node", "state"),
+    [
+        ("RerunOnFailure", "Running", dead_node, State.NOT_READY),
+        ("Halted", "Running", live_node, State.STOPPING),
+        ("Halted", "Failed", live_node, State.STOPPING),
+    ],
+)
+def test_where_nothing_is_being_deleted_yet_nothing_is_done(
+    strategy: str, phase: str, node: Callable[[], list[Body]], state: State
+) -> None:
+    machine = builders.vm("shop", "web", spec={"runStrategy": strategy})
+    instance = builders.vmi("shop", "web", "node-2", phase=phase)
+    launcher = builders.pod("shop", "virt-launcher-web", "node-2", instance := stored(instance))
+    made = plan_of(stored(machine), instance, stored(launcher), *node())
+    assert (made.state, made.since, made.steps, made.judgments) == (state, None, (), ())
+    assert (made.goes, made.stays, made.powered_off) == ((), (), ())
+    assert [item.guard for item in made.refusals] == ["terminating"]
 
 
 def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:

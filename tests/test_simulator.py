@@ -693,8 +693,9 @@ def test_an_expired_token_comes_with_another_one(five: Simulator) -> None:
         (
             VMS,
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-            "VirtualMachineList",
+            "Table",
         ),
+        (VMS + "/a", "application/json;as=Table;v=v1;g=meta.k8s.io", "Status"),
         (VMS, "*/*", "VirtualMachineList"),
         (VMS + "/a", PARTIAL, "PartialObjectMetadata"),
         (VMS + "/a", "", "VirtualMachine"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests.support import builders
 from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored, time
-from tests.test_guards import TARGET, deleted_pod, deleted_vm, deleted_vmi
+from tests.test_guards import TARGET, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
 
 
 def case_of(*bodies: Body, ref: ObjectRef = TARGET) -> Target:
@@ -139,13 +140,83 @@ def test_what_hangs_is_what_was_deleted() -> None:
         ([deleted_vm(), INSTANCE], State.TERMINATING, ObjectRef("shop", "web", VM)),
         ([vm(), INSTANCE], State.STOPPING, ObjectRef("shop", "web", VMI)),
         ([vm(), living, *pods], State.NOT_READY, ObjectRef("shop", "virt-launcher-web", POD)),
-        ([vm(), living], None, None),
+        ([vm(), living, *live_node()], None, None),
+        ([vm(), living, *dead_node()], State.NOT_READY, None),
+        ([vm(spec={"runStrategy": "Halted"}), living, *live_node()], State.STOPPING, None),
         ([], None, None),
     ):
         case = case_of(*bodies)
         assert case.state is state
         found = case.stuck_object
         assert (found and found.ref) == hanging
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "phase", "stops"),
+    [
+        ({"runStrategy": "Halted"}, {}, "Running", True),
+        ({"runStrategy": None, "running": False}, {}, "Running", True),
+        ({"runStrategy": None, "running": True}, {}, "Running", False),
+        ({"runStrategy": "RerunOnFailure"}, {}, "Running", False),
+        ({"runStrategy": "RerunOnFailure"}, {}, "Succeeded", True),
+        ({"runStrategy": "Always"}, {}, "Failed", True),
+        ({"runStrategy": "Manual"}, {}, "Succeeded", False),
+        ({"runStrategy": "Once"}, {}, "Failed", False),
+        ({"runStrategy": "Manual"}, {"stateChangeRequests": [{"action": "Stop"}]}, "Running", True),
+        ({}, {"stateChangeRequests": [{"action": "Stop", "uid": "other"}]}, "Running", False),
+        ({}, {"stateChangeRequests": [{"action": "Start"}, {"action": "Stop"}]}, "Running", False),
+    ],
+)
+def test_a_vmi_is_kept_or_has_to_be_deleted(
+    spec: Body, status: Body, phase: str, stops: bool
+) -> None:
+    instance = stored(builders.vmi("shop", "web", "node-2", phase=phase))
+    case = case_of(vm(spec=spec, status=status), instance, *live_node())
+    assert case.is_to_be_stopped is stops
+    assert case.state is (State.STOPPING if stops else None)
+    assert bool(case.why_not_deleted) is stops
+
+
+def test_a_guest_beside_what_a_migration_left_on_its_node_is_not_stuck() -> None:
+    living = deleted_vmi(deleted=None)
+    old = with_meta(deleted_pod(living, deleted=ago(hours=2)), name="old")
+    current = deleted_pod(living, deleted=None)
+    assert case_of(vm(), living, old, current, *live_node()).state is None
+    ended = {**current, "status": {**current["status"], "phase": "Failed"}}
+    assert case_of(vm(), living, old, ended, *live_node()).state is State.NOT_READY
+
+
+def test_since_when_it_is_stuck_is_told_where_it_is_recorded() -> None:
+    halted = vm(spec={"runStrategy": "Halted"})
+    living = deleted_vmi(deleted=None)
+    assert case_of(halted, living, *live_node()).stuck_since is None
+    fields: dict[str, Any] = {"f:spec": {"f:runStrategy": {}}}
+    entry = {"manager": "virt-api", "time": ago(minutes=3), "fieldsV1": fields}
+    written = with_meta(halted, managedFields=[entry])
+    assert case_of(written, living, *live_node()).stuck_since == NOW - timedelta(minutes=3)
+    ended = stored(
+        builders.vmi(
+            "shop",
+            "web",
+            "node-2",
+            phase="Failed",
+            status={
+                "phaseTransitionTimestamps": [
+                    {"phase": "Running", "phaseTransitionTimestamp": ago(days=2)},
+                    {"phase": "Failed", "phaseTransitionTimestamp": ago(days=1)},
+                ]
+            },
+        )
+    )
+    assert case_of(written, ended, *live_node()).stuck_since == NOW - timedelta(days=1)
+    assert case_of(vm(), living, *dead_node()).stuck_since == NOW - timedelta(minutes=20)
+
+
+def test_the_failure_of_the_vm_is_told_with_the_stop_that_did_not_begin() -> None:
+    failure = {"type": "Failure", "status": "True", "reason": "FailedCreate", "message": "no type"}
+    halted = vm(spec={"runStrategy": "Halted"}, status={"conditions": [failure]})
+    case = case_of(halted, deleted_vmi(deleted=None), *live_node())
+    assert case.why_not_deleted == ("the stop has not begun, its VMI is not being deleted: no type")
 
 
 def test_the_host_is_the_vmi_s_or_else_its_pod_s() -> None:

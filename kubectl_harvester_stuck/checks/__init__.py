@@ -12,7 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.checks import availability, backups, monitoring, release_path, shutdown
+from kubectl_harvester_stuck.checks import (
+    availability,
+    backups,
+    monitoring,
+    release_path,
+    shutdown,
+    upgrade,
+)
 from kubectl_harvester_stuck.checks.base import (
     REGISTERED,
     Check,
@@ -27,7 +34,7 @@ from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
 from kubectl_harvester_stuck.k8s.objects import Evidence
 
-MODULES = (availability, backups, monitoring, shutdown, release_path)
+MODULES = (availability, backups, monitoring, shutdown, release_path, upgrade)
 """The themes in the order in which they are told; within one, as the checks are defined."""
 
 CHECKS: tuple[Check, ...] = tuple(

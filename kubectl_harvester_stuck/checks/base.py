@@ -207,8 +207,9 @@ def texts(subject: KubeObject, value: object, where: str) -> tuple[str, ...]:
 
 
 def devices_of(vm: KubeObject) -> tuple[str, ...]:
-    """Resource names of the host devices and GPUs of a VM."""
-    where = ("spec", "template", "spec", "domain", "devices")
+    """Resource names of the host devices and GPUs of a VM, or of a VMI."""
+    template = ("template", "spec") if vm.ref.kind is VM else ()
+    where = ("spec", *template, "domain", "devices")
     return tuple(
         str(item.get("deviceName") or item.get("name"))
         for field in ("hostDevices", "gpus")

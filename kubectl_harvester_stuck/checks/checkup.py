@@ -23,7 +23,10 @@ class Checkup:
 
 
 def check(source: Source, namespaces: Sequence[str | None], *, backup_age: timedelta) -> Checkup:
-    """Every check; the VMs are looked at in `namespaces` (None: in all)."""
+    """Every check; the VMs are looked at in `namespaces` (None: in all).
+
+    Raises NotFoundError for a namespace that does not exist.
+    """
     snapshot = reads.read(source, namespaces)
     view = CheckContext(snapshot, tuple(name or "" for name in namespaces), backup_age)
     return Checkup(

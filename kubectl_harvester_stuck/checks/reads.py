@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.cluster.reader import Reader, everything
+from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, PVC, VM, VMI
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.reads import lists, lists_found, named
-from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source, unknown_namespaces
 
 
 def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     """Everything that the checks of a cluster depend on; its VMs in `namespaces` (None: in all).
 
     The number of requests depends on the namespaces alone. Raises UnreachableError when the API
-    server is.
+    server is, NotFoundError for a namespace that does not exist.
     """
     reads = [read for check in CHECKS for read in check.reads]
     reader = Reader(source, strict=True)
@@ -24,4 +27,12 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
         # Every pod takes room on its node, whatever it runs.
         reader.read(pool, named(reads), lists(reads, namespaces), wanted=lambda _: everything)
         reader.read(pool, (), lists_found(reads, reader.snapshot()))
-    return reader.snapshot()
+    snapshot = reader.snapshot()
+    empty = [name for name in namespaces if name and _is_empty(snapshot, name)]
+    gaps: dict[Scope | ObjectRef, str] = {ObjectRef("", name, NAMESPACE): str(why)
+            for name, why in unknown_namespaces(source, empty).items()}  # fmt: skip
+    return replace(snapshot, unreadable={**snapshot.unreadable, **gaps})
+
+
+def _is_empty(snapshot: ClusterSnapshot, namespace: str) -> bool:
+    return not any(snapshot.listed.get((kind, namespace), True) for kind in (VM, VMI, PVC))

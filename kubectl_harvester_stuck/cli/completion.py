@@ -119,10 +119,14 @@ def targets(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Ite
     return _starting(
         incomplete,
         (
-            (f"{prefix}{row.ref.name}", f"{row.state.value} {human(found.taken_at - row.since)}")
+            (
+                f"{prefix}{row.ref.name}",
+                f"{row.state.value} {'' if age is None else human(age)}".rstrip(),
+            )
             for found in _stuck(ctx, kind)
             for row in found.targets
             if row.ref.name not in named
+            for age in [row.age(found.taken_at)]
         ),
     )
 

@@ -123,6 +123,11 @@ def of_release(done: ReleaseReport) -> ExitStatus:
     return gravest(*parts)
 
 
+def of_nothing_to_release(done: ReleaseReport, *, is_waiting: bool) -> ExitStatus:
+    """A search of `unstick` without a target; refused where some wait for their deletion."""
+    return gravest(of_release(done), *[ExitStatus.REFUSED] * is_waiting)
+
+
 def _of_target(report: TargetReport) -> ExitStatus:
     """What became of one target: success only with a positive reason."""
     from kubectl_harvester_stuck.release.model import Outcome

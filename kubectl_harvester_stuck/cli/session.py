@@ -89,8 +89,9 @@ def open_session(
     `options` are flags of the command that are repeated where it is printed. Raises StuckError, and
     UsageError for flags that do not go with files.
     """
+    check_selector(selector)
     if filenames:
-        return _of_files(given, filenames, all_namespaces=all_namespaces, selector=selector)
+        return _of_files(given, filenames, all_namespaces=all_namespaces)
     cluster, namespace, where = connect(given, options)
     return Session(
         source=cluster,
@@ -102,15 +103,23 @@ def open_session(
     )
 
 
+def check_selector(selector: str | None) -> None:
+    """Raises UsageError for a label selector that is none: nothing would ever fit it."""
+    from kubectl_harvester_stuck.k8s import selectors
+
+    try:
+        selectors.parse(selector or "")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def _of_files(
     given: dict[str, Any],
     filenames: tuple[str, ...],
     *,
     all_namespaces: bool,
-    selector: str | None,
 ) -> Session:
     """Files stand for a cluster: no kubeconfig is read, and nothing is asked of anybody."""
-    from kubectl_harvester_stuck.k8s import selectors
     from kubectl_harvester_stuck.k8s.objects import Unreadable, format_time
     from kubectl_harvester_stuck.offline import files as offline
     from kubectl_harvester_stuck.render import layout
@@ -119,10 +128,6 @@ def _of_files(
     flags = connection_words({key: given[key] for key in given if key != "token"})
     if flags or "token" in given:
         raise click.UsageError(f"-f reads files, so {(*flags, '--token')[0]} does not go with it")
-    try:
-        selectors.parse(selector or "")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     stdin = sys.stdin.buffer if offline.STANDARD_INPUT in filenames else io.BytesIO()
     files = offline.read(filenames, stdin, datetime.now(timezone.utc))
     when = "" if files.says_when else ", when it was last written"

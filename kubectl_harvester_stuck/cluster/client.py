@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from kubectl_harvester_stuck.connection.messages import Request, Response
-from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError
+from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -49,6 +49,7 @@ FIELD_MANAGER = "kubectl-harvester-stuck"
 _META = "g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_META},application/json"
 _METADATA = f"application/json;as=PartialObjectMetadata;{_META},application/json"
+_TABLE = f"application/json;as=Table;{_META},application/json"
 
 
 class Cluster:
@@ -126,17 +127,20 @@ class Cluster:
 
     def _pages(self, selection: ListQuery) -> Iterator[tuple[list[Any], str]]:
         query = [("limit", str(PAGE)), *_selected(selection)]
+        accept = _METADATA_LIST if selection.metadata_only else "application/json"
         first = Request(
             "GET",
             selection.kind.path(selection.namespace),
             query=query,
-            accept=_METADATA_LIST if selection.metadata_only else "application/json",
+            accept=_TABLE if selection.columns else accept,
         )
         token, seen = "", set[str]()
         begun = time.monotonic()
         for _ in range(PAGES):
             more = [("continue", token)] if token else []
             body = self._ask(replace(first, query=[*query, *more]))
+            if selection.columns and body.get("kind") == "Table":
+                body = _from_table(body, selection)
             meta, items = body.get("metadata"), body.get("items", "missing")
             # An empty list of metadata has `items: null`.
             items = [] if items is None else items
@@ -333,6 +337,31 @@ def _about(
             f"the answer to {request} is not {ref}; it is not known whether it was carried out"
         )
     return answer
+
+
+def _from_table(table: Mapping[str, Any], selection: ListQuery) -> Mapping[str, Any]:
+    """The list that a table shows: metadata, and the selected columns where objects have them.
+
+    Raises UnreadableError where a column is missing, for then nothing can be told of its field.
+    """
+    try:
+        names = [column["name"] for column in table["columnDefinitions"]]
+        chosen = [(names.index(name), path) for name, path in selection.columns]
+        items = []
+        for row in table.get("rows") or []:
+            item = dict(row["object"])
+            for index, path in chosen:
+                place = item
+                for key in path[:-1]:
+                    place = place.setdefault(key, {})
+                place[path[-1]] = row["cells"][index]
+            items.append(item)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        wanted = ", ".join(name for name, _ in selection.columns)
+        raise UnreadableError(
+            selection.kind.resource, f"the API server's table does not show {wanted} of each"
+        ) from None
+    return {"kind": "TableList", "metadata": table.get("metadata"), "items": items}
 
 
 def _is_status(answer: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, leftovers
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
-from kubectl_harvester_stuck.harvester.target import STATE, State, Target
+from kubectl_harvester_stuck.harvester.target import HANGING, State, Target
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.release.model import GUEST_STOPPED, GuardState, Pla
 EVENTS = 8
 """How many events of a target are shown."""
 
-EVENTS_READ = declared(*STATE, EVENT)
+EVENTS_READ = declared(*HANGING, EVENT)
 LOGS_READ = declared(Read(POD, HARVESTER_NAMESPACE))
 
 

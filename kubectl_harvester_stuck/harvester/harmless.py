@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import ownership, places, vm_cleanup
 from kubectl_harvester_stuck.harvester.node_health import SIGNS, SignalState, describe, read_node
+from kubectl_harvester_stuck.harvester.settings import REPOSITORY, unfinished_upgrades
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     Target,
@@ -32,6 +33,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     DATA_VOLUME,
     DEPLOYMENT,
+    HARVESTER_NAMESPACE,
     LOAD_BALANCER,
     MIGRATION,
     NETWORK_CONFIG,
@@ -40,6 +42,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     PV,
     PVC,
     SETTING,
+    UPGRADE,
+    UPGRADE_PLAN,
     VM,
     VM_BACKUP,
     VM_IMAGE,
@@ -345,6 +349,18 @@ _ENDS = ("Halted", "Once", "Manual", "RerunOnFailure")
 """The runStrategies under which a guest that has ended may stay so."""
 
 
+@rule(Effect.DELETE, VM, reads=(Read(UPGRADE, HARVESTER_NAMESPACE), UPGRADE_PLAN))
+def upgrade_is_over(vm: KubeObject, snapshot: ClusterSnapshot) -> str | None:
+    """The VM served the images of an upgrade that has ended; no other VM is to be deleted."""
+    prefix, _, name = vm.ref.name.partition(REPOSITORY)
+    if prefix or not name or vm.ref.namespace != HARVESTER_NAMESPACE:
+        return "whether anybody wants it is not known"
+    for one in unfinished_upgrades(snapshot):
+        if one.item.ref.name == name:
+            return f"{one.item.ref} is not finished"
+    return None
+
+
 @rule(Effect.DELETE, POD, reads=(VMI, VM))
 def pod_of_a_guest_that_goes(pod: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The pod was made for a VMI that is being deleted or is gone, and that no VM wants."""
@@ -410,6 +426,12 @@ def migration_can_end(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     if not any(item.deletion_timestamp is None for item in open_):
         return "it is being deleted already" if open_ else "there is none"
     return None
+
+
+@rule(Effect.CHANGE, VMI)
+def evacuation_can_end(vmi: KubeObject, _: ClusterSnapshot) -> str | None:
+    """The guest is being moved off its node."""
+    return None if vmi.text("status", "evacuationNodeName") else "it is not being evacuated"
 
 
 @rule(Effect.START, VM, reads=(VMI, POD))

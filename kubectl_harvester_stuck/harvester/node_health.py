@@ -7,39 +7,36 @@ KubeVirt's own node controller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, unique
-from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.kubelet import (
+    IS_READY,
+    KUBELET,
+    SKEW,
+    Signal,
+    SignalState,
+    freshness,
+    is_fresh,
+    ready,
+    ready_condition,
+    renewal,
+    signal,
+)
 from kubectl_harvester_stuck.harvester.target import GUEST, Target
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
-    LEASE,
-    LEASE_NAMESPACE,
-    NODE,
     POD,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 
-FRESH = timedelta(minutes=5)
-"""A sign of life younger than this contradicts a power cut (KubeVirt: watch/node/node.go)."""
-
-ANSWERING = timedelta(minutes=1)
-"""A kubelet renews its Lease every ten seconds; one that did not for so long does not answer."""
-
-SKEW = timedelta(minutes=1)
-"""So far ahead may the clock of a host be; a sign further in the future cannot be read."""
-
 HEARTBEAT = "kubevirt.io/heartbeat"
 
 SIGNS = declared(
-    Read(NODE, own=True),
-    Read(LEASE, LEASE_NAMESPACE, own=True),
+    *KUBELET,
     Read(POD, HARVESTER_NAMESPACE, labels="kubevirt.io=virt-handler"),
 )
 """What the four signs of a node are read from."""
@@ -48,24 +45,7 @@ NODES = declared(*SIGNS, *GUEST)
 """What a node is read from: one that is younger than the guest has been replaced."""
 
 
-@unique
-class SignalState(str, Enum):
-    """What one signal says of the node."""
-
-    ALIVE = "alive"
-    SILENT = "silent"
-    UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One of the four signs: Ready, heartbeat, lease, virt-handler."""
-
-    name: str
-    says: SignalState
-    text: str
-    age: timedelta | None = None
-    """How old the sign is, where it carries a time."""
+__all__ = ["SKEW", "NodeReading", "Signal", "SignalState", "describe", "read_node", "signs_of"]
 
 
 @dataclass(frozen=True)
@@ -94,24 +74,21 @@ def read_node(case: Target, name: str) -> NodeReading:
     """
     now = case.snapshot.taken_at
     before = case.memory.signs.get(name, {})
-    ready = _signal("Ready", lambda: _ready(case.node(name)))
-    lease = _signal(
-        "lease", lambda: _freshness(*_renewal(case.lease(name)), now, before.get("lease"))
-    )
-    beat = _signal("heartbeat", lambda: _heartbeat(case.node(name), now, before.get("heartbeat")))
-    fresh = lease.says is SignalState.ALIVE and (lease.age is None or lease.age < ANSWERING)
-    is_ready = ready == Signal("Ready", SignalState.ALIVE, "True")
+    says_ready = signal("Ready", lambda: ready(case.node(name)))
+    lease = signal("lease", lambda: freshness(*renewal(case.lease(name)), now, before.get("lease")))
+    beat = signal("heartbeat", lambda: _heartbeat(case.node(name), now, before.get("heartbeat")))
+    is_ready = says_ready == IS_READY
     replaced = is_ready and _is_replaced(case, name)
     return NodeReading(
         name=name,
-        kubelet_answers=is_ready and fresh and not replaced,
+        kubelet_answers=is_ready and is_fresh(lease) and not replaced,
         is_replaced=replaced,
-        answering_since=_ready_since(case, name) if ready.says is SignalState.ALIVE else None,
+        answering_since=_ready_since(case, name) if says_ready.says is SignalState.ALIVE else None,
         signals=(
-            ready,
+            says_ready,
             beat,
             lease,
-            _signal("virt-handler", lambda: (*_virt_handler(case.virt_handlers(name)), None)),
+            signal("virt-handler", lambda: (*_virt_handler(case.virt_handlers(name)), None)),
         ),
     )
 
@@ -133,32 +110,10 @@ def signs_of(case: Target, name: str) -> dict[str, str]:
         if node is not None and node.annotations.get(HEARTBEAT):
             signs["heartbeat"] = node.annotations[HEARTBEAT].strip('"')
     with suppress(UnreadableError):
-        renewed, _ = _renewal(case.lease(name))
+        renewed, _ = renewal(case.lease(name))
         if renewed:
             signs["lease"] = renewed
     return signs
-
-
-def _signal(name: str, look: Callable[[], tuple[SignalState, str, timedelta | None]]) -> Signal:
-    try:
-        says, text, age = look()
-    except UnreadableError as error:
-        return Signal(name, SignalState.UNREADABLE, error.why)
-    return Signal(name, says, text, age)
-
-
-def _ready(node: KubeObject | None) -> tuple[SignalState, str, None]:
-    if node is None:
-        return SignalState.SILENT, "no such node", None
-    status = _condition(node).get("status")
-    if status == "True":
-        return SignalState.ALIVE, "True", None
-    # False is the kubelet itself speaking; Unknown is the control plane missing it.
-    if status == "False":
-        return SignalState.ALIVE, "False, so its kubelet still reports", None
-    if status == "Unknown":
-        return SignalState.SILENT, "Unknown", None
-    return SignalState.UNREADABLE, "it has no Ready condition", None
 
 
 def _is_replaced(case: Target, name: str) -> bool:
@@ -170,22 +125,10 @@ def _is_replaced(case: Target, name: str) -> bool:
         return True
 
 
-def _condition(node: KubeObject) -> Mapping[str, Any]:
-    """The Ready condition; empty where there is none that can be told."""
-    for condition in node.mappings("status", "conditions"):
-        if condition.get("type") == "Ready" and condition.get("status") in (
-            "True",
-            "False",
-            "Unknown",
-        ):
-            return condition
-    return {}
-
-
 def _ready_since(case: Target, name: str) -> datetime | None:
     with suppress(UnreadableError, ValueError):
         node = case.node(name)
-        written = _condition(node).get("lastTransitionTime") if node is not None else None
+        written = ready_condition(node).get("lastTransitionTime") if node is not None else None
         return parse_time(written) if isinstance(written, str) else None
     return None
 
@@ -196,37 +139,7 @@ def _heartbeat(
     if node is None:
         return SignalState.SILENT, "no such node", None
     written = node.annotations.get(HEARTBEAT, "").strip('"')
-    return _freshness(written, node.written_at("metadata", "annotations", HEARTBEAT), now, before)
-
-
-def _renewal(lease: KubeObject | None) -> tuple[str, datetime | None]:
-    """The Lease's renewTime, by the host's clock, and when it was stored, by the API server's."""
-    if lease is None:
-        return "", None
-    return lease.text("spec", "renewTime"), lease.written_at("spec", "renewTime")
-
-
-def _freshness(
-    written: str, stored: datetime | None, now: datetime, before: str | None
-) -> tuple[SignalState, str, timedelta | None]:
-    """What a sign says that its host wrote at `written`.
-
-    The host's clock may be wrong, so the time at which the API server stored the sign is preferred
-    where it is recorded.
-    """
-    if not written:
-        return SignalState.SILENT, "none", None
-    try:
-        age = now - (stored or parse_time(written))
-    except (ValueError, OverflowError):
-        return SignalState.UNREADABLE, f"{written!r} is not a time", None
-    if before is not None and written != before:
-        return SignalState.ALIVE, f"it advances ({before}, then {written})", None
-    if age < -SKEW:
-        return SignalState.UNREADABLE, f"{written} lies in the future", None
-    if age < FRESH:
-        return SignalState.ALIVE, f"{max(int(age.total_seconds()), 0)}s ago", age
-    return SignalState.SILENT, f"{age // timedelta(minutes=1)}m ago", age
+    return freshness(written, node.written_at("metadata", "annotations", HEARTBEAT), now, before)
 
 
 def _virt_handler(pods: tuple[KubeObject, ...]) -> tuple[SignalState, str]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester.target import STATE, State, Target, pvc_names
+from kubectl_harvester_stuck.harvester.target import HANGING, State, Target, pvc_names
 from kubectl_harvester_stuck.harvester.vm_cleanup import selected
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Command
@@ -48,7 +48,7 @@ FOLLOWED = (*NEEDED, JOB, CONTROLLER_REVISION)
 """Kinds in the target's namespace whose owners are followed."""
 
 GOING = declared(
-    *STATE,
+    *HANGING,
     VM_RESTORE,
     VM_BACKUP,
     *metadata(DATA_VOLUME, PVC, VOLUME_SNAPSHOT, JOB, CONTROLLER_REVISION),
@@ -115,9 +115,9 @@ def let_go(case: Target) -> tuple[KubeObject, ...]:
 
     A VM that is being deleted goes once its VMI does, whichever of the two was named.
     """
-    state, vmi, vm = case.state, case.vmi, case.vm
-    if state is None:
+    if case.stuck_object is None:
         return ()
+    state, vmi, vm = case.state, case.vmi, case.vm
     if state is State.NOT_READY:
         return case.stuck_pods
     is_going = vm is not None and vm.deletion_timestamp is not None

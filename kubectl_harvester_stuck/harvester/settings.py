@@ -18,6 +18,9 @@ FORCE_RESET = "vm-force-reset-policy"
 BACKUP_TARGET = "backup-target"
 SERVER_VERSION = "server-version"
 
+REPOSITORY = "upgrade-repo-"
+"""Beginning of the name of the VM that serves the images of an upgrade."""
+
 UPGRADE_STATE = "harvesterhci.io/upgradeState"
 """The label that says how far an Upgrade is."""
 

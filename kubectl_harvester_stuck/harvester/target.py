@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.kubelet import KUBELET, Silence, silence
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     LEASE,
@@ -22,7 +24,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner, parse_time
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
@@ -34,9 +36,10 @@ class State(str, Enum):
     TERMINATING = "Terminating"
     """It has a deletionTimestamp itself."""
     STOPPING = "Stopping"
-    """The VM lives; its VMI is being deleted."""
+    """The VM lives; its VMI is being deleted, or should be and is not."""
     NOT_READY = "NotReady"
-    """Neither is being deleted; the virt-launcher pod is, for longer than its grace period."""
+    """Neither is being deleted; the virt-launcher pod is, for longer than its grace period, or the
+    guest is on a node that does not answer."""
 
 
 FINAL_PHASES = ("Succeeded", "Failed")
@@ -45,8 +48,10 @@ THE_VM = Read(VM, own=True)
 THE_VMI = Read(VMI, own=True)
 GUEST = declared(THE_VMI, POD)
 """What the pods of a guest are told by."""
-STATE = declared(THE_VM, *GUEST)
-"""What says how a target is stuck."""
+HANGING = declared(THE_VM, *GUEST)
+"""What says which object of a target hangs in its deletion."""
+STATE = declared(*HANGING, *KUBELET)
+"""What says how a target is stuck, also where nothing of it is being deleted yet."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +135,23 @@ class Target:
         """Pods of the guest that are past their grace period in deletion."""
         vmi, now = self.vmi, self.snapshot.taken_at
         current = vmi.text("status", "nodeName") if vmi else ""
-        return tuple(
+        stuck = tuple(
             pod
             for pod in self.pods
             if pod.deletion_timestamp is not None
             and pod.deletion_timestamp <= now
             # The pod that a migration left behind on another node does not hold the guest up.
             and (not current or pod.text("spec", "nodeName") in ("", current))
+        )
+        # Nor does one on its own node, from an earlier migration: the guest is in the other pod.
+        return () if current and stuck and self._has_living_pod(current) else stuck
+
+    def _has_living_pod(self, node: str) -> bool:
+        return any(
+            pod.deletion_timestamp is None
+            and pod.text("spec", "nodeName") == node
+            and pod.text("status", "phase") not in FINAL_PHASES
+            for pod in self.pods
         )
 
     @property
@@ -172,15 +187,95 @@ class Target:
         vmi = self.vmi
         if vmi is not None and vmi.deletion_timestamp is not None:
             return State.STOPPING
-        return State.NOT_READY if self.stuck_pods else None
+        if self.stuck_pods:
+            return State.NOT_READY
+        if self.is_to_be_stopped:
+            return State.STOPPING
+        return State.NOT_READY if self.silence is not None else None
 
     @property
     def stuck_object(self) -> KubeObject | None:
-        """The object whose deletion hangs; None when the target is not stuck."""
-        state = self.state
-        if state is State.NOT_READY:
-            return min(self.stuck_pods, key=lambda pod: str(pod.deletion_timestamp))
-        return None if state is None else self.vmi if state is State.STOPPING else self.target
+        """The object whose deletion hangs.
+
+        None where the target is not stuck, and where nothing of it is being deleted yet.
+        """
+        target = self.target
+        if target is None or target.deletion_timestamp is not None:
+            return target
+        vmi = self.vmi
+        if vmi is not None and vmi.deletion_timestamp is not None:
+            return vmi
+        return min(self.stuck_pods, key=lambda pod: str(pod.deletion_timestamp), default=None)
+
+    @property
+    def is_to_be_stopped(self) -> bool:
+        """Whether KubeVirt has to delete the VMI next: the VM is to be stopped, or has stopped.
+
+        virt-controller deletes it at once; where it does not, the stop has not begun. A guest that
+        ended by itself keeps its VMI under the run strategies Manual and Once
+        (kubevirt pkg/virt-controller/watch/vm/vm.go, syncRunStrategy).
+        """
+        vm, vmi = self.vm, self.vmi
+        if vm is None or vmi is None or vm.deletion_timestamp is not None:
+            return False
+        strategy = run_strategy(vm)
+        if strategy == "Halted":
+            return True
+        if vmi.text("status", "phase") in FINAL_PHASES and strategy in ("Always", "RerunOnFailure"):
+            return True
+        return any(
+            request.get("action") == "Stop" and request.get("uid") in (None, vmi.uid)
+            for request in vm.mappings("status", "stateChangeRequests")[:1]
+        )
+
+    @property
+    def silence(self) -> Silence | None:
+        """Why the node of a guest that has not ended does not answer; None where it does."""
+        vmi = self.vmi
+        if vmi is None or vmi.text("status", "phase") in FINAL_PHASES:
+            return None
+        node = vmi.text("status", "nodeName")
+        return silence(node, self.snapshot) if node else None
+
+    @property
+    def stuck_since(self) -> datetime | None:
+        """Since when it is stuck, for display: the deletion, or the cause; None: not known."""
+        hanging = self.stuck_object
+        if hanging is not None:
+            return hanging.deletion_timestamp
+        vm, vmi = self.vm, self.vmi
+        if self.is_to_be_stopped and vm is not None and vmi is not None:
+            ended = _phase_began(vmi) if vmi.text("status", "phase") in FINAL_PHASES else None
+            return ended or run_strategy_written(vm)
+        found = self.silence
+        return found.since if found is not None else None
+
+    @property
+    def why_not_deleted(self) -> str:
+        """What is missing where it is stuck and nothing is being deleted, and what happens next."""
+        if self.state is None or self.stuck_object is not None:
+            return ""
+        vm, vmi, found = self.vm, self.vmi, self.silence
+        if vm is not None and vmi is not None and self.is_to_be_stopped:
+            phase = vmi.text("status", "phase")
+            if phase in FINAL_PHASES:
+                return f"its VMI is {phase}, and KubeVirt does not delete it"
+            failure = next(
+                (
+                    f": {item.get('message') or item.get('reason')}"
+                    for item in vm.mappings("status", "conditions")
+                    if item.get("type") == "Failure" and item.get("status") == "True"
+                ),
+                "",
+            )
+            return f"the stop has not begun, its VMI is not being deleted{failure}"
+        if found is None:
+            return ""
+        leaving = [pod for pod in self.pods if pod.deletion_timestamp is not None]
+        silent = f"node {found.node} does not answer ({found.signs})"
+        if leaving:
+            return f"{silent}; its pod is being deleted, and within its grace period"
+        return f"{silent}; its pod is not being deleted yet; {found.evicts}"
 
     @property
     def node_name(self) -> str | None:
@@ -212,6 +307,25 @@ class Target:
             if pod.labels.get("kubevirt.io") == "virt-handler"
             and pod.text("spec", "nodeName") == node
         )
+
+
+def run_strategy_written(vm: KubeObject) -> datetime | None:
+    """When the run strategy of a VM was last written; None where that is not recorded.
+
+    It can be later: the time is that of the last change by whoever wrote it last.
+    """
+    times = (vm.written_at("spec", field) for field in ("runStrategy", "running"))
+    return max(filter(None, times), default=None)
+
+
+def _phase_began(vmi: KubeObject) -> datetime | None:
+    """When the VMI entered its phase; None where that is not recorded."""
+    phase = vmi.text("status", "phase")
+    for item in vmi.mappings("status", "phaseTransitionTimestamps"):
+        if item.get("phase") == phase:
+            with suppress(ValueError):
+                return parse_time(str(item.get("phaseTransitionTimestamp")))
+    return None
 
 
 _CLAIMS = (

@@ -189,6 +189,12 @@ def virtctl_force_stop(vm: ObjectRef) -> Command:
     return Command(words, Effect.STOP, ObjectRef(vm.namespace, vm.name, VM))
 
 
+def virtctl_evacuate_cancel(vmi: ObjectRef) -> Command:
+    """Stop moving a guest off its node again and again."""
+    words = ("virtctl", "evacuate-cancel", "vmi", vmi.name, "-n", vmi.namespace)
+    return Command(words, Effect.CHANGE, vmi)
+
+
 def virtctl_migrate_cancel(vm: ObjectRef) -> Command:
     """End the migration of a guest, whether or not it has a VM."""
     words = ("virtctl", "migrate-cancel", vm.name, "-n", vm.namespace)

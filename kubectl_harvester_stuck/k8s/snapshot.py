@@ -32,10 +32,12 @@ class ClusterSnapshot:
     unreadable: Mapping[Scope | ObjectRef, str] = field(default_factory=dict)
 
     def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
-        """Every object of `kind` in `namespace`. Raises UnreadableError."""
+        """Every object of `kind` in `namespace`, "" for all of them. Raises UnreadableError."""
         scope = (kind, namespace)
         if scope in self.listed:
             return self.listed[scope]
+        if (kind, "") in self.listed:
+            return tuple(item for item in self.listed[kind, ""] if item.ref.namespace == namespace)
         where = f"{kind.resource} in {namespace}" if namespace else kind.resource
         raise UnreadableError(where, self.unreadable.get(scope, "not read"))
 

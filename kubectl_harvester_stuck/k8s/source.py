@@ -7,12 +7,12 @@ to a patch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from kubectl_harvester_stuck.errors import StuckError, UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import Kind
+from kubectl_harvester_stuck.errors import NotFoundError, StuckError, UnreadableError
+from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
 PARALLEL_REQUESTS = 8
@@ -23,8 +23,9 @@ PARALLEL_REQUESTS = 8
 class ListQuery:
     """Which objects of a kind to list: in a namespace or in all, by label, by field.
 
-    `deleting` says that only objects whose deletion has begun are wanted. It is a hint: a source
-    may give others as well.
+    `columns` asks for metadata and for what these columns of kubectl's table show, instead of whole
+    objects: each is its name and the path of its value. `hint` says of the text of an object
+    whether it may be wanted. Both are hints: a source may give others as well, and whole objects.
     """
 
     kind: Kind
@@ -32,7 +33,8 @@ class ListQuery:
     labels: str | None = None
     fields: str | None = None
     metadata_only: bool = False
-    deleting: bool = False
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    hint: Callable[[bytes], bool] | None = field(default=None, compare=False)
 
 
 class Source(Protocol):
@@ -67,3 +69,22 @@ class PartialListError(UnreadableError):
         super().__init__(what, why)
         self.items = items
         self.cause = cause
+
+
+def unknown_namespaces(source: Source, names: Iterable[str]) -> dict[str, StuckError]:
+    """Why it is not known of namespaces in which nothing was found whether there are such.
+
+    Files cannot say, which is no reason. Raises NotFoundError for one that does not exist.
+    """
+    gaps: dict[str, StuckError] = {}
+    for name in names:
+        try:
+            found = source.get(ObjectRef("", name, NAMESPACE), metadata_only=True)
+        except UnreadableError:
+            continue
+        except StuckError as error:
+            gaps[name] = error
+            continue
+        if found is None:
+            raise NotFoundError(f"namespace {name} was not found")
+    return gaps

@@ -1,9 +1,12 @@
-"""`list --watch`: what becomes stuck, changes and goes, from watches of metadata.
+"""`list --watch`: what becomes stuck, changes and goes, from watches of metadata and from surveys.
 
 For each kind a thread lists once and then watches from that version on. A watch that ends, breaks
 or expires is begun again, from where it stood or with a new list, so that nothing is lost; rows are
 compared with those that were told before, so that nothing is told twice. Whatever happened to a
 name, its rows are found as `list` finds them. While a kind cannot be read, nothing of it is gone.
+
+A node falls silent without any event, and a stop that does not begin has none either: what may be
+stuck although nothing is being deleted is surveyed now and then.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreadableError
-from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI, Kind
+from kubectl_harvester_stuck.k8s.kinds import NODE, POD, VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
-from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError
+from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.listing import find
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
@@ -34,10 +37,19 @@ LONGEST_WAIT = 10.0
 SETTLE = 0.1
 """Seconds in which changes are gathered before they are looked at."""
 
+HEALTH_SECONDS = 10.0
+"""How often the nodes are looked at, which is how often a kubelet renews its Lease."""
+
+SURVEY_SECONDS = 30.0
+"""How often VMs and VMIs are surveyed; at once where another node falls silent, or answers."""
+
+HEALTH_LASTS = 30.0
+"""Seconds after which nobody can say any more whether a node answers."""
+
 AGAIN = 5.0
 """Seconds after which what depends on time alone is looked at again."""
 
-Key = tuple[str, str]
+Key = find.Key
 
 
 @unique
@@ -75,23 +87,17 @@ class WatchCache:
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str | None]) -> None:
         self._cluster = cluster
+        self._namespaces = tuple(namespaces)
         self._lock = threading.Lock()
-        self._wanted: frozenset[Key] | None = None
+        self._surveyed = find.Survey()
+        self._health_at = -HEALTH_LASTS
         self._changed: set[Key] = set()
         self._stopped = threading.Event()
         self._seen: datetime | None = None
         self._seen_at = 0.0
         self.woken = threading.Event()
         self._kinds = {
-            (kind, namespace): _Kind(
-                ListQuery(
-                    kind,
-                    namespace,
-                    labels=find.LAUNCHERS if kind is POD else None,
-                    metadata_only=True,
-                    deleting=True,
-                )
-            )
+            (kind, namespace): _Kind(find.query_of_deleting(kind, namespace))
             for namespace in namespaces
             for kind in (VM, VMI, POD)
         }
@@ -101,7 +107,9 @@ class WatchCache:
         first = [threading.Event() for _ in self._kinds]
         for known, listed in zip(self._kinds.values(), first, strict=True):
             threading.Thread(target=self._follow, args=(known, listed), daemon=True).start()
-        for listed in first:
+        surveyed = threading.Event()
+        threading.Thread(target=self._survey, args=(surveyed,), daemon=True).start()
+        for listed in (*first, surveyed):
             # A wait with a limit lets Ctrl-C through on every system.
             while not listed.wait(1.0):
                 pass
@@ -115,10 +123,6 @@ class WatchCache:
         with self._lock:
             found, self._changed = frozenset(self._changed), set()
             return found
-
-    def only(self, keys: frozenset[Key] | None) -> None:
-        """Speak of these names alone from now on; None stands for all."""
-        self._wanted = keys
 
     def waiting(self) -> frozenset[Key]:
         """Names of pods whose grace period is not over: time alone changes what they mean."""
@@ -141,25 +145,35 @@ class WatchCache:
                 self._seen, self._seen_at = seen, time.monotonic()
             return seen + timedelta(seconds=time.monotonic() - self._seen_at)
 
-    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
-        """The objects that are being deleted. Raises PartlyReadError while they are not watched."""
+    def survey(self, keys: frozenset[Key] | None) -> find.Survey:
+        """What `find.survey` would give of these names; None stands for all."""
+        seen = find.Survey(is_blind=False)
         with self._lock:
-            known = self._kinds.get((selection.kind, selection.namespace))
-            if known is not None and known.selection != selection:
-                known = None  # another question, such as whether a label fits
-            found = list(known.items.values()) if known else None
-            gap = known.gap if known else None
-        if found is None:
-            return self._cluster.list_objects(selection, keep)
-        wanted = self._wanted
-        found = [
-            item
-            for item in found
-            if keep(item) and (wanted is None or _key(selection.kind, item) in (None, *wanted))
-        ]
-        if gap is not None:
-            raise PartialListError(selection.kind.resource, str(gap), found, gap)
-        return found
+            late = time.monotonic() - self._health_at > HEALTH_LASTS
+            seen.idle.update(self._surveyed.idle)
+            seen.listed.update({} if late else self._surveyed.listed)
+            seen.unreadable.update(self._surveyed.unreadable)
+            if late:
+                seen.unreadable.update(dict.fromkeys(find.HEALTH, "not read for a while"))
+            gaps = list(self._surveyed.missing)
+            known = [(key, list(one.items.values()), one.gap) for key, one in self._kinds.items()]
+        for (kind, namespace), items, gap in known:
+            if gap is not None:
+                seen.miss(kind, namespace, gap)
+            for item in items:
+                try:
+                    seen.deleting[kind].append(KubeObject.parse(kind, item))
+                except UnreadableError as error:
+                    seen.miss(kind, namespace, error)
+        for missed in gaps:
+            if all(missed.resource != other.resource for other in seen.missing):
+                seen.missing.append(missed)
+        seen.is_blind = all(gap is not None and not items for _, items, gap in known)
+        return seen if keys is None else seen.of(keys)
+
+    def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
+        """The items, as they are now."""
+        return self._cluster.list_objects(selection, keep)
 
     def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object itself, as it is now."""
@@ -171,6 +185,46 @@ class WatchCache:
     def log(self, pod: ObjectRef) -> str:
         """The end of a pod's log."""
         return self._cluster.log(pod)
+
+    # One thread for the nodes, and for what may be stuck although nothing is being deleted
+
+    def _survey(self, surveyed: threading.Event) -> None:
+        silent: frozenset[str] | None = None
+        due = 0.0
+        while not self._stopped.is_set():
+            try:
+                seen = find.read_health(self._cluster)
+                now = find.silent_nodes(seen, self.now)
+                if now != silent or time.monotonic() >= due:
+                    seen = find.survey(self._cluster, self._namespaces, (VM, VMI))
+                    silent, due = now, time.monotonic() + SURVEY_SECONDS
+                else:
+                    seen.idle, seen.missing = self._surveyed.idle, self._surveyed.missing
+            except StuckError as error:
+                silent, seen = None, self._lost(error)
+            except Exception as bug:  # noqa: BLE001 - a dead thread would be silence
+                silent = None
+                seen = self._lost(StuckError(f"unexpected {type(bug).__name__}: {bug}"))
+            self._take(seen)
+            surveyed.set()
+            self._stopped.wait(HEALTH_SECONDS if silent is not None else 1.0)
+
+    def _lost(self, error: StuckError) -> find.Survey:
+        """The last survey, of which nobody knows whether it still holds."""
+        lost = find.Survey(idle=self._surveyed.idle)
+        lost.unreadable.update(dict.fromkeys(find.HEALTH, str(error)))
+        lost.miss(NODE, "", error)
+        return lost
+
+    def _take(self, seen: find.Survey) -> None:
+        with self._lock:
+            before = self._surveyed
+            changed = {key for key, _ in seen.idle.items() ^ before.idle.items()}
+            had_gap = bool(before.missing) != bool(seen.missing)
+            self._surveyed, self._health_at = seen, time.monotonic()
+            self._changed |= changed
+        if changed or had_gap:
+            self.woken.set()
 
     # One thread for each kind
 
@@ -258,7 +312,6 @@ def follow(
     view: WatchCache,
     *,
     kinds: frozenset[Kind],
-    namespaces: Sequence[str | None],
     labels: str | None,
     older_than: timedelta,
 ) -> Iterator[tuple[Listing, tuple[WatchEvent, ...]]]:
@@ -273,18 +326,14 @@ def follow(
     keys: frozenset[Key] | None = None  # None: all of them, to begin with
     is_first = True
     while True:
-        view.only(keys)
-        found = find.stuck(
-            view, kinds=kinds, namespaces=namespaces, labels=labels, older_than=older_than
+        found = find.rows(
+            view, view.survey(keys), kinds=kinds, labels=labels, older_than=older_than
         )
         changes = tuple(_compare(view, rows, found, keys))
         if is_first or changes or found.missing != missing:
             missing, is_first = found.missing, False
-            everything = sorted(
-                rows.values(),
-                key=lambda row: (row.ref.namespace, row.since, row.ref.name, row.ref.kind.kind),
-            )
-            yield Listing(tuple(everything), missing, found.taken_at, found.is_blind), changes
+            everything = find.in_order(rows.values(), found.taken_at)
+            yield Listing(everything, missing, found.taken_at, found.is_blind), changes
         keys = _next(view, rows, found, has_age=bool(older_than))
 
 
@@ -343,7 +392,7 @@ def _is_gone(view: WatchCache, row: StuckObject) -> bool:
 
 def _shown(row: StuckObject) -> tuple[object, ...]:
     """What a person sees of a row; its resourceVersion alone is no news."""
-    return row.state, row.since, row.finalizers, row.node
+    return row.state, row.deletion_timestamp, row.finalizers, row.node
 
 
 def _of(row: StuckObject) -> Key:

@@ -134,7 +134,7 @@ class Files:
 
     def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The items that fit. Raises PartlyReadError with those that there are."""
-        wanted: Wanted = _is_deleting if selection.deleting else _everything
+        wanted = _hinted(selection.hint) if selection.hint else _everything
         part = self._read(selection.kind, selection.namespace, wanted)
         found = [item for item in part.items if keep(item) and _fits(selection, item)]
         if part.gap:
@@ -209,9 +209,9 @@ def _everything(_: bytes) -> bool:
     return True
 
 
-def _is_deleting(text: bytes) -> bool:
-    """Whether an item may be being deleted; one of another shape is read to be sure."""
-    return b"deletionTimestamp" in text or b"metadata:" not in text
+def _hinted(hint: Wanted) -> Wanted:
+    """Whether an item may be wanted; one of another shape is read to be sure."""
+    return lambda text: hint(text) or b"metadata:" not in text
 
 
 def _naming(names: set[str]) -> Wanted:

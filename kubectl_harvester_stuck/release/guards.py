@@ -188,6 +188,8 @@ def _run_one(entry: Guard, overrides: Collection[str], *subject: object) -> Guar
 @guard(reads=STATE)
 def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
+    if draft.case.state is not None and draft.case.stuck_object is None:
+        return f"nothing of {draft.case.ref} is being deleted: {draft.case.why_not_deleted}"
     if draft.case.state is None:
         pods = [pod for pod in draft.case.pods if pod.deletion_timestamp is not None]
         if pods:

@@ -54,17 +54,17 @@ def build(
     steps: tuple[Step, ...] = ()
     judgments: tuple[FinalizerAssessment, ...] = ()
     kept: tuple[str, ...] = ()
-    if state is not None:
+    hanging = case.stuck_object
+    if state is not None and hanging is not None:
         try:
             steps, judgments, kept = _steps(case, state, request)
         except UnreadableError as error:
             kept = (str(error),)
     draft = GuardContext(case, request, steps, kept, shown)
     results = guards.run(draft)
-    if state is None:
+    if hanging is None:
         # The other guards would only speak of what is not going to be touched.
         results = tuple(result for result in results if result.guard == TERMINATING)
-    hanging = case.stuck_object
     return Plan(
         ref=case.ref,
         uid=target.uid,
@@ -78,8 +78,8 @@ def build(
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
         memory=places.remember(case),
         silent_nodes=_silent_nodes(case, request) if state is not None else (),
-        goes=draft.ownership.goes if state is not None else (),
-        stays=draft.ownership.stays if state is not None else (),
+        goes=draft.ownership.goes if hanging is not None else (),
+        stays=draft.ownership.stays if hanging is not None else (),
     )
 
 

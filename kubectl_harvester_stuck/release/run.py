@@ -100,7 +100,9 @@ def _plan_all(
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
     snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)
-    statements.check([Target(ref, snapshot) for ref in targets], request.powered_off)
+    looked_at = [Target(ref, snapshot) for ref in targets]
+    statements.check(looked_at, request.powered_off)
+    statements.check_finalizers(looked_at, request.finalizers)
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:

@@ -1,4 +1,4 @@
-"""Whether what the operator states about nodes can be meant, before any plan is made from it.
+"""Whether what the operator states can be meant, before any plan is made from it.
 
 The guard `guest-stopped` holds each statement against the signs of the node, wherever a guest may
 run there. Here are the statements that concern no target: a mistyped name, or a node that is up.
@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from kubectl_harvester_stuck.errors import StatementError, UnreadableError
 from kubectl_harvester_stuck.harvester import places
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
 from kubectl_harvester_stuck.harvester.target import Target
 
@@ -25,6 +26,23 @@ def check(targets: Sequence[Target], powered_off: Collection[str]) -> None:
             continue
         for target in targets[:1]:
             _check_one(target, name)
+
+
+def check_finalizers(targets: Sequence[Target], named: Collection[str]) -> None:
+    """Raise StatementError for a finalizer that no target carries and the catalogue lacks.
+
+    It is mistyped, and the release would be another than was asked for. A target that cannot be
+    read may carry it.
+    """
+    known = {entry.name for entry in CATALOGUE}
+    try:
+        for target in targets:
+            for subject in (target.vm, target.vmi):
+                known.update(subject.finalizers if subject is not None else ())
+    except UnreadableError:
+        return
+    for name in sorted(set(named) - known):
+        raise StatementError(f"--finalizer {name}: none of these VMs and VMIs carries it")
 
 
 def _concerns(target: Target, name: str) -> bool:

@@ -66,6 +66,8 @@ def _steps(item: Diagnosis, where: Invocation) -> list[Advice]:
     if plan.state is None:
         return steps
     steps += [cure for guard in plan.refusals for cure in guard.cure]
+    if plan.since is None:
+        return steps  # there is nothing yet that unstick could release
     if plan.silent_nodes:
         vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
         steps.append(

@@ -335,10 +335,13 @@ def _target(row: StuckObject, now: datetime) -> Document:
         "uid": row.uid,
         "resourceVersion": row.resource_version,
         "state": row.state.value,
-        "deletionTimestamp": format_time(row.since),
-        "stuckSeconds": max(0, int((now - row.since).total_seconds())),
+        "deletionTimestamp": format_time(row.deletion_timestamp)
+        if row.deletion_timestamp
+        else None,
+        "stuckSeconds": None if (age := row.age(now)) is None else int(age.total_seconds()),
         "finalizers": list(row.finalizers),
         "node": row.node,
+        "reason": row.reason or None,
     }
 
 

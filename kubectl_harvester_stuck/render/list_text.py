@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.render.layout import safe, short_kind, table
+from kubectl_harvester_stuck.render.layout import safe, short_kind, table, wrap
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.listing.model import Listing, StuckObject
@@ -21,9 +21,9 @@ def listing(found: Listing, *, wide: bool, headers: bool) -> str:
     names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
     rows = [_row(target, found) for target in found.targets]
     if wide:
-        names += ["FINALIZERS"]
+        names += ["FINALIZERS", "REASON"]
         rows = [
-            [*row, ",".join(target.finalizers) or "<none>"]
+            [*row, ",".join(target.finalizers) or "<none>", target.reason or "<none>"]
             for row, target in zip(rows, found.targets, strict=True)
         ]
     return table(names if headers else [], rows)
@@ -35,9 +35,23 @@ def _row(target: StuckObject, found: Listing) -> list[str]:
         short_kind(target.ref),
         target.ref.name,
         target.state.value,
-        human(found.taken_at - target.since),
+        "<unknown>" if (age := target.age(found.taken_at)) is None else human(age),
         target.node or "<unknown>",
     ]
+
+
+def notes(found: Listing) -> str:
+    """Why nothing is being deleted of some, once for all with the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in found.targets:
+        if row.reason:
+            reasons.setdefault(row.reason, []).append(row.ref.key)
+    lines = [
+        line
+        for reason, (first, *more) in reasons.items()
+        for line in wrap(safe(f"{first}{f' and {len(more)} more' if more else ''}: {reason}"), "")
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Rows:
@@ -52,13 +66,15 @@ class Rows:
     def names(self) -> list[str]:
         """The header."""
         names = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
-        return [*names, "FINALIZERS"] if self._wide else names
+        return [*names, "FINALIZERS", "REASON"] if self._wide else names
 
     def cells(self, row: StuckObject, found: Listing, state: str = "") -> list[str]:
         """One row; `state` stands for the row's own."""
         cells = [safe(cell) for cell in _row(row, found)]
         cells[3] = state or cells[3]
-        return [*cells, safe(",".join(row.finalizers)) or "<none>"] if self._wide else cells
+        if not self._wide:
+            return cells
+        return [*cells, safe(",".join(row.finalizers)) or "<none>", safe(row.reason) or "<none>"]
 
     def line(self, cells: Sequence[str]) -> str:
         """The cells as a line of the table."""

@@ -53,7 +53,7 @@ def _seconds(targets: Iterable[StuckObject], now: datetime) -> str:
     rows = sorted(targets, key=lambda row: (row.ref.namespace, row.ref.kind.kind, row.ref.name))
     return _gauge(
         "harvester_stuck_seconds",
-        "For how long the deletion of the object, or of what holds it, has hung.",
+        "For how long it has been stuck, where that is known.",
         [
             (
                 {
@@ -62,9 +62,10 @@ def _seconds(targets: Iterable[StuckObject], now: datetime) -> str:
                     "name": row.ref.name,
                     "state": row.state.value,
                 },
-                max(0, int((now - row.since).total_seconds())),
+                int(age.total_seconds()),
             )
             for row in rows
+            if (age := row.age(now)) is not None
         ],
     )
 

@@ -90,7 +90,12 @@ class Server:
         words, flags = _split(rest)
         namespace = flags.get("-n")
         if program == "virtctl":
-            {"stop": self._stop, "migrate-cancel": self._cancel}[verb](words[0], namespace, flags)
+            acts = {
+                "stop": self._stop,
+                "migrate-cancel": self._cancel,
+                "evacuate-cancel": self._end_evacuation,
+            }
+            acts[verb](words[-1], namespace, flags)
             return f"virtctl {verb}"
         if verb == "get" and len(words) == 1 and "/" not in words[0]:
             return verb  # a list
@@ -204,6 +209,12 @@ class Server:
         vm["spec"].pop("running", None)
         vm["spec"]["runStrategy"] = "Halted"
         self.killed.append(vmi)
+
+    def _end_evacuation(self, name: str, namespace: str | None, _: dict[str, str]) -> None:
+        vmi = self.find("VirtualMachineInstance", name, namespace or "default")
+        if vmi is None:
+            raise RejectedError(f"404: {name}")
+        vmi["status"].pop("evacuationNodeName", None)
 
     def _cancel(self, name: str, namespace: str | None, _: dict[str, str]) -> None:
         found = [

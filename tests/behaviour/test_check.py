@@ -57,7 +57,8 @@ def test_a_cluster_that_is_ready(world: World) -> None:
     assert document["context"] == "test"
     assert document["incomplete"] == []
     assert {item["theme"] for item in document["items"]} == {
-        "availability", "backups", "monitoring", "shutdown", "release-path"
+        "availability", "backups", "monitoring", "shutdown", "release-path",
+        "upgrade",
     }  # fmt: skip
     assert world.sent() == []
     assert {item.method for item in world.api.recorded()} == {"GET"}

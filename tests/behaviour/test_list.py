@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
 import pytest
 import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _grant, _until_past_grace
 from tests.support import builders
-from tests.support.world import Run, World
+from tests.support.resources import path_of
+from tests.support.world import Run, World, before
 
 
 def rows(run: Run) -> list[tuple[str, str, str]]:
@@ -27,9 +31,9 @@ def test_a_power_cut_before_anybody_pressed_a_button_is_listed(world: World) -> 
 
 
 def test_a_pod_within_its_grace_period_is_not_stuck(world: World) -> None:
-    world.dead_node()
-    instance = world.vmi(world.vm())
-    world.delete(world.pod(instance), gracePeriodSeconds=600)
+    world.live_node()
+    instance = world.vmi(world.vm(), node=world.live)
+    world.delete(world.pod(instance, node=world.live), gracePeriodSeconds=600)
     run = world.run("list", "-o", "json")
     assert (run.status, rows(run)) == (ExitStatus.OK, [])
 
@@ -77,7 +81,8 @@ def test_the_pod_that_a_migration_left_behind_does_not_make_its_vm_stuck(world: 
 
 
 def test_nothing_stuck_says_so(world: World) -> None:
-    world.vmi(world.vm())
+    world.live_node()
+    world.vmi(world.vm(), node=world.live)
     run = world.run("list")
     assert (run.status, run.out) == (ExitStatus.OK, "")
     assert run.err == f"Nothing is stuck in {world.namespace} namespace.\n"
@@ -108,8 +113,9 @@ def test_older_than_leaves_the_young_out(world: World) -> None:
 
 
 def test_exit_code_tells_that_something_is_stuck(world: World) -> None:
+    machine = world.vm()
     assert world.run("list", "--exit-code").status is ExitStatus.OK
-    world.delete(world.vm())
+    world.delete(machine)
     assert world.run("list", "--exit-code").status is ExitStatus.STUCK
     assert world.run("list").status is ExitStatus.OK
 
@@ -207,9 +213,143 @@ def test_what_can_be_read_is_shown_and_the_rest_is_named(world: World) -> None:
     assert missing == {"virtualmachineinstances.kubevirt.io", "pods"}
 
 
-def test_the_lists_carry_metadata_only(world: World) -> None:
-    world.vmi(world.vm())
+def test_whole_objects_are_read_only_of_what_may_be_stuck(world: World) -> None:
+    world.live_node()
+    machine = world.vm()
+    world.written_by("virt-api", machine, "spec", "runStrategy", when=before(timedelta(hours=1)))
+    world.vmi(machine, node=world.live)
     world.api.forget()
-    world.run("list")
+    assert rows(world.run("list", "-o", "json")) == []
     paths = sorted(item.path.partition("?")[0].rpartition("/")[2] for item in world.api.recorded())
-    assert paths == ["pods", "virtualmachineinstances", "virtualmachines"]
+    assert paths == ["leases", "nodes", "pods", "virtualmachineinstances", "virtualmachines"]
+
+
+def test_a_power_cut_is_listed_before_kubernetes_has_noticed(world: World) -> None:
+    world._node(world.dead, age=timedelta(minutes=2), ready="True", handler=True)
+    instance = world.vmi(world.vm(), node=world.dead)
+    world.pod(instance, node=world.dead)
+    world.vmi(None, "alone", world.dead)
+    run = world.run("list", "--exit-code", "-o", "json")
+    assert run.status is ExitStatus.STUCK
+    assert sorted(rows(run)) == [
+        ("VirtualMachine", "web", "NotReady"),
+        ("VirtualMachineInstance", "alone", "NotReady"),
+    ]
+    for item in run.json["items"]:
+        assert item["deletionTimestamp"] is None
+        assert 60 <= item["stuckSeconds"] < 600
+        assert item["node"] == world.dead
+        assert "its pod is not being deleted yet" in item["reason"]
+    table = world.run("list")
+    assert table.out.count("NotReady") == 2
+    assert table.err.count(f"node {world.dead} does not answer") == 1
+    assert "REASON" in world.run("list", "-o", "wide").out.splitlines()[0]
+    assert rows(world.run("list", "--older-than", "1h", "-o", "json")) == []
+
+
+def test_a_guest_is_not_stuck_beside_an_old_pod_of_a_failed_migration(world: World) -> None:
+    world.live_node()
+    instance = world.vmi(world.vm(), node=world.live)
+    world.pod(instance, node=world.live)
+    old = builders.pod(world.namespace, "virt-launcher-web-old", world.live, instance)
+    world.delete(world.create(old), gracePeriodSeconds=1)
+    time.sleep(2.1)
+    assert rows(world.run("list", "-o", "json")) == []
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded", "Failed"])
+def test_a_stop_that_has_not_begun_is_listed(world: World, phase: str) -> None:
+    world.live_node()
+    machine = world.vm()
+    world.vmi(machine, node=world.live, phase=phase)
+    world.vmi(world.vm("db"), "db", world.live)
+    time.sleep(1.1)  # the times of an API server are whole seconds
+    world.api.request(
+        "PATCH",
+        path_of(machine),
+        {"spec": {"runStrategy": "Halted"}},
+        content_type="application/merge-patch+json",
+    )
+    run = world.run("list", "-o", "json")
+    assert rows(run) == [("VirtualMachine", "web", "Stopping")]
+    assert run.item["deletionTimestamp"] is None
+    assert ("the stop has not begun" in run.item["reason"]) is (phase == "Running")
+
+
+def test_what_a_guest_that_ended_left_is_listed_unless_kubevirt_keeps_it(world: World) -> None:
+    world.live_node()
+    for name, strategy in (("manual", "Manual"), ("rerun", "RerunOnFailure")):
+        machine = world.vm(name, spec={"runStrategy": strategy})
+        world.vmi(machine, name, world.live, phase="Succeeded")
+    assert rows(world.run("list", "-o", "json")) == [("VirtualMachine", "rerun", "Stopping")]
+
+
+def test_a_node_that_may_not_be_read_is_no_all_clear(world: World) -> None:
+    world.live_node()
+    machine = world.vm()
+    world.written_by("virt-api", machine, "spec", "runStrategy", when=before(timedelta(hours=1)))
+    world.vmi(machine, node=world.live)
+    rule = (["", "kubevirt.io"], ["pods", "virtualmachines", "virtualmachineinstances"],
+            ["get", "list"])  # fmt: skip
+    _grant(world, "bob", rule)
+    run = world.run("list", "-o", "json", user="bob")
+    assert (run.status, rows(run)) == (ExitStatus.INCOMPLETE, [])
+    assert {item["resource"] for item in run.json["incomplete"]} == {
+        "nodes",
+        "leases.coordination.k8s.io",
+    }
+    assert "Nothing is stuck" not in world.run("list", user="bob").err
+
+
+def test_an_unreadable_node_does_not_matter_where_nothing_runs(world: World) -> None:
+    world.vm()
+    rule = (["", "kubevirt.io"], ["pods", "virtualmachines", "virtualmachineinstances"],
+            ["get", "list"])  # fmt: skip
+    _grant(world, "bob", rule)
+    assert world.run("list", user="bob").status is ExitStatus.OK
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("list",), ("list", "--watch"), ("diagnose",), ("check",), ("unstick", "vm", "--all")],
+    ids=" ".join,
+)
+def test_a_namespace_that_does_not_exist_is_no_all_clear(
+    world: World, command: tuple[str, ...]
+) -> None:
+    run = world.run(*command, "-n", "typo")
+    assert run.status is ExitStatus.ERROR
+    assert "namespace typo was not found" in run.err
+    assert "Nothing is stuck" not in run.err
+
+
+@pytest.mark.parametrize(
+    "command", [("list",), ("diagnose",), ("unstick", "vm")], ids=lambda command: command[0]
+)
+@pytest.mark.parametrize("selector", ["a=b=c", "a in", "a=b,", "=b", "a=-b", "a in (b", "/a"])
+def test_a_selector_that_is_none_is_no_all_clear(
+    world: World, command: tuple[str, ...], selector: str
+) -> None:
+    world.vm()
+    run = world.run(*command, "-l", selector)
+    assert run.status is ExitStatus.USAGE
+    assert "is not a label selector" in run.err
+
+
+@pytest.mark.in_process("many objects are made few by a patch")
+def test_many_are_read_as_they_are_one_by_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.dead_node()
+    for name in ("a", "b", "c", "d"):
+        instance = world.vmi(world.vm(name), name)
+        if name != "d":
+            world.pod(instance)
+    world.delete(world.vm("gone"))
+    one_by_one = world.run("list", "-o", "json").json["items"]
+    assert [item["name"] for item in one_by_one if item["state"] == "NotReady"] == [*"abcd"]
+    monkeypatch.setattr("kubectl_harvester_stuck.listing.find.MANY", 1)
+    assert [
+        {**item, "stuckSeconds": 0, "reason": ""}
+        for item in world.run("list", "-o", "json").json["items"]
+    ] == [{**item, "stuckSeconds": 0, "reason": ""} for item in one_by_one]

@@ -174,11 +174,60 @@ def test_targets_are_named_or_searched_for(world: World, words: tuple[str, ...])
 def test_a_vm_whose_node_is_not_known_is_not_chosen_by_node_and_that_is_said(
     world: World,
 ) -> None:
+    world.dead_node()
     machine = world.delete(world.vm())
     run = world.run("unstick", "vm", "--node", world.dead, "--yes")
     assert run.status is ExitStatus.OK
     assert "1 stuck VM names no node and was left out" in run.err
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_a_node_that_does_not_exist_is_no_all_clear(world: World) -> None:
+    world.vm()
+    run = world.run("unstick", "vm", "--node", "typo", "--yes")
+    assert run.status is ExitStatus.ERROR
+    assert "node typo was not found" in run.err
+
+
+def test_what_is_not_being_deleted_yet_is_left_out_and_that_is_said(world: World) -> None:
+    world.dead_node()
+    for name in ("a", "b"):
+        world.vmi(world.vm(name), name)
+    off = ("--node-powered-off", world.dead)
+    for words in (("--all",), ("--node", world.dead)):
+        run = world.run("unstick", "vm", *words, *QUICK, *off, "--yes")
+        assert run.status is ExitStatus.REFUSED
+        assert "2 stuck VMs were left out, of which nothing is being deleted yet" in run.err
+        assert "Nothing is stuck" not in run.err
+    gone = world.delete(world.vm("gone"))
+    run = world.run("unstick", "vm", "--all", "--max=1", *QUICK, "--yes")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert world.now(gone) is None
+    assert [path for _, path in world.changes()] == ["virtualmachines/gone"]
+
+
+def test_named_it_is_refused_while_nothing_is_being_deleted(world: World) -> None:
+    world.dead_node()
+    world.vmi(world.vm())
+    off = ("--node-powered-off", world.dead)
+    for kind in ("vm", "vmi"):
+        run = world.run("unstick", kind, "web", *QUICK, *off, "--yes", "-o", "json")
+        assert run.status is ExitStatus.REFUSED
+        assert [item["guard"] for item in run.item["refusals"]] == ["terminating"]
+        assert "its pod is not being deleted yet" in run.item["refusals"][0]["reason"]
+    assert world.changes() == []
+
+
+def test_a_finalizer_that_is_none_is_an_error(world: World) -> None:
+    machine = world.delete(world.vm("web", "example.com/mine"))
+    for words, says in (
+        (("--finalizer", "example.com/mein"), "none of these VMs and VMIs carries it"),
+        (("--leave-behind", "example.com/mine"), "is not in the catalogue"),
+    ):
+        run = world.run("unstick", "vm", "web", *words, *QUICK, "--yes")
+        assert run.status is ExitStatus.USAGE
+        assert says in run.err
+    assert world.finalizers(machine) == ["example.com/mine"]
 
 
 def test_vmis_without_a_vm_can_be_released_together(world: World) -> None:

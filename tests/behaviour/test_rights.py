@@ -156,6 +156,8 @@ class Stage:
         pooled["metadata"]["ownerReferences"] = [pool]
         world.delete(world.create(pooled), propagationPolicy="Foreground")
         self.backup = self.released("admin").item["backup"]
+        space = {"metadata": {"name": f"{world.namespace}-empty"}}
+        world.api.request("POST", "/api/v1/namespaces", space)
         # `check` asks for the endpoints of the webhooks that there are.
         world.create(webhooks(f"check-{world.namespace}"))
 
@@ -180,6 +182,10 @@ class Stage:
     def checked(self, user: str) -> Run:
         """`check`, of the whole cluster."""
         return self.run(user, "check", "-A")
+
+    def empty(self, user: str) -> Run:
+        """`list` of a namespace in which there is nothing."""
+        return self.run(user, "list", "-n", f"{self.world.namespace}-empty")
 
     def planned(self, user: str) -> Run:
         """`unstick` through pod, VMI and VM, as a dry run that the server admits."""
@@ -349,7 +355,7 @@ def test_no_right_of_the_viewer_is_idle(world: World) -> None:
     stage = Stage(world)
     # Those to watch have a test of their own.
     listing = [right for right in VIEWER if right not in WATCHES]
-    assert idle(stage, VIEWER, [stage.diagnosed, stage.checked], listing) == []
+    assert idle(stage, VIEWER, [stage.diagnosed, stage.checked, stage.empty], listing) == []
 
 
 def test_no_right_to_watch_is_idle(world: World) -> None:
@@ -424,6 +430,9 @@ def complete(run: Run) -> float:
 
 def test_the_metrics_need_each_right_of_their_role_and_no_other(world: World) -> None:
     stage = Stage(world)
+    # A guest that lives: whether its node answers has to be known.
+    world.live_node()
+    world.vmi(world.vm("lives"), "lives", world.live)
 
     def listed(user: str) -> Run:
         return world.run("list", "-A", "-o", "prometheus", "--as", user)

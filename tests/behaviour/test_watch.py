@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _grant, _strip, _touch
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER
-from tests.support.resources import resource_of
+from tests.support.resources import path_of, resource_of
 from tests.support.simulator import Simulator
-from tests.support.world import World
+from tests.support.world import World, before
 
 ODD = "example.com/odd"
 SOON = 20.0
@@ -152,6 +153,45 @@ def test_a_pod_that_hangs_is_told_when_its_grace_period_is_over(world: World) ->
         world.delete(launcher, gracePeriodSeconds=4)
         seen.quiet(2.0)
         assert seen.next() == ("ADDED", "VM", "web", "NotReady")
+
+
+def is_ready(world: World, ready: str) -> None:
+    """Let the control plane say so of the node that answers, which renews its Lease as well."""
+    for body, path, change in (
+        (builders.node(world.live, ready), "/status", "status"),
+        (builders.lease(world.live, before(timedelta(0))), "", "spec"),
+    ):
+        status, answer = world.api.request(
+            "PATCH",
+            path_of(body) + path,
+            {change: body[change]},
+            content_type="application/merge-patch+json",
+        )
+        assert status == 200, answer
+
+
+def test_a_guest_whose_node_falls_silent_is_told_until_the_node_answers(world: World) -> None:
+    world.live_node()
+    world.vmi(world.vm(), node=world.live)
+    with watching(world) as seen:
+        seen.quiet()
+        is_ready(world, "Unknown")
+        assert seen.next(2 * SOON) == ("ADDED", "VM", "web", "NotReady")
+        is_ready(world, "True")
+        assert seen.next(2 * SOON) == ("DELETED", "VM", "web", "NotReady")
+
+
+def test_a_stop_that_does_not_begin_is_told(world: World) -> None:
+    world.live_node()
+    machine = world.vm()
+    world.vmi(machine, node=world.live)
+    time.sleep(1.1)
+    change = {"spec": {"runStrategy": "Halted"}}
+    world.api.request(
+        "PATCH", path_of(machine), change, content_type="application/merge-patch+json"
+    )
+    with watching(world) as seen:
+        assert seen.next() == ("ADDED", "VM", "web", "Stopping")
 
 
 def test_an_api_server_that_restarts_loses_and_repeats_nothing(world: World) -> None:

@@ -89,8 +89,9 @@ class CheckOptions(NamedTuple):
 def check(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Is this cluster ready for the next power failure?
 
-    High availability, backups, monitoring, graceful shutdown and the path of a
-    release. Nothing is changed. -o wide adds the evidence and what to do.
+    High availability, backups, monitoring, graceful shutdown, the path of a
+    release, and the next upgrade. Nothing is changed. -o wide adds the evidence
+    and what to do.
 
     \b
     Examples:

@@ -18,8 +18,14 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer, nothing_is_stuck
-from kubectl_harvester_stuck.cli.session import Session, open_session
+from kubectl_harvester_stuck.cli.output import (
+    Answer,
+    nothing_is_stuck,
+)
+from kubectl_harvester_stuck.cli.session import (
+    Session,
+    open_session,
+)
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -70,6 +76,7 @@ class ListOptions(NamedTuple):
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.cli.terminal import Terminal, reading
         from kubectl_harvester_stuck.listing import find
+        from kubectl_harvester_stuck.render import list_text
 
         terminal = Terminal(session.where)
         with reading(terminal.progress, f"reading {session.what}"):
@@ -84,23 +91,26 @@ class ListOptions(NamedTuple):
         terminal.clear()
         is_empty = not found.targets and self.output not in render.DOCUMENTS
         nothing = nothing_is_stuck(session.place, found.missing) if is_empty else ""
+        notes = list_text.notes(found) if self.output == "table" else ""
         return Answer(
             exit_status.of_listing(found, exit_code=self.exit_code),
             render.listing(found, self.output, session.where, headers=not self.no_headers),
-            nothing + session.gaps(found.missing),
+            nothing + notes + session.gaps(found.missing),
             for_people=self.output in ("table", "wide"),
         )
 
     def _watch(self, session: Session, cluster: Cluster) -> Answer:
         from kubectl_harvester_stuck.cli.watching import Watching
+        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
         from kubectl_harvester_stuck.listing import watch
 
+        if session.namespace is not None and not self.all_namespaces:
+            unknown_namespaces(cluster, [session.namespace])
         cache = watch.WatchCache(cluster, session.namespaces)
         cache.start()
         answers = watch.follow(
             cache,
             kinds=self._kinds,
-            namespaces=session.namespaces,
             labels=self.selector,
             older_than=self.older_than,
         )

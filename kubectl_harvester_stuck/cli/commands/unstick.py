@@ -22,13 +22,14 @@ from kubectl_harvester_stuck.cli.options import (
     target_arguments,
 )
 from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
-from kubectl_harvester_stuck.cli.session import connect, repeated
-from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
+from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cli.terminal import Terminal
+    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.context import ReleaseContext
     from kubectl_harvester_stuck.release.model import ReleaseReport, Request
@@ -80,6 +81,7 @@ class UnstickOptions(NamedTuple):
             raise click.UsageError("--yes and --confirm exclude each other")
         if self.by_search == bool(self.names):
             raise click.UsageError("name the targets, or say --all, -l or --node")
+        check_selector(self.selector)
         if self.all_namespaces and not self.by_search:
             raise click.UsageError(
                 "-A goes with --all, -l or --node; a name needs its namespace: -n"
@@ -118,14 +120,30 @@ class UnstickOptions(NamedTuple):
 
     def run(self, means: _Means) -> Answer:
         """Release the targets, or show what would be done."""
+        from dataclasses import replace
+
         from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
         if not self.by_search:
             named = dict.fromkeys(self.names)
             return self._release(means, [ObjectRef(means.namespace, n, self.kind) for n in named])
         found = self._search(means)
-        targets = [row.ref for row in found.targets if self.host in (None, row.node)]
-        return self._release(means, targets, found) if targets else self._nothing(means, found)
+        there = [row for row in found.targets if self.host in (None, row.node)]
+        if self.host is not None and not there:
+            gaps = _unknown_node(means.context.cluster, self.host)
+            found = replace(found, missing=found.missing + gaps)
+        targets = [row.ref for row in there if not row.reason]
+        waiting = len(there) - len(targets)
+        if waiting:
+            which = "VM was" if waiting == 1 else "VMs were"
+            click.echo(
+                f"{waiting} stuck {which} left out, of which nothing is being deleted yet; see"
+                " list",
+                err=True,
+            )
+        if not targets:
+            return self._nothing(means, found, is_waiting=bool(waiting))
+        return self._release(means, targets, found)
 
     def _search(self, means: _Means) -> Listing:
         """Everything that is stuck in scope; what names no node is left out aloud."""
@@ -145,7 +163,7 @@ class UnstickOptions(NamedTuple):
             click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
         return found
 
-    def _nothing(self, means: _Means, found: Listing) -> Answer:
+    def _nothing(self, means: _Means, found: Listing, *, is_waiting: bool) -> Answer:
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.release.model import ReleaseReport
         from kubectl_harvester_stuck.render import layout
@@ -154,10 +172,11 @@ class UnstickOptions(NamedTuple):
         place = "" if self.all_namespaces else f" in {means.namespace} namespace"
         place = f"{place} on node {self.host}" if self.host else place
         is_document = self.output in render.DOCUMENTS
+        nothing = "" if is_waiting else nothing_is_stuck(place, found.missing)
         return Answer(
-            exit_status.of_release(done),
+            exit_status.of_nothing_to_release(done, is_waiting=is_waiting),
             render.run(done, self.output, means.where) if is_document else "",
-            nothing_is_stuck(place, found.missing) + layout.unreadable(found.missing),
+            nothing + layout.unreadable(found.missing),
         )
 
     def _release(
@@ -211,6 +230,21 @@ class UnstickOptions(NamedTuple):
         )
 
 
+def _known_finalizers(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Only a finalizer of the catalogue is known to leave work behind."""
+    from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
+
+    known = {entry.name for entry in CATALOGUE}
+    for value in values:
+        if value not in known:
+            raise click.BadParameter(
+                f"{value!r} is not in the catalogue; see finalizers, or name it with --finalizer"
+            )
+    return values
+
+
 def _guards_help(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Any:
     from kubectl_harvester_stuck.release.guards import GUARDS
 
@@ -235,6 +269,22 @@ class _UnstickCommand(Command):
             )  # fmt: skip
 
 
+def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
+    """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
+    from kubectl_harvester_stuck.k8s.kinds import NODE
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
+    from kubectl_harvester_stuck.listing import find
+
+    try:
+        if cluster.get(ObjectRef("", name, NODE), metadata_only=True) is None:
+            raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
+    except NotFoundError:
+        raise
+    except StuckError as error:
+        return (find.missing(NODE, "", error),)
+    return ()
+
+
 @click.command("unstick", cls=_UnstickCommand)
 @target_arguments("vm|vmi [NAME]...", required=True)
 @connection
@@ -257,7 +307,7 @@ class _UnstickCommand(Command):
 @click.option("--finalizer", "finalizers", multiple=True, metavar="NAME",
               shell_complete=completion.finalizers_there,
               help="Remove only these; the only way to remove unrecognised ones.")  # fmt: skip
-@click.option("--leave-behind", multiple=True, metavar="NAME",
+@click.option("--leave-behind", multiple=True, metavar="NAME", callback=_known_finalizers,
               shell_complete=completion.catalogue,
               help="Remove this finalizer although its work is not done.")  # fmt: skip
 @click.option("--node-powered-off", "powered_off", multiple=True, metavar="NODE",

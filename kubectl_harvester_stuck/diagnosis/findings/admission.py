@@ -13,7 +13,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import settings, vm_cleanup, webhook_denials
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
-    STATE,
+    HANGING,
     THE_VM,
     THE_VMI,
     pvc_names,
@@ -90,7 +90,7 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
             )
 
 
-@finding(reads=STATE)
+@finding(reads=HANGING)
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
     vmi, vm = examined.case.vmi, examined.case.vm
@@ -243,7 +243,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
             )
 
 
-@finding(reads=(*STATE, RESOURCE_QUOTA))
+@finding(reads=(*HANGING, RESOURCE_QUOTA))
 def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
     vm = examined.case.vm

@@ -19,22 +19,25 @@ from kubectl_harvester_stuck.harvester.node_health import (
 from kubectl_harvester_stuck.harvester.target import (
     COMPUTE,
     FINAL_PHASES,
+    HANGING,
     STATE,
     THE_VM,
     THE_VMI,
     Target,
     is_stopped,
     pvc_names,
+    run_strategy,
     running_containers,
 )
 from kubectl_harvester_stuck.k8s import commands
-from kubectl_harvester_stuck.k8s.commands import Remark
+from kubectl_harvester_stuck.k8s.commands import Command, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     EVENT,
     MIGRATION,
+    NODE,
     PVC,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
@@ -79,6 +82,42 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
         )
 
 
+@finding(reads=STATE)
+def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
+    """It hangs, and nothing of it is being deleted: a stop that did not begin, or a silent node.
+
+    H#4725, H#10698; H#913, H#982.
+    """
+    case = examined.case
+    vm, vmi = case.vm, case.vmi
+    if not examined.stuck or vmi is None or case.stuck_object is not None:
+        return
+    phase = vmi.text("status", "phase")
+    evidence = [saw(vmi, "metadata.deletionTimestamp", "none"), saw(vmi, "status.phase", phase)]
+    if vm is None or not case.is_to_be_stopped:
+        found = case.silence
+        if found is not None:
+            yield Found(
+                case.why_not_deleted,
+                (*evidence, Evidence(f"Node {found.node}", "signs", found.signs)),
+                Verdict.REPAIR if found.is_overdue else Verdict.WAIT,
+                (commands.describe(ObjectRef("", found.node, NODE)),) if found.is_overdue else (),
+            )
+        return
+    evidence.append(saw(vm, "spec.runStrategy", run_strategy(vm)))
+    evacuated = vmi.text("status", "evacuationNodeName")
+    steps: tuple[Command, ...]
+    if phase in FINAL_PHASES:
+        steps = (commands.delete(vmi.ref, "--wait=false"),)
+    elif evacuated:
+        evidence.append(saw(vmi, "status.evacuationNodeName", evacuated))
+        note = f"its evacuation from {evacuated} begins anew until that is cleared"
+        steps = (commands.virtctl_evacuate_cancel(vmi.ref).noted(note),)
+    else:
+        steps = (commands.describe(vm.ref),)
+    yield Found(case.why_not_deleted, tuple(evidence), Verdict.REPAIR, steps)
+
+
 @finding(reads=(THE_VM, THE_VMI))
 def instance_lives(examined: FindingContext) -> Iterator[Found]:
     """The VM is being deleted and its VMI is not, so that nothing has asked the guest to stop."""
@@ -95,7 +134,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
     )
 
 
-@finding(reads=STATE)
+@finding(reads=HANGING)
 def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
     reason, hanging = examined.refusal(PAST_GRACE), examined.case.stuck_object
@@ -122,7 +161,7 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=places.PLACES)
+@finding(reads=(THE_VM, *places.PLACES))
 def node_contradicts(examined: FindingContext) -> Iterator[Found]:
     """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
     case = examined.case
@@ -142,7 +181,8 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 f"node {name} does not answer, but gives signs of life: QEMU may still run there"
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
-                Verdict.REPAIR,
+                # Minutes after a power cut they are no news: Kubernetes has not even acted yet.
+                Verdict.REPAIR if case.stuck_object is not None else None,
                 (Remark(f"on {name}: is the kubelet running? (rke2-agent or rke2-server)"),),
             )
 

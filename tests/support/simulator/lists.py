@@ -8,6 +8,10 @@ import bisect
 import json
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
+from pathlib import Path
+
+import yaml
 
 from tests.support.resources import Resource
 
@@ -34,13 +38,11 @@ class Form(Enum):
 
     FULL = "full"
     PARTIAL = "metadata only"
+    TABLE = "as kubectl prints them"
 
 
 def accepted_form(accept: str, *, of_list: bool) -> Form:
-    """The first representation of an Accept header that is served. ApiError 406 for none.
-
-    Table is not among them: clients that ask for it name plain JSON as well.
-    """
+    """The first representation of an Accept header that is served. ApiError 406 for none."""
     wanted = "PartialObjectMetadataList" if of_list else "PartialObjectMetadata"
     for choice in (accept or "*/*").split(","):
         media_type, *pairs = (part.strip() for part in choice.split(";"))
@@ -52,13 +54,50 @@ def accepted_form(accept: str, *, of_list: bool) -> Form:
         version = (parameters.get("g"), parameters.get("v"))
         if parameters["as"] == wanted and version == ("meta.k8s.io", "v1"):
             return Form.PARTIAL
+        if of_list and parameters["as"] == "Table" and version == ("meta.k8s.io", "v1"):
+            return Form.TABLE
     raise not_acceptable()
+
+
+_CRDS = Path(__file__).parents[2] / "crds"
+
+
+@cache
+def printer_columns(kind: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The columns of a kind in kubectl's table, without its name: each with the path of its value.
+
+    A path that selects from a list has no value here, which no decision may rest on.
+    """
+    for file in sorted(_CRDS.glob("*.yaml")):
+        for crd in yaml.safe_load_all(file.read_text()):
+            if crd["spec"]["names"]["kind"] == kind:
+                listed = crd["spec"]["versions"][0].get("additionalPrinterColumns") or []
+                return tuple(
+                    (column["name"], tuple(column["jsonPath"].lstrip(".").split(".")))
+                    for column in listed
+                )
+    return (("Age", ("metadata", "creationTimestamp")),)
+
+
+def _row(columns: tuple[tuple[str, tuple[str, ...]], ...]) -> Callable[[Stored], str]:
+    def write(stored: Stored) -> str:
+        cells = [stored.obj["metadata"]["name"]]
+        for _, path in columns:
+            value: object = stored.obj
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            cells.append(value)
+        return f'{{"cells":{encode(cells)},"object":{stored.partial_json}}}'
+
+    return write
 
 
 def item_encoder(resource: Resource, form: Form) -> Callable[[Stored], str]:
     """What writes one item of a list of that form."""
     if form is Form.PARTIAL:
         return lambda stored: stored.partial_json
+    if form is Form.TABLE:
+        return _row(printer_columns(resource.kind))
     if is_custom(resource):
         return lambda stored: stored.json
     return lambda stored: stored.untyped_json
@@ -124,6 +163,16 @@ def list_json(
     kind, api_version = f"{resource.kind}List", resource.api_version
     if form is Form.PARTIAL:
         kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+    if form is Form.TABLE:
+        names = ["Name", *(name for name, _ in printer_columns(resource.kind))]
+        head = {
+            "kind": "Table",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "columnDefinitions": [{"name": name} for name in names],
+        }
+        rows = ",".join(map(item_encoder(resource, form), chosen))
+        return f'{encode(head)[:-1]},"rows":[{rows}]}}'
     head = {"kind": kind, "apiVersion": api_version, "metadata": metadata}
     items = f"[{','.join(map(item_encoder(resource, form), chosen))}]"
     if form is Form.PARTIAL and not chosen:
