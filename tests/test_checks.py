@@ -15,7 +15,7 @@ import pytest
 
 from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
 from kubectl_harvester_stuck.checks.base import Result
-from kubectl_harvester_stuck.checks.rules import METRICS, RULES, WATCHED
+from kubectl_harvester_stuck.checks.prometheus_rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus, NotFoundError
 from kubectl_harvester_stuck.k8s import quantities

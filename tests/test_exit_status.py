@@ -35,7 +35,7 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
-from kubectl_harvester_stuck.restore.backup import Proposal, Restoration, RestoreOutcome
+from kubectl_harvester_stuck.restore.decisions import Proposal, Restoration, RestoreOutcome
 from tests.support.builders import NOW, snapshot
 from tests.support.world import World
 from tests.test_guards import TARGET, deleted_vm

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.harvester import finalizer_judges, finalizers, settings, vm_cleanup
+from kubectl_harvester_stuck.harvester import finalizer_judges, finalizers, pending_work, settings
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE, Finalizer
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
@@ -41,7 +41,7 @@ from tests.support import builders, readycluster
 from tests.support.builders import Body, ago, bare, parsed, snapshot, stored
 
 WRANGLER = "wrangler.cattle.io/"
-REMOVED = vm_cleanup.REMOVED_PVCS
+REMOVED = pending_work.REMOVED_PVCS
 GUEST_CLUSTER = {"harvesterhci.io/removeAllPersistentVolumeClaims": "true"}
 MAC = {"harvesterhci.io/mac-address": '{"default":"52:54:00:00:00:01"}'}
 CLONING = {finalizer_judges.CLONE_STATUS: "cloning"}
@@ -197,7 +197,7 @@ CLEANUP_CASES: list[tuple[str, Objects]] = [
             ticking(),
             disk(deleted=True),
             other_vm(
-                annotations={vm_cleanup.CLAIM_TEMPLATES: '[{"metadata": {"name": "disk-0"}}]'}
+                annotations={pending_work.CLAIM_TEMPLATES: '[{"metadata": {"name": "disk-0"}}]'}
             ),
         ],
     ),
@@ -207,7 +207,7 @@ CLEANUP_CASES: list[tuple[str, Objects]] = [
         lambda: [
             ticking(),
             image("disk-0"),
-            disk(deleted=True, annotations={vm_cleanup.GOLDEN_IMAGE: "true"}),
+            disk(deleted=True, annotations={pending_work.GOLDEN_IMAGE: "true"}),
         ],
     ),
     (
@@ -228,14 +228,14 @@ CLEANUP_CASES: list[tuple[str, Objects]] = [
         lambda: [
             ticking(),
             disk(deleted=True),
-            other_vm(annotations={vm_cleanup.CLAIM_TEMPLATES: "?"}),
+            other_vm(annotations={pending_work.CLAIM_TEMPLATES: "?"}),
         ],
     ),
     (
         "done",
         lambda: [
             ticking(),
-            disk(deleted=True, annotations={vm_cleanup.GOLDEN_IMAGE: "true"}),
+            disk(deleted=True, annotations={pending_work.GOLDEN_IMAGE: "true"}),
         ],
     ),
     (

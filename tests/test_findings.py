@@ -12,8 +12,8 @@ from kubectl_harvester_stuck.diagnosis import diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, MODULES, admission
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Situation
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Verdict
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,

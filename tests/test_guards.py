@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import ownership
+from kubectl_harvester_stuck.harvester import goes_with_vm
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     LEASE,
     MIGRATION,
@@ -574,7 +574,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         f"{kind.plural} cannot be read": (
             "disks-kept", U, partial(_cannot_read, kind),
         )
-        for kind in ownership.NEEDED
+        for kind in goes_with_vm.NEEDED
     },
     "what is unreadable hides no disk that is known to go": (
         "disks-kept", R,

@@ -12,7 +12,7 @@ import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import harmless
-from kubectl_harvester_stuck.harvester.vm_cleanup import CLAIM_TEMPLATES, GOLDEN_IMAGE, OWNED_BY
+from kubectl_harvester_stuck.harvester.pending_work import CLAIM_TEMPLATES, GOLDEN_IMAGE, OWNED_BY
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Command, Effect, Remark
 from kubectl_harvester_stuck.k8s.kinds import (

@@ -8,8 +8,8 @@ import pytest
 
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.finalizer_judges import GUEST_CLUSTER_REMOVED
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import places
+from kubectl_harvester_stuck.harvester import grace_period, places
 from kubectl_harvester_stuck.harvester.places import Proof
 from kubectl_harvester_stuck.harvester.target import Memory, Target
 from kubectl_harvester_stuck.k8s.kinds import NODE
@@ -398,7 +398,7 @@ def test_a_node_that_cannot_be_read_is_unknown() -> None:
 def test_a_grace_period_that_is_none_is_unknown(seconds: Any) -> None:
     instance = deleted_vmi(spec={"terminationGracePeriodSeconds": seconds})
     with pytest.raises(UnreadableError, match="its grace period is"):
-        places.grace_left(Scene([instance]).target)
+        grace_period.left(Scene([instance]).target)
 
 
 def test_a_node_that_became_ready_in_the_future_is_unknown() -> None:

@@ -18,7 +18,7 @@ import yaml
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.checks import reads as checks_reads
 from kubectl_harvester_stuck.checks.base import Check, CheckContext
-from kubectl_harvester_stuck.checks.release_path import webhook_namespaces
+from kubectl_harvester_stuck.checks.themes.release_path import webhook_namespaces
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.diagnosis import chain, diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS

@@ -8,7 +8,7 @@ from pathlib import Path
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.restore import backup as undo_file
+from kubectl_harvester_stuck.restore import decisions as undo_file
 from kubectl_harvester_stuck.state import backups, journal
 
 RECORDED = Path(__file__).parent / "recorded_state"

@@ -20,7 +20,7 @@ from kubectl_harvester_stuck.k8s.kinds import PVC
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.model import GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.restore import backup as restore
+from kubectl_harvester_stuck.restore import decisions as restore
 from kubectl_harvester_stuck.state import backups
 from tests.support import builders
 from tests.support.simulator import Simulator

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_harvester_stuck.checks.rules import RULES
+from kubectl_harvester_stuck.checks.prometheus_rules import RULES
 from tests.components.promtool import build
 
 

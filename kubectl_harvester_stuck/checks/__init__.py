@@ -1,6 +1,6 @@
 """Is this cluster ready for the next power failure? One pure function per check.
 
-To add one: a function under `@check` in one of the modules here that yields what it sees, with its
+To add one: a function under `@check` in a module of `themes` that yields what it sees, with its
 evidence and what to do, and in tests/test_checks.py a story in which it does not pass, and what it
 cannot do without; that test says so when one is forgotten. A read that fails inside raises
 `UnreadableError` and becomes `unknown`, never "not found". The function's name with hyphens is the
@@ -12,14 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_harvester_stuck.checks import (
-    availability,
-    backups,
-    monitoring,
-    release_path,
-    shutdown,
-    upgrade,
-)
 from kubectl_harvester_stuck.checks.base import (
     REGISTERED,
     Check,
@@ -27,6 +19,14 @@ from kubectl_harvester_stuck.checks.base import (
     CheckResult,
     Result,
     names,
+)
+from kubectl_harvester_stuck.checks.themes import (
+    availability,
+    backups,
+    monitoring,
+    release_path,
+    shutdown,
+    upgrade,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import harmless

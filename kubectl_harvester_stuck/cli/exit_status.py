@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.model import ReleaseReport, TargetReport
-    from kubectl_harvester_stuck.restore.backup import Restoration
+    from kubectl_harvester_stuck.restore.decisions import Restoration
 
 INTERRUPTED = 130
 """Ctrl-C before anything was changed, as a shell counts it; no status of ours."""
@@ -141,7 +141,7 @@ def _of_target(report: TargetReport) -> ExitStatus:
 
 def of_restoration(done: Restoration) -> ExitStatus:
     """`restore`, dry or not: success only with a positive reason."""
-    from kubectl_harvester_stuck.restore.backup import RestoreOutcome
+    from kubectl_harvester_stuck.restore.decisions import RestoreOutcome
 
     if done.end in (RestoreOutcome.CREATED, RestoreOutcome.PLANNED):
         return ExitStatus.OK

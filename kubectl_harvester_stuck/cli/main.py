@@ -69,7 +69,7 @@ def _document_asked(arguments: list[str]) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the program and end the process with the exit status of the contract."""
+    """Run the program and end the process with its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == [completion.COMMAND]:
         completion.end(cli, given[1:])
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _run(given: list[str]) -> int:
-    """Run the program and return the exit status of the contract."""
+    """Run the program and return its exit status."""
     try:
         return int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
     except click.ClickException as error:

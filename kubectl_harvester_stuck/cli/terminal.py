@@ -18,7 +18,7 @@ from kubectl_harvester_stuck.render import layout
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.release.model import Plan
     from kubectl_harvester_stuck.render.invocation import Invocation
-    from kubectl_harvester_stuck.restore.backup import Proposal
+    from kubectl_harvester_stuck.restore.decisions import Proposal
 
 _T = TypeVar("_T")
 

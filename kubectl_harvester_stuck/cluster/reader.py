@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, harmless, ownership, places
+from kubectl_harvester_stuck.harvester import finalizers, goes_with_vm, harmless, places
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
@@ -116,7 +116,7 @@ def _read_what_goes(
         snapshot = reader.snapshot()
         cases = [Target(ref, snapshot) for ref in targets]
         more = {
-            ref for case in cases for ref in ownership.to_read(case, ownership.follow(case))
+            ref for case in cases for ref in goes_with_vm.to_read(case, goes_with_vm.follow(case))
         } - asked.union(snapshot.found, snapshot.unreadable)
         if not more:
             return

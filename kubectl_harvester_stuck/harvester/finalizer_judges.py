@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import settings, vm_cleanup
+from kubectl_harvester_stuck.harvester import pending_work, settings
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     GUEST,
@@ -133,21 +133,21 @@ def instance_gone(vm: KubeObject, case: Target) -> Answer:
     return PENDING, f"the VMI still exists ({vmi.text('status', 'phase') or 'no phase'})"
 
 
-@judge(reads=(*vm_cleanup.DISKS_READ, *vm_cleanup.SNAPSHOTS_READ))
+@judge(reads=(*pending_work.DISKS_READ, *pending_work.SNAPSHOTS_READ))
 def disks_and_snapshots(vm: KubeObject, case: Target) -> Answer:
     """No disk that was selected for deletion and no snapshot of the VM is left."""
-    work = [*vm_cleanup.disks_left(vm, case), *vm_cleanup.snapshots_left(vm, case)]
+    work = [*pending_work.disks_left(vm, case), *pending_work.snapshots_left(vm, case)]
     if work:
         return PENDING, f"still to be deleted: {', '.join(work)}"
     return DONE, "no disk that was ticked for deletion and no snapshot of this VM is left"
 
 
-@judge(reads=(*metadata(PVC), *vm_cleanup.SNAPSHOTS_READ, settings.read(settings.SERVER_VERSION)))
+@judge(reads=(*metadata(PVC), *pending_work.SNAPSHOTS_READ, settings.read(settings.SERVER_VERSION)))
 def disk_owners_of_vm(vm: KubeObject, case: Target) -> Answer:
     """Up to Harvester 1.3 the owners of disks, and what CleanupPVCAndSnapshot does since."""
-    left = vm_cleanup.selected_disks(vm, case)
+    left = pending_work.selected_disks(vm, case)
     work = [str(claim.ref) for claim in left if claim.deletion_timestamp is None]
-    work += vm_cleanup.snapshots_left(vm, case)
+    work += pending_work.snapshots_left(vm, case)
     return _owner_references([*work, *_owner_annotations(vm, case)], case)
 
 
@@ -244,7 +244,7 @@ def load_balancers(vm: KubeObject, case: Target) -> Answer:
     """No LoadBalancer of a guest cluster that is being removed is left."""
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return DONE, "its guest cluster is not being removed"
-    left = [item.ref.name for item in vm_cleanup.load_balancers(vm, case)]
+    left = [item.ref.name for item in pending_work.load_balancers(vm, case)]
     if left:
         return PENDING, f"LoadBalancers of its guest cluster still exist: {', '.join(left)}"
     return DONE, "no LoadBalancer of its guest cluster is left"

@@ -81,7 +81,7 @@ def reads(subjects: Iterable[KubeObject]) -> tuple[Read, ...]:
 def removable(
     judgment: FinalizerAssessment, asked: frozenset[str], left_behind: frozenset[str]
 ) -> bool:
-    """Whether `unstick` may remove it: contract §3, the table of states.
+    """Whether `unstick` may remove it.
 
     `asked` are the names given with `--finalizer`, `left_behind` those with `--leave-behind`.
     """

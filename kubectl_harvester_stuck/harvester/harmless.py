@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import ownership, places, vm_cleanup
+from kubectl_harvester_stuck.harvester import goes_with_vm, grace_period, pending_work
 from kubectl_harvester_stuck.harvester.node_health import SIGNS, SignalState, describe, read_node
 from kubectl_harvester_stuck.harvester.settings import REPOSITORY, unfinished_upgrades
 from kubectl_harvester_stuck.harvester.target import (
@@ -175,7 +175,7 @@ def _users(claim: ObjectRef, snapshot: ClusterSnapshot) -> Iterator[str]:
     for vm in snapshot.all(VM, claim.namespace):
         if vm.deletion_timestamp is not None:
             going.add(vm.ref.name)
-        elif claim.name in (*pvc_names(vm), *vm_cleanup.templates(vm)):
+        elif claim.name in (*pvc_names(vm), *pending_work.templates(vm)):
             yield str(vm.ref)
     for vmi in snapshot.all(VMI, claim.namespace):
         if vmi.ref.name not in going and claim.name in pvc_names(vmi):
@@ -184,7 +184,7 @@ def _users(claim: ObjectRef, snapshot: ClusterSnapshot) -> Iterator[str]:
         owner = vmi_of(pod)
         of_going = owner is not None and owner.name in going
         is_over = pod.text("status", "phase") in FINAL_PHASES
-        if not of_going and not is_over and claim.name in ownership.claims_of(pod):
+        if not of_going and not is_over and claim.name in goes_with_vm.claims_of(pod):
             yield str(pod.ref)
 
 
@@ -209,10 +209,10 @@ def disk_is_free(claim: KubeObject, snapshot: ClusterSnapshot) -> str | None:
 @rule(Effect.DELETE, PVC, reads=(VM, Read(VM_IMAGE, EVERYWHERE)))
 def disk_may_go(claim: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """Harvester's webhook lets the disk go."""
-    owners = vm_cleanup.owned_by(claim)
+    owners = pending_work.owned_by(claim)
     if owners:
         return f"Harvester's webhook forbids it: {', '.join(owners)} owns it"
-    why = vm_cleanup.why_kept(claim, snapshot)
+    why = pending_work.why_kept(claim, snapshot)
     return f"Harvester's webhook forbids it: {why}" if why else None
 
 
@@ -224,10 +224,10 @@ def disk_holds_no_snapshot(claim: KubeObject, snapshot: ClusterSnapshot) -> str 
     for backup in snapshot.all(VM_BACKUP, claim.ref.namespace):
         is_remote = backup.text("spec", "type") == "backup"
         is_going = backup.deletion_timestamp is not None
-        if not is_remote and not is_going and claim.ref.name in vm_cleanup.disks_of(backup):
+        if not is_remote and not is_going and claim.ref.name in pending_work.disks_of(backup):
             return f"the snapshot {backup.ref} lies on it"
     for restore in snapshot.all(VM_RESTORE, claim.ref.namespace):
-        if vm_cleanup.is_in_progress(restore) and claim.is_owned_by(restore):
+        if pending_work.is_in_progress(restore) and claim.is_owned_by(restore):
             return f"{restore.ref} is in progress"
     return None
 
@@ -245,7 +245,7 @@ def backup_is_lost_already(backup: KubeObject, snapshot: ClusterSnapshot) -> str
     lost = {
         str(part.get("name"))
         for part in backup.mappings("status", "volumeBackups")
-        if vm_cleanup.name_of_disk(part) not in disks
+        if pending_work.name_of_disk(part) not in disks
     }
     parts = {str(part.get("name")) for part in backup.mappings("status", "volumeBackups")}
     for one in snapshot.all(VOLUME_SNAPSHOT, backup.ref.namespace):
@@ -256,7 +256,7 @@ def backup_is_lost_already(backup: KubeObject, snapshot: ClusterSnapshot) -> str
         return f"{one.ref} goes with it"
     for restore in snapshot.all(VM_RESTORE, backup.ref.namespace):
         of_this = restore.text("spec", "virtualMachineBackupName") == backup.ref.name
-        if of_this and (vm_cleanup.is_in_progress(restore) or _is_kept(restore)):
+        if of_this and (pending_work.is_in_progress(restore) or _is_kept(restore)):
             return f"{restore.ref} is made from it"
     return None
 
@@ -264,7 +264,7 @@ def backup_is_lost_already(backup: KubeObject, snapshot: ClusterSnapshot) -> str
 @rule(Effect.DELETE, VM_RESTORE, reads=(VM, VMI, PVC, DATA_VOLUME))
 def restore_is_over(restore: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The restore is over, owns no disk, and the VM that it made does not live."""
-    if vm_cleanup.is_in_progress(restore):
+    if pending_work.is_in_progress(restore):
         return "it is in progress"
     for one in _owned(restore, snapshot, PVC, DATA_VOLUME):
         return f"{one.ref} goes with it"
@@ -328,7 +328,7 @@ def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     if vm is not None and owner is not None and owner.uid != vm.uid:
         return f"{vm.ref} is not the VM that it was made for"
     if vm is not None and vm.deletion_timestamp is not None:
-        is_kept = ownership.ORPHAN in vm.finalizers
+        is_kept = goes_with_vm.ORPHAN in vm.finalizers
         return f"{vm.ref} was deleted with --cascade=orphan, to keep it" if is_kept else None
     return _still_wanted(vm, vmi, snapshot)
 
@@ -387,7 +387,7 @@ def guest_had_its_time(vm: KubeObject, snapshot: ClusterSnapshot) -> str | None:
         return "no guest of it runs"
     if vmi.deletion_timestamp is None:
         return f"nobody has asked the guest to stop: {vmi.ref} is not being deleted"
-    if places.grace_left(Target(vm.ref, snapshot)) is not None:
+    if grace_period.left(Target(vm.ref, snapshot)) is not None:
         return "its guest may still shut down by itself"
     strategy = run_strategy(vm)
     if _is_kept(vm) and strategy != "Halted":
@@ -402,7 +402,8 @@ def guest_had_its_time(vm: KubeObject, snapshot: ClusterSnapshot) -> str | None:
 def no_backup_holds_it(vm: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """Harvester's webhook lets the VM stop."""
     for backup in snapshot.all(VM_BACKUP, vm.ref.namespace):
-        if backup.text("spec", "source", "name") == vm.ref.name and vm_cleanup.holds_a_stop(backup):
+        of_this = backup.text("spec", "source", "name") == vm.ref.name
+        if of_this and pending_work.holds_a_stop(backup):
             return f"Harvester's webhook forbids it: {backup.ref} is in progress"
     return None
 

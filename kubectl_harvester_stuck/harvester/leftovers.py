@@ -1,6 +1,6 @@
 """What a released VM leaves: disks, attachments, snapshots, addresses, with what to do about it.
 
-What the garbage collector takes with the VM is not left: `ownership` tells of that.
+What the garbage collector takes with the VM is not left: `goes_with_vm` tells of that.
 Only what nobody will take away any more comes with a command that removes it. Disks that the user
 did not tick for deletion are kept on purpose, and so are snapshots; they are named, and no command
 deletes them, nor what owns them.
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import harmless, ownership, vm_cleanup
+from kubectl_harvester_stuck.harvester import goes_with_vm, harmless, pending_work
 from kubectl_harvester_stuck.harvester.finalizer_judges import GUEST_CLUSTER_REMOVED
+from kubectl_harvester_stuck.harvester.goes_with_vm import GoesAndStays
 from kubectl_harvester_stuck.harvester.node_health import NODES, read_node
-from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Advice, Remark
@@ -41,7 +41,7 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared, metadata
 
 READS = declared(
-    *ownership.GOING,
+    *goes_with_vm.GOING,
     *NODES,
     VM,
     VMI,
@@ -75,14 +75,14 @@ def of(case: Target, vm: KubeObject) -> tuple[Advice, ...]:
 
 
 def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
-    wanted = {*pvc_names(vm), *vm_cleanup.selected(vm)}
+    wanted = {*pvc_names(vm), *pending_work.selected(vm)}
     for claim in case.snapshot.all(PVC, vm.ref.namespace):
         if claim.ref.name in wanted and claim.deletion_timestamp is None:
             yield claim
 
 
 def _disks(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    ticked = vm_cleanup.selected(vm)
+    ticked = pending_work.selected(vm)
     going = _going(case, vm)
     for claim in _claims(case, vm):
         if going.of(claim.ref) is not None:
@@ -99,9 +99,9 @@ def _disks(case: Target, vm: KubeObject) -> Iterator[Advice]:
             yield commands.delete(claim.ref).noted(note)
 
 
-def _going(case: Target, vm: KubeObject) -> Ownership:
+def _going(case: Target, vm: KubeObject) -> GoesAndStays:
     """What goes with the VM. Raises UnreadableError where that is not known."""
-    going = ownership.of(case, (vm,), (vm,))
+    going = goes_with_vm.of(case, (vm,), (vm,))
     if going.blind is not None:
         raise going.blind
     return going
@@ -119,7 +119,7 @@ def _other_users(case: Target, vm: KubeObject, claim: str) -> list[str]:
     pods = (
         pod
         for pod in case.snapshot.all(POD, vm.ref.namespace)
-        if pod.ref not in own and claim in ownership.claims_of(pod)
+        if pod.ref not in own and claim in goes_with_vm.claims_of(pod)
     )
     return [str(item.ref) for item in (*machines, *pods)]
 
@@ -206,7 +206,7 @@ def _migrations(case: Target, vm: KubeObject) -> Iterator[Advice]:
 
 
 def _volumes(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    wanted = {*pvc_names(vm), *vm_cleanup.selected(vm)}
+    wanted = {*pvc_names(vm), *pending_work.selected(vm)}
     claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
     for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
@@ -234,7 +234,7 @@ def _orphans(case: Target, vm: KubeObject) -> Iterator[Advice]:
 def _load_balancers(case: Target, vm: KubeObject) -> Iterator[Advice]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
-    for item in vm_cleanup.load_balancers(vm, case):
+    for item in pending_work.load_balancers(vm, case):
         note = f"{item.ref} belongs to the guest cluster that was removed with this VM"
         yield commands.delete(item.ref).noted(note)
 

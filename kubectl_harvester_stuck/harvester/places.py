@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import grace_period
 from kubectl_harvester_stuck.harvester.node_health import (
     NODES,
     SKEW,
@@ -45,12 +45,6 @@ PLACES = declared(*NODES, MIGRATION)
 
 NOT_STARTED = ("", "Pending", "Scheduling", "WaitingForSync")
 """Phases of a VMI before virt-handler is asked to start its guest."""
-
-GRACE = timedelta(seconds=30)
-"""How long a guest gets to shut down when its VMI does not say (KubeVirt's default)."""
-
-PADDING = timedelta(seconds=15)
-"""How much longer than the guest its pod gets (kubevirt services/template.go)."""
 
 MIGRATION_TARGET = "kubevirt.io/migrationJobUID"
 """Label of a pod that was made as the target of a migration."""
@@ -174,36 +168,6 @@ def contradiction(reading: NodeReading) -> str | None:
         return f"node {reading.name} was said to have no power, but it shows life ({signs})"
     _raise_if_unreadable(reading)
     return None
-
-
-def grace_left(target: Target) -> tuple[timedelta, timedelta] | None:
-    """How long ago the guest was asked to stop, and its grace period, while that runs.
-
-    None once it is over, or where nobody asked. It counts from the deletion of the VMI, pod or no
-    pod, and from that of a pod that has not ended. Raises UnreadableError.
-    """
-    vmi = target.vmi
-    if vmi is None or vmi.text("status", "phase") in FINAL_PHASES:
-        return None
-    asked = vmi.deletion_requested
-    # A pod that is still there was told when it was deleted, which can be later.
-    times = [asked, *(pod.deletion_requested for pod in target.pods if not is_stopped(pod))]
-    asked = max(filter(None, times), default=None)
-    if asked is None:
-        return None
-    waited, grace = target.snapshot.taken_at - asked, _grace(vmi)
-    return (waited, grace) if waited < grace else None
-
-
-def _grace(vmi: KubeObject | None) -> timedelta:
-    if vmi is None:
-        return GRACE
-    seconds = vmi.mapping("spec").get("terminationGracePeriodSeconds")
-    if seconds is None:
-        return GRACE
-    if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 <= seconds <= 10**9:
-        raise UnreadableError(str(vmi.ref), f"its grace period is {seconds!r}")
-    return timedelta(seconds=seconds)
 
 
 # The places
@@ -363,7 +327,7 @@ def _still_there(pod: KubeObject, reading: NodeReading) -> str:
 
 
 def _has_time_left(target: Target, pod: KubeObject) -> bool:
-    return grace_left(target) is not None and pod.deletion_timestamp is not None
+    return grace_period.left(target) is not None and pod.deletion_timestamp is not None
 
 
 def _answered(place: Place, target: Target, reading: NodeReading) -> PlaceAssessment:
@@ -388,8 +352,9 @@ def _answered(place: Place, target: Target, reading: NodeReading) -> PlaceAssess
         raise UnreadableError(f"node {place.node}", "it has been Ready since a time in the future")
     since = max(filter(None, (asked, reading.answering_since)))
     # Without its VMI, the pod alone says how long its guest had.
-    own = place.pod.deletion_grace if vmi is None and place.pod is not None else _grace(vmi)
-    waited, grace = now - since, own + PADDING
+    is_alone = vmi is None and place.pod is not None
+    own = place.pod.deletion_grace if is_alone and place.pod else grace_period.of(vmi)
+    waited, grace = now - since, own + grace_period.PADDING
     what = "has no pod" if place.pod is None else "finds no container"
     if waited < grace:
         return PlaceAssessment(

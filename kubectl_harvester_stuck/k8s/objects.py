@@ -1,4 +1,4 @@
-"""What was read: one object of the API server, the rows of `list`, and the words of the contract.
+"""What was read: one object of the API server, what refers to it, and evidence.
 
 An object that is not shaped as the API promises raises `UnreadableError` at the field that is
 wrong: a decision that needs the field is then blocked, the others are not.

@@ -45,7 +45,7 @@ class Source(Protocol):
         """The time that ages are told by: the API server's clock, or the time of the files."""
 
     def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
-        """The items that `keep` wants. Raises StuckError, PartlyReadError with what there is."""
+        """The items that `keep` wants. Raises StuckError, PartialListError with what there is."""
 
     def get(self, ref: ObjectRef, *, metadata_only: bool = False) -> Mapping[str, Any] | None:
         """The object, or None when it is known not to exist. Raises StuckError."""

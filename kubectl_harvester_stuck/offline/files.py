@@ -3,8 +3,9 @@
 `read(files)` gives a `Source`, which can only be read from. Several files together are one
 cluster; where two of them hold the same object, the later one wins.
 
-Bytes become objects in `documents.py`, files of a zip or a folder come from `archive.py`,
-`bundle.py` and `dump.py` know which kinds they hold, and `mend.py` undoes a bundle's damage.
+Bytes become objects in `yaml_stream.py`, files of a zip or a folder come from `archive.py`,
+`bundle.py` and `dump.py` know which kinds they hold, and `bundle_repair.py` undoes the damage of a
+bundle.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Files:
         )
 
     def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
-        """The items that fit. Raises PartlyReadError with those that there are."""
+        """The items that fit. Raises PartialListError with those that there are."""
         wanted = _hinted(selection.hint) if selection.hint else _everything
         part = self._read(selection.kind, selection.namespace, wanted)
         found = [item for item in part.items if keep(item) and _fits(selection, item)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target, pvc_names
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import PV, PVC
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.model import Plan

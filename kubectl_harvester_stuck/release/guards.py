@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import harmless, ownership, places
+from kubectl_harvester_stuck.harvester import goes_with_vm, grace_period, harmless, places
+from kubectl_harvester_stuck.harvester.goes_with_vm import GoesAndStays
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
-from kubectl_harvester_stuck.harvester.ownership import Ownership
 from kubectl_harvester_stuck.harvester.target import STATE, THE_VMI, Target
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Advice, Command, Effect
@@ -66,9 +66,9 @@ class GuardContext:
         return found
 
     @cached_property
-    def ownership(self) -> Ownership:
+    def goes_and_stays(self) -> GoesAndStays:
         """What goes with the target, and what stays of it."""
-        return ownership.follow(self.case)
+        return goes_with_vm.follow(self.case)
 
 
 class Firm(str):
@@ -252,7 +252,7 @@ def past_grace(draft: GuardContext) -> str | None:
     reason = too_young(draft)
     if reason is not None:
         return Firm(reason)  # the age has a flag of its own
-    left = places.grace_left(draft.case)
+    left = grace_period.left(draft.case)
     if left is None:
         return None
     waited, grace = left
@@ -328,10 +328,10 @@ def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@guard(overridable=True, reads=ownership.GOING)
+@guard(overridable=True, reads=goes_with_vm.GOING)
 def disks_kept(draft: GuardContext) -> str | None:
     """No disk or snapshot that nobody selected for deletion is destroyed with it."""
-    found = draft.ownership
+    found = draft.goes_and_stays
     if found.lost:
         reason = "; ".join(f"{fate.ref} would be destroyed: {fate.why}" for fate in found.lost)
         return Curable(reason, how_to_keep(found))
@@ -340,7 +340,7 @@ def disks_kept(draft: GuardContext) -> str | None:
     return None
 
 
-def how_to_keep(found: Ownership) -> tuple[Command, ...]:
+def how_to_keep(found: GoesAndStays) -> tuple[Command, ...]:
     """The commands that keep what would be lost, each noted with what it keeps."""
     kept: dict[Command, list[str]] = {}
     for fate in found.lost:

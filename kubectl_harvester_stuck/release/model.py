@@ -15,7 +15,7 @@ from typing import Any
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
-from kubectl_harvester_stuck.harvester.ownership import Fate
+from kubectl_harvester_stuck.harvester.goes_with_vm import Fate
 from kubectl_harvester_stuck.harvester.target import Memory, State
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable

@@ -78,8 +78,8 @@ def build(
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
         memory=places.remember(case),
         silent_nodes=_silent_nodes(case, request) if state is not None else (),
-        goes=draft.ownership.goes if hanging is not None else (),
-        stays=draft.ownership.stays if hanging is not None else (),
+        goes=draft.goes_and_stays.goes if hanging is not None else (),
+        stays=draft.goes_and_stays.stays if hanging is not None else (),
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.release.model import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.render.list_text import Rows
-    from kubectl_harvester_stuck.restore.backup import Restoration
+    from kubectl_harvester_stuck.restore.decisions import Restoration
 
 __all__ = ("DOCUMENTS", "FORMATS")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.errors import ExitStatus
     from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
     from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
-    from kubectl_harvester_stuck.harvester.ownership import Fate
+    from kubectl_harvester_stuck.harvester.goes_with_vm import Fate
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
     from kubectl_harvester_stuck.listing.model import Listing, StuckObject
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TargetReport,
     )
     from kubectl_harvester_stuck.render.invocation import Invocation
-    from kubectl_harvester_stuck.restore.backup import Restoration
+    from kubectl_harvester_stuck.restore.decisions import Restoration
 
 SCHEMAS = {
     name: f"harvester-stuck/{name}/v1"

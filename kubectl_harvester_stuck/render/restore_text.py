@@ -6,7 +6,7 @@ from kubectl_harvester_stuck.k8s.redaction import redacted
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.layout import advice, safe, where_it_is, wrap
-from kubectl_harvester_stuck.restore.backup import Proposal, Restoration, RestoreOutcome
+from kubectl_harvester_stuck.restore.decisions import Proposal, Restoration, RestoreOutcome
 
 
 def proposal(item: Proposal, where: Invocation) -> str:

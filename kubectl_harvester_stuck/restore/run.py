@@ -32,8 +32,8 @@ from kubectl_harvester_stuck.release.model import (
     is_denial,
 )
 from kubectl_harvester_stuck.release.send import with_hint
-from kubectl_harvester_stuck.restore import backup as restore
-from kubectl_harvester_stuck.restore.backup import (
+from kubectl_harvester_stuck.restore import decisions as restore
+from kubectl_harvester_stuck.restore.decisions import (
     HALTED,
     Backup,
     Proposal,

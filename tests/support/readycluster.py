@@ -10,8 +10,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubectl_harvester_stuck.checks.release_path import DEPLOYMENTS
-from kubectl_harvester_stuck.checks.rules import RULES
+from kubectl_harvester_stuck.checks.prometheus_rules import RULES
+from kubectl_harvester_stuck.checks.themes.release_path import DEPLOYMENTS
 from kubectl_harvester_stuck.k8s.kinds import (
     ADDON,
     API_SERVICE,

@@ -49,7 +49,7 @@ class CheckOptions(NamedTuple):
         return self._rules() if session is None else self._check(session)
 
     def _rules(self) -> Answer:
-        from kubectl_harvester_stuck.checks.rules import RULES
+        from kubectl_harvester_stuck.checks.prometheus_rules import RULES
         from kubectl_harvester_stuck.render import document
 
         text = document.dump(RULES, "json" if self.output == "json" else "yaml")

@@ -19,7 +19,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cli.terminal import Terminal
     from kubectl_harvester_stuck.render.invocation import Invocation
-    from kubectl_harvester_stuck.restore.backup import Backup, Body
+    from kubectl_harvester_stuck.restore.decisions import Backup, Body
     from kubectl_harvester_stuck.restore.run import RestoreContext
 
 
@@ -48,7 +48,7 @@ class RestoreOptions(NamedTuple):
 
     def complete(self, ctx: click.Context) -> Body | _Means:
         """What the file holds, and the cluster; with `--redact` no cluster is spoken to."""
-        from kubectl_harvester_stuck.restore import backup as decisions
+        from kubectl_harvester_stuck.restore import decisions
         from kubectl_harvester_stuck.state import backups
 
         saved = decisions.load(backups.read(self.file), str(self.file))
@@ -97,7 +97,7 @@ class RestoreOptions(NamedTuple):
 
     def _redacted(self, saved: Body) -> Answer:
         from kubectl_harvester_stuck.render import document
-        from kubectl_harvester_stuck.restore import backup as decisions
+        from kubectl_harvester_stuck.restore import decisions
 
         shared = decisions.without_secrets(saved)
         text = document.dump(shared, "yaml" if self.output == "yaml" else "json")

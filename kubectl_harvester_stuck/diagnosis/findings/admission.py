@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import settings, vm_cleanup, webhook_denials
+from kubectl_harvester_stuck.harvester import pending_work, settings, webhook_denials
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     HANGING,
@@ -64,7 +64,7 @@ def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Comm
         return
     for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
         of_this = backup.text("spec", "source", "name") == examined.case.ref.name
-        if of_this and vm_cleanup.holds_a_stop(backup):
+        if of_this and pending_work.holds_a_stop(backup):
             yield commands.describe(backup.ref)
 
 

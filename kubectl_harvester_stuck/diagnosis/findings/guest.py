@@ -8,7 +8,7 @@ from contextlib import suppress
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import places, settings
+from kubectl_harvester_stuck.harvester import grace_period, places, settings
 from kubectl_harvester_stuck.harvester.node_health import (
     NODES,
     SIGNS,
@@ -212,7 +212,7 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
 def guest_runs(examined: FindingContext) -> Iterator[Found]:
     """The node answers, the grace period is over, and a container of the guest still runs."""
     case = examined.case
-    if not examined.stuck or places.grace_left(case) is not None:
+    if not examined.stuck or grace_period.left(case) is not None:
         return
     vmi = case.vmi
     for pod in case.pods:

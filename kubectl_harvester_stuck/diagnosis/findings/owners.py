@@ -8,7 +8,7 @@ from contextlib import suppress
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, vm_cleanup, webhook_denials
+from kubectl_harvester_stuck.harvester import finalizers, pending_work, webhook_denials
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import THE_VM, THE_VMI, Target
@@ -148,7 +148,7 @@ def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
             )
 
 
-@finding(reads=(THE_VM, PVC, *vm_cleanup.DISKS_READ))
+@finding(reads=(THE_VM, PVC, *pending_work.DISKS_READ))
 def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
     """A finalizer whose work is not done, or that nobody knows."""
     for item in examined.plan.judgments:
@@ -177,13 +177,13 @@ def _what_it_waits_for(item: FinalizerAssessment, examined: FindingContext) -> I
 def _shorter_list(vm: KubeObject, case: Target) -> Iterator[Advice]:
     """The list of the disks to be deleted, without those that Harvester may not delete."""
     kept = []
-    for claim in vm_cleanup.selected_disks(vm, case):
+    for claim in pending_work.selected_disks(vm, case):
         with suppress(UnreadableError):
-            if vm_cleanup.why_kept(claim, case.snapshot):
+            if pending_work.why_kept(claim, case.snapshot):
                 kept.append(claim.ref.name)
     if kept:
-        left = ",".join(sorted(vm_cleanup.selected(vm).difference(kept)))
-        yield commands.annotate(vm.ref, vm_cleanup.REMOVED_PVCS, left).noted(
+        left = ",".join(sorted(pending_work.selected(vm).difference(kept)))
+        yield commands.annotate(vm.ref, pending_work.REMOVED_PVCS, left).noted(
             f"to keep {', '.join(kept)}, which the webhook does not let go: a shorter list"
         )
 

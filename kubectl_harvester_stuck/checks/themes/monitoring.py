@@ -17,7 +17,7 @@ from kubectl_harvester_stuck.checks.base import (
     saw,
     warn,
 )
-from kubectl_harvester_stuck.checks.rules import WATCHED
+from kubectl_harvester_stuck.checks.prometheus_rules import WATCHED
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Effect, Remark
 from kubectl_harvester_stuck.k8s.kinds import ADDON, MONITORING_NAMESPACE, PROMETHEUS_RULE

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.harvester import leftovers, ownership
-from kubectl_harvester_stuck.harvester.ownership import Fate, Ownership
+from kubectl_harvester_stuck.harvester import goes_with_vm, leftovers
+from kubectl_harvester_stuck.harvester.goes_with_vm import Fate, GoesAndStays
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
@@ -35,16 +35,16 @@ TARGET = ObjectRef("shop", "web", VM)
 
 
 def look(*bodies: Body, ref: ObjectRef = TARGET, unreadable: dict[Kind, str] | None = None
-         ) -> Ownership:  # fmt: skip
+         ) -> GoesAndStays:  # fmt: skip
     """What goes and what stays in this cluster."""
-    return ownership.follow(Target(ref, snapshot(*bodies, unreadable=unreadable)))
+    return goes_with_vm.follow(Target(ref, snapshot(*bodies, unreadable=unreadable)))
 
 
-def going(found: Ownership) -> list[str]:
+def going(found: GoesAndStays) -> list[str]:
     return [str(fate.ref) for fate in found.goes]
 
 
-def staying(found: Ownership) -> list[str]:
+def staying(found: GoesAndStays) -> list[str]:
     return [str(fate.ref) for fate in found.stays]
 
 
@@ -225,7 +225,7 @@ def test_disks_of_others_are_not_told() -> None:
     assert (found.goes, found.stays) == ((), ())
 
 
-@pytest.mark.parametrize("kind", ownership.NEEDED, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", goes_with_vm.NEEDED, ids=lambda kind: kind.kind)
 def test_what_holds_data_has_to_be_read(kind: Kind) -> None:
     found = look(machine(), claim(), volume(), unreadable={kind: "Forbidden"})
     assert str(found.blind) == f"could not read {kind.resource} in shop: Forbidden"

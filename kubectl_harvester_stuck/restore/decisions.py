@@ -15,8 +15,8 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.harvester import harmless
+from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
-from kubectl_harvester_stuck.harvester.vm_cleanup import REMOVED_PVCS
 from kubectl_harvester_stuck.k8s import commands, nesting
 from kubectl_harvester_stuck.k8s.commands import Advice, Command
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI

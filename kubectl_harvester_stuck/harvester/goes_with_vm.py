@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester.pending_work import selected
 from kubectl_harvester_stuck.harvester.target import HANGING, State, Target, pvc_names
-from kubectl_harvester_stuck.harvester.vm_cleanup import selected
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Command
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -80,7 +80,7 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Ownership:
+class GoesAndStays:
     """What goes with a target and what stays of it, apart from the pods, the VMI and the VM.
 
     `blind` is the first gap that leaves open what would be destroyed.
@@ -100,13 +100,13 @@ class Ownership:
         return next((fate for fate in self.goes if fate.ref == ref), None)
 
 
-def follow(case: Target) -> Ownership:
+def follow(case: Target) -> GoesAndStays:
     """What goes with the target, and what stays. Never raises UnreadableError."""
     try:
         roots = let_go(case)
         machines = [item for item in (case.vm, case.vmi) if item is not None]
     except UnreadableError as error:
-        return Ownership(blind=error)
+        return GoesAndStays(blind=error)
     return of(case, roots, machines)
 
 
@@ -125,7 +125,7 @@ def let_go(case: Target) -> tuple[KubeObject, ...]:
     return (*case.pods, *(item for item in machines if item is not None))
 
 
-def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]) -> Ownership:
+def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]) -> GoesAndStays:
     """What goes with `roots`, and what stays of `machines`, the VM and its VMI.
 
     Both may be gone from the cluster already. Never raises UnreadableError.
@@ -135,10 +135,10 @@ def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]
         related = _related(case, graph, tuple(machines))
         return graph.result(related)
     except UnreadableError as error:
-        return Ownership(blind=error)
+        return GoesAndStays(blind=error)
 
 
-def to_read(case: Target, going: Ownership) -> frozenset[ObjectRef]:
+def to_read(case: Target, going: GoesAndStays) -> frozenset[ObjectRef]:
     """Single objects that say more of what goes: PVCs in full, their PVs, and owners.
 
     To be asked for until nothing new comes.
@@ -261,7 +261,7 @@ class _Graph:
                     self.parents[item.uid] = parent
                     todo.append(item)
 
-    def result(self, related: _Related) -> Ownership:
+    def result(self, related: _Related) -> GoesAndStays:
         """Everything that is told of what goes and what stays. Raises UnreadableError."""
         ours = [item for item in self.objects.values() if item.ref.kind not in _OF_THE_PLAN]
         goes = [
@@ -270,7 +270,7 @@ class _Graph:
             if item.uid in self.parents or (item.uid in self.leaving and item.uid in related.uids)
         ]
         stays = [item for item in ours if item.uid in related.uids - self.leaving]
-        return Ownership(
+        return GoesAndStays(
             tuple(self._going(item, related) for item in sorted(goes, key=_order))
             + related.secrets,
             tuple(_staying(item, self, related) for item in sorted(stays, key=_order)),
