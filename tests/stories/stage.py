@@ -34,8 +34,6 @@ SECONDS = 90
 """How long anybody may take on a machine with much else to do."""
 
 ATTEMPTS = 5
-MOVED = "the object has been modified"
-"""What the API server says to a dry run when the object is no longer the one that was read."""
 
 SHORT_OF_PATIENCE = [
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute",
@@ -124,9 +122,13 @@ class Stage:
         taints = node["spec"].get("taints", ())
         return {one["key"] for one in taints if one["effect"] == "NoExecute"}
 
-    def is_marked(self, name: str) -> bool:
-        """Whether kube-controller-manager has noticed that the node is silent, and said so."""
-        return self.ready(name) == "Unknown" and bool(self.taints(name))
+    def is_missed(self, name: str) -> bool:
+        """Whether kube-controller-manager has noticed that the node is silent."""
+        return self.ready(name) == "Unknown"
+
+    def is_tainted(self, name: str) -> bool:
+        """Whether it evicts those who run there, too."""
+        return self.is_missed(name) and bool(self.taints(name))
 
     def minutes_pass(self, *names: str) -> None:
         """What a silent host wrote last gets older than any sign of life may be."""
@@ -291,7 +293,7 @@ class Story:
                 "unstick", "vm", self.name, "--yes", *vouch, "--older-than=0", "--settle=30s",
                 "--timeout=60s", *words, "-o", "json",
             )  # fmt: skip
-            if run.status is not ExitStatus.REFUSED or MOVED not in run.out:
+            if run.status is not ExitStatus.REFUSED or not _moved(run):
                 break
         return run
 
@@ -299,6 +301,14 @@ class Story:
 def refused_by(run: Run) -> set[str]:
     """The guards that refused."""
     return {refusal["guard"] for refusal in run.item["refusals"]}
+
+
+def _moved(run: Run) -> bool:
+    """Whether an object was no longer the one that had been read."""
+    refusals = run.item["refusals"]
+    return run.item["outcome"] == "conflict" or any(
+        refusal["guard"] == "unchanged" or "ask again" in refusal["reason"] for refusal in refusals
+    )
 
 
 def fates(item: Any, key: str) -> set[str]:
