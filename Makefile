@@ -37,7 +37,7 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 # Tests that need programs which are built first.
 NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py test_shells.py \
   test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py test_histories_beside.py \
-  test_conformance.py \
+  test_conformance.py test_stories_beside.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
 UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
@@ -82,9 +82,9 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.controllermanager.build
 	$(BIN)/python -m tests.components.harvester.build
 	$(BIN)/python -m tests.components.shells.build
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_stories_beside.py
 	$(MAKE) lowest
-	$(MAKE) frozen
+	$(MAKE) -j 2 stories frozen
 
 # On the simulated API server alone: tests/test_krew.py has the installed program at the real one.
 FROZEN := build/frozen
@@ -111,6 +111,11 @@ virt-controller: $(VENV)/installed ## A release beside KubeVirt's own virt-contr
 .PHONY: conformance
 conformance: $(VENV)/installed ## What is said of finalizers beside what their owners do
 	$(BIN)/python -m pytest -q tests/test_conformance.py
+
+# On one worker: each would cut the power of a cluster of its own.
+.PHONY: stories
+stories: $(VENV)/installed ## Power cuts in a cluster of which only the machines are played
+	$(BIN)/python -m pytest -q tests/test_stories_beside.py
 
 # Harvester's releases before the newest. Their own target, for each takes minutes to build.
 .PHONY: harvester-versions

@@ -515,6 +515,21 @@ def test_admission_may_deny_what_it_was_not_asked_about() -> None:
     assert not may_be_denied(refused, None)
 
 
+def test_a_dry_run_of_what_has_moved_on_is_no_denial() -> None:
+    """Nor is it an acceptance."""
+    case = Target(TARGET, snapshot(deleted_vm()))
+    draft = plan.build(case, Request())
+    refs = [step.ref for step in draft.steps]
+    yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
+
+    def context(answers: PreflightResults) -> FindingContext:
+        return FindingContext(case, plan.with_preflight(draft, answers), ())
+
+    stale = context(PreflightResults(yes, yes, frozenset(refs)))
+    assert (stale.denial, stale.may_be_denied) == (None, True)
+    assert context(PreflightResults(yes, no, frozenset(refs))).denial == "no"
+
+
 def test_finalizers_are_told_as_they_stand_now_and_planned_as_they_will_be() -> None:
     diagnosis = Story(
         powered_off_scene(), request=Request(powered_off=frozenset({"node-2"}))

@@ -38,11 +38,13 @@ SYSTEM_PREFIXES = ("cattle-", "fleet-")
 class PreflightResults:
     """What the API server said of each step: None stands for "yes", text for why not.
 
-    `admissions` is None where no dry run was sent.
+    `admissions` is None where no dry run was sent. `stale` are the objects that somebody wrote to
+    between the look at them and their dry run, so that it says nothing of admission.
     """
 
     permissions: Mapping[ObjectRef, str | None]
     admissions: Mapping[ObjectRef, str | None] | None = None
+    stale: frozenset[ObjectRef] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -394,7 +396,11 @@ def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
 @preflight_guard
 def webhooks_accept(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
     """The server-side dry run of every step is accepted."""
-    return _first_no(steps, results.admissions)
+    denial = _first_no(steps, results.admissions)
+    for step in steps:
+        if denial is None and step.ref in results.stale:
+            raise UnreadableError(str(step.ref), "it was changed while it was looked at; ask again")
+    return denial
 
 
 def _first_no(

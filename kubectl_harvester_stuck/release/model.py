@@ -97,8 +97,11 @@ class GuardResult:
 
 
 def is_denial(refusals: Iterable[GuardResult]) -> bool:
-    """Whether admission alone speaks against it."""
-    return all(result.guard == WEBHOOKS_ACCEPT for result in refusals)
+    """Whether admission alone speaks against it, and was asked."""
+    return all(
+        result.guard == WEBHOOKS_ACCEPT and result.verdict is GuardState.REFUSE
+        for result in refusals
+    )
 
 
 @dataclass(frozen=True)

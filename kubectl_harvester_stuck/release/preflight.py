@@ -56,15 +56,28 @@ def plan(
     if made.refusals:
         return made
     permissions = {step.ref: rights.why_not(step) for step in made.steps}
-    admissions = None
-    if dry_run and all(answer is None for answer in permissions.values()):
-        admissions = {step.ref: _admission(rights.cluster, step) for step in made.steps}
-    return planning.with_preflight(made, PreflightResults(permissions, admissions))
+    if not dry_run or any(answer is not None for answer in permissions.values()):
+        return planning.with_preflight(made, PreflightResults(permissions))
+    answers = {step.ref: _admission(rights.cluster, step) for step in made.steps}
+    stale = frozenset(
+        ref for ref, answer in answers.items() if answer is not None and _is_stale(answer)
+    )
+    admissions = {
+        ref: None if answer is None or ref in stale else f"{ref}: {send.with_hint(answer)}"
+        for ref, answer in answers.items()
+    }
+    return planning.with_preflight(made, PreflightResults(permissions, admissions, stale))
 
 
-def _admission(cluster: Cluster, step: Step) -> str | None:
+def _admission(cluster: Cluster, step: Step) -> ApiError | None:
+    """How the dry run of a step failed; None when it is accepted."""
     try:
         send.request(cluster, step, dry_run=True)
     except ApiError as error:
-        return f"{step.ref}: {send.with_hint(error)}"
+        return error
     return None
+
+
+def _is_stale(error: ApiError) -> bool:
+    """Whether the object is no longer the one that was read; no webhook says that."""
+    return send.is_conflict(error) and not error.is_from_webhook

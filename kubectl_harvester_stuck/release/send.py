@@ -41,13 +41,13 @@ def _looked_at(step: Step, error: Exception, found: look.Look) -> StepReport:
             # By itself, or by the first of two requests that a proxy made of this one.
             return StepReport(step, StepStatus.ALREADY_GONE, changed=True)
         if error.is_final and found.seen is Seen.AS_BEFORE:
-            if _is_conflict(error):
+            if is_conflict(error):
                 return StepReport(step, StepStatus.CONFLICT, False, error.message)
             return StepReport(step, StepStatus.DENIED, False, with_hint(error))
     return StepReport(step, StepStatus.UNKNOWN, True, f"{error}; {found.words}")
 
 
-def _is_conflict(error: ApiError) -> bool:
+def is_conflict(error: ApiError) -> bool:
     """Whether Kubernetes says that the object is not the one that the step was made for."""
     return error.is_kubernetes and (
         error.code == 409 or (error.code == 422 and "metadata.uid" in error.message)

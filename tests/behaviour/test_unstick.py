@@ -290,6 +290,18 @@ def test_a_stale_resource_version_at_the_patch_is_a_conflict(world: World) -> No
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
+def test_a_stale_resource_version_at_the_dry_run_is_no_denial(world: World) -> None:
+    machine = world.delete(world.vm())
+    touch, always = lambda: _touch(world, machine), lambda: True
+    with acting_before(world, "virtualmachines/web", touch, asked=always) as environ:
+        run = world.unstick("--yes", environ=environ)
+    assert (run.status, run.item["outcome"]) == (ExitStatus.REFUSED, "refused")
+    (refusal,) = run.item["refusals"]
+    assert refusal["guard"] == "webhooks-accept"
+    assert "it was changed while it was looked at; ask again" in refusal["reason"]
+    assert world.changes() == []
+
+
 def test_a_conflict_after_the_first_change_is_unverified(world: World) -> None:
     machine, instance, _ = world.power_cut()
     with acting_before(

@@ -35,7 +35,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
-from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
@@ -48,7 +47,7 @@ BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 @finding()
 def webhook_denies(examined: FindingContext) -> Iterator[Found]:
     """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
-    reason = examined.refusal(WEBHOOKS_ACCEPT)
+    reason = examined.denial
     if reason is not None:
         yield Found(
             reason,

@@ -11,7 +11,7 @@ from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared
-from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT, Plan
+from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT, GuardState, Plan
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class FindingContext:
     def refusal(self, guard: str) -> str | None:
         """Why that guard does not pass, or None."""
         return next((item.reason for item in self.plan.refusals if item.guard == guard), None)
+
+    @property
+    def denial(self) -> str | None:
+        """What admission says against the release; None when it accepts it or was not asked."""
+        results = [item for item in self.plan.refusals if item.guard == WEBHOOKS_ACCEPT]
+        return next((item.reason for item in results if item.verdict is GuardState.REFUSE), None)
 
     @property
     def may_be_denied(self) -> bool:
