@@ -468,10 +468,13 @@ def test_an_upgrade_that_is_not_finished_holds_the_policy_back(state: str | None
 
 def test_a_failed_vmi_that_the_ui_calls_stopping_is_no_release() -> None:
     failed = builders.vmi("shop", "web", "node-2", phase="Failed")
-    diagnosis = Story([stored(builders.vm("shop", "web")), stored(failed)]).diagnosis()
+    diagnosis = Story(
+        [stored(builders.vm("shop", "web")), stored(failed), *live_node()]
+    ).diagnosis()
     assert diagnosis.advice is Verdict.NONE
     assert any("H#4033" in finding.summary for finding in diagnosis.findings)
     assert lines(diagnosis.steps) == [
+        "# its guest may start again, as runStrategy RerunOnFailure says:",
         "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
     ]
 

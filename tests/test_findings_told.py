@@ -180,7 +180,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "not-stuck: it is stopped": lambda: Story([vm(status={"printableStatus": "Stopped"})]),
     "not-stuck: it has no status": lambda: Story([vm(status={"printableStatus": ""})]),
     "not-stuck: its guest runs": lambda: Story([vm(), vmi()]),
-    "not-stuck: its VMI is Failed": lambda: Story([vm(), vmi(phase="Failed")]),
+    "not-stuck: its VMI is Failed": lambda: Story([vm(), vmi(phase="Failed"), *live_node()]),
     "not-stuck: its VMI is Failed, without a strategy": lambda: Story(
         [vm(spec={"runStrategy": ""}), vmi(phase="Failed")]
     ),
