@@ -258,6 +258,12 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     "a pod that its kubelet rejected": (
         lambda: rejected(live_node), {"node-2/a": Proof.ENDED},
     ),
+    "a pod without any report on a node that came back just now": (
+        lambda: rejected(lambda: back_since(59)), {"node-2/a": MAY_RUN},
+    ),
+    "a pod that its kubelet rejected, which has been back for long enough": (
+        lambda: rejected(lambda: back_since(60)), {"node-2/a": Proof.ENDED},
+    ),
     "a pod without any report on a node that is silent": (
         lambda: rejected(dead_node), {"node-2/a": MAY_RUN},
     ),

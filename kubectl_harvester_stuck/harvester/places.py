@@ -18,6 +18,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester.node_health import (
+    ANSWERING,
     NODES,
     SKEW,
     NodeReading,
@@ -149,6 +150,15 @@ def assess(place: Place, target: Target, powered_off: Collection[str]) -> PlaceA
         return _unscheduled(place)
     reading = read_node(target, place.node)
     if pod is not None and reading.kubelet_answers and _was_rejected(pod):
+        since = reading.answering_since
+        if since is not None and target.snapshot.taken_at - since < ANSWERING:
+            return PlaceAssessment(
+                place,
+                None,
+                f"node {place.node} came back just now, and may not have reported yet what it runs"
+                f" of pod {pod.ref.name}",
+                is_waiting=True,
+            )
         return PlaceAssessment(place, Proof.ENDED, "its kubelet never started a container of it")
     if place.node in powered_off:
         why = contradiction(reading)
@@ -376,7 +386,10 @@ def _unscheduled(place: Place) -> PlaceAssessment:
 
 
 def _was_rejected(pod: KubeObject) -> bool:
-    """Whether a kubelet that answers will start nothing of a pod that has never run anything."""
+    """Whether a kubelet that answers will start nothing of a pod that has never run anything.
+
+    The control plane calls a pod of a lost node Failed as well, whatever runs there unreported.
+    """
     return pod.text("status", "phase") in FINAL_PHASES and has_never_run(pod)
 
 
