@@ -192,7 +192,9 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "instance-lives": (
         Verdict.REPAIR,
-        lambda: Story([deleted_vm(), deleted_vmi(deleted=None), *live_node()]),
+        lambda: Story(
+            [owner := deleted_vm(), deleted_vmi(deleted=None, owner=owner), *live_node()]
+        ),
         lambda: Story(moved()),
     ),
     "sign-unreadable": (

@@ -324,8 +324,10 @@ def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     if vm is not None and owner is not None and owner.uid != vm.uid:
         return f"{vm.ref} is not the VM that it was made for"
     if vm is not None and vm.deletion_timestamp is not None:
-        is_kept = ownership.ORPHAN in vm.finalizers
-        return f"{vm.ref} was deleted with --cascade=orphan, to keep it" if is_kept else None
+        if ownership.ORPHAN in vm.finalizers:
+            return f"{vm.ref} was deleted with --cascade=orphan, to keep it"
+        # The garbage collector takes the finalizer off once it has cut the guest loose.
+        return f"it was cut loose from {vm.ref}, to outlive it" if owner is None else None
     return _still_wanted(vm, vmi, snapshot)
 
 
