@@ -469,11 +469,9 @@ def test_the_only_node_is_upgraded_with_its_vms_shut_down() -> None:
 
 
 def test_each_cure_is_a_command_for_the_object_that_is_named() -> None:
-    machines = changed(ready(), VM, put("Halted", "spec", "runStrategy"))
-    ended = without(machines, POD, "virt-launcher-web")
-    failed = look(changed(ended, VMI, put("Failed", "status", "phase")))
+    failed = look(changed(ready(), VMI, put("Failed", "status", "phase")))
     assert lines(failed["leftover-instances"][0].todo) == [
-        "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false",
+        "kubectl harvester-stuck diagnose vmi web -n shop",
     ]
 
 

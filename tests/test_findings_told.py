@@ -193,7 +193,7 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "not-stuck: it has no status": lambda: Story([vm(status={"printableStatus": ""})]),
     "not-stuck: its guest runs": lambda: Story([vm(), vmi(), *live_node()]),
     "not-stuck: its VMI is Failed": lambda: Story(
-        [vm(spec={"runStrategy": "Manual"}), vmi(phase="Failed")]
+        [vm(spec={"runStrategy": "Manual"}), vmi(phase="Failed"), *live_node()]
     ),
     "not-stuck: its VMI is Failed, without a strategy": lambda: Story(
         [vm(spec={"runStrategy": ""}), vmi(phase="Failed")]

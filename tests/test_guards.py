@@ -746,8 +746,9 @@ def test_a_refusal_to_destroy_tells_the_commands_that_keep(scene: str) -> None:
 
 
 def test_what_is_not_being_deleted_comes_with_its_command_if_that_does_no_harm() -> None:
-    guest = stored(builders.vmi("shop", "web", "node-2"))
-    (cure,) = refusal_of(Scene([deleted_vm(), guest]), "terminating").cure
+    going = deleted_vm()
+    guest = stored(builders.vmi("shop", "web", "node-2", owner=going))
+    (cure,) = refusal_of(Scene([going, guest]), "terminating").cure
     command = "kubectl delete virtualmachineinstance.kubevirt.io web -n shop --wait=false"
     assert lines([cure]) == [command]
     pod = stored(builders.pod("shop", "launcher", "node-2", asked := deleted_vmi()))

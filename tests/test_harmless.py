@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +84,11 @@ def image(**spec: Any) -> Body:
     return stored(bare(VM_IMAGE, "shop", "disk-0", spec=spec))
 
 
+def finished(node: Callable[[], list[Body]] = live_node, **more: Any) -> list[Body]:
+    """A guest that is said to have ended, which nobody has deleted, and its node."""
+    return [guest(phase=more.pop("phase", "Failed"), **more), *node()]
+
+
 def part(backup: str = "nightly") -> Body:
     disk = {"metadata": {"namespace": "shop", "name": "disk-0"}}
     return {"name": f"{backup}-disk", "persistentVolumeClaim": disk}
@@ -153,6 +158,7 @@ def going(*more: Body, strategy: str = "RerunOnFailure", **vmi: Any) -> list[Bod
     return [deleted_vm(spec={"runStrategy": strategy}), deleted_vmi(**vmi), *more]
 
 
+RERUN, STARTING = {"runStrategy": "RerunOnFailure"}, {"stateChangeRequests": [{"action": "Start"}]}
 REMOVE, CANCEL = commands.delete, commands.virtctl_migrate_cancel(WEB)
 CLUSTER = {"guestcluster.harvesterhci.io/name": "gc1"}
 CONTROLLER = ref(DEPLOYMENT, "virt-api", HARVESTER_NAMESPACE)
@@ -219,24 +225,48 @@ SCENES = [
           "VirtualMachine shop/db uses"),
     Scene("attachment-is-dead", REMOVE(ATTACHMENT), attached(), "Ready: Forbidden",
           {NODE: "Forbidden"}),
-    Scene("guest-is-not-wanted", REMOVE(GUEST), [deleted_vm(), guest()]),
-    Scene("guest-is-not-wanted", REMOVE(GUEST), [living(), guest()], "nobody has deleted"),
-    Scene("guest-is-not-wanted", REMOVE(GUEST), [guest()], "it has no VM"),
-    Scene("guest-is-not-wanted", REMOVE(GUEST), [guest(phase="Failed")]),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), [left := deleted_vm(), guest(owner=left)]),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), [deleted_vm(), guest()], "was cut loose"),
     Scene("guest-is-not-wanted", REMOVE(GUEST),
-          [alone := guest(phase="Failed"), stored(builders.pod("shop", "p", "node-2", alone))],
-          "p may still run its guest"),
+          [living(), guest()], "nobody has deleted"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), [guest()], "it has no VM"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), finished()),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), finished(dead_node),
+          "the guest may still run there"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), finished(list),
+          "the guest may still run there"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST), finished(),
+          "Forbidden", {NODE: "Forbidden"}),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          finished(status={"migrationState": {"targetNode": "n3", "failed": True}}),
+          "node n3 does not answer"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [*finished(), stored(builders.pod("shop", "p", "node-2", finished()[0]))],
+          "p on node node-2 still runs the guest"),
     Scene("guest-is-not-wanted", REMOVE(GUEST), [deleted_vm(finalizers=["orphan"]), guest()],
           "--cascade=orphan"),
     Scene("guest-is-not-wanted", REMOVE(GUEST), [deleted_vm(), guest(owner=living())],
           "not the VM that it was made for"),
     Scene("guest-is-not-wanted", REMOVE(GUEST),
-          [living(spec={"runStrategy": "Halted"}), guest(phase="Failed")]),
+          [living(spec={"runStrategy": "Halted"}), *finished()]),
     Scene("guest-is-not-wanted", REMOVE(GUEST),
-          [living(spec={"running": True}), guest(phase="Failed")], "is to run"),
+          [living(spec={"runStrategy": "Manual"}), *finished()]),
     Scene("guest-is-not-wanted", REMOVE(GUEST),
-          [living(), ended := guest(phase="Failed"),
-           stored(builders.pod("shop", "p", "node-2", ended))], "p may still run its guest"),
+          [living(spec={"runStrategy": "Manual"}, status=STARTING), *finished()],
+          "a start of"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [living(spec={"running": True}), *finished()],
+          "is to run"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [living(spec={"runStrategy": "Once"}), *finished()],
+          "is to run"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [living(), *finished()]),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [living(), *finished(phase="Succeeded")],
+          "is to run"),
+    Scene("guest-is-not-wanted", REMOVE(GUEST),
+          [living(status=RERUN), *finished(phase="Succeeded")]),
     Scene("pod-of-a-guest-that-goes", REMOVE(LAUNCHER),
           [deleted_vm(), asked := deleted_vmi(), deleted_pod(asked, deleted=None)]),
     Scene("pod-of-a-guest-that-goes", REMOVE(LAUNCHER),

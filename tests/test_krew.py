@@ -507,6 +507,7 @@ def test_a_credential_plugin_gets_the_libraries_of_the_user(
         f"echo '{json.dumps(credential)}'\n"
     )
     plugin.chmod(0o755)
+    world.vm()  # and so the namespace
     kubeconfig = world.kubeconfig()
     content = yaml.safe_load(kubeconfig.read_text())
     content["users"][0]["user"] = {

@@ -37,7 +37,8 @@ class Scene:
         """What was found of each place, by node and pod name."""
         found = {}
         for place in places.places(self.target):
-            name = place.pod.ref.name if place.pod is not None else place.pod_uid
+            known = place.pod_uid or place.pod_name
+            name = place.pod.ref.name if place.pod is not None else known
             found[f"{place.node}/{name}"] = places.assess(
                 place, self.target, self.powered_off
             ).proof
@@ -54,6 +55,15 @@ def migrated(**state: Any) -> Body:
     node = state.pop("node", "node-2")
     more = state.pop("more", {})
     return deleted_vmi(node=node, status={"migrationState": state, **more})
+
+
+def failed_migration(*managers: str, **more: Any) -> Body:
+    """A VMI on node-1 whose migration to node-2 failed; `managers` wrote that it did."""
+    instance = migrated(node="node-1", sourceNode="node-1", targetNode="node-2", failed=True,
+                        completed=True, endTimestamp=ago(hours=2), **more)  # fmt: skip
+    owned: Body = {"f:status": {"f:migrationState": {"f:failed": {}, "f:endTimestamp": {}}}}
+    entries = [{"manager": name, "fieldsV1": owned} for name in managers]
+    return with_meta(instance, managedFields=entries)
 
 
 def of_migration(owner: Body, name: str, node: str = "node-2", **more: Any) -> Body:
@@ -125,7 +135,8 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
                 *dead_node(),
             ]
         ),
-        {"node-2/a": Proof.ENDED, "node-2/": MAY_RUN},
+        {"node-2/a": Proof.ENDED, "node-2/": MAY_RUN, "node-2/back": MAY_RUN,
+         "node-3/target": MAY_RUN},
     ),
     "the pod that the guest runs in": (
         lambda: Scene(
@@ -158,7 +169,18 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     "both ends of a migration that has not finished": (
         lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2"),
                        *live_node("node-1"), *dead_node()]),
-        {"node-1/": Proof.ABSENT, "node-2/": MAY_RUN},
+        {"node-1/": Proof.ABSENT, "node-1/source": Proof.ABSENT, "node-2/target": MAY_RUN},
+    ),
+    "a migration whose ends are on one node, and the pod of its source has ended": (
+        lambda: Scene(
+            [
+                vmi := migrated(sourceNode="node-2", sourcePod="a", targetNode="node-2",
+                                targetPod="b"),
+                launcher(vmi, "a", terminated=True),
+                *dead_node(),
+            ]
+        ),
+        {"node-2/a": Proof.ENDED, "node-2/b": MAY_RUN},
     ),
     "a migration that has completed: its source is no place": (
         lambda: Scene([migrated(sourceNode="node-1", targetNode="node-2", completed=True),
@@ -168,18 +190,30 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     "a migration that has completed, of which the VMI does not know yet": (
         lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2",
                                 completed=True), *live_node("node-1"), *dead_node()]),
-        {"node-1/": Proof.ABSENT, "node-2/": MAY_RUN},
+        {"node-1/": Proof.ABSENT, "node-2/target": MAY_RUN},
     ),
-    "a migration that has failed: its target is no place": (
-        lambda: Scene([migrated(node="node-1", sourceNode="node-1", targetNode="node-2",
-                                failed=True), *live_node("node-1"), *dead_node()]),
+    "a migration that virt-handler saw fail: its target is no place": (
+        lambda: Scene([failed_migration("virt-handler"), *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT},
+    ),
+    "a migration that virt-controller calls failed, for it misses the target pod": (
+        lambda: Scene([failed_migration("virt-controller"), *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT, "node-2/target": MAY_RUN},
+    ),
+    "a migration that failed, and nobody knows who says so": (
+        lambda: Scene([failed_migration(), *live_node("node-1"), *dead_node()]),
+        {"node-1/": Proof.ABSENT, "node-2/target": MAY_RUN},
+    ),
+    "a failed migration of a guest that has shut down": (
+        lambda: Scene([failed_migration(more={"phase": "Succeeded"}), *live_node("node-1"),
+                       *dead_node()]),
         {"node-1/": Proof.ABSENT},
     ),
     "a migration that has failed, and its guest with it: it may run at the target": (
         lambda: Scene([migrated(sourceNode="node-3", targetNode="node-2", failed=True,
                                 completed=True, node="node-3", more={"phase": "Failed"}),
                        *live_node("node-3"), *dead_node()]),
-        {"node-2/": MAY_RUN},
+        {"node-2/target": MAY_RUN},
     ),
     "an open migrationState of a guest that has ended": (
         lambda: Scene([deleted_vmi(node="node-1", phase="Succeeded", status={
@@ -223,6 +257,12 @@ PLACES: dict[str, tuple[Callable[[], Scene], dict[str, Proof | None]]] = {
     ),
     "a pod that its kubelet rejected": (
         lambda: rejected(live_node), {"node-2/a": Proof.ENDED},
+    ),
+    "a pod without any report on a node that came back just now": (
+        lambda: rejected(lambda: back_since(59)), {"node-2/a": MAY_RUN},
+    ),
+    "a pod that its kubelet rejected, which has been back for long enough": (
+        lambda: rejected(lambda: back_since(60)), {"node-2/a": Proof.ENDED},
     ),
     "a pod without any report on a node that is silent": (
         lambda: rejected(dead_node), {"node-2/a": MAY_RUN},
@@ -345,6 +385,15 @@ def test_what_was_shown_by_a_pod_is_remembered_without_it() -> None:
     assert memory.signs["node-2"]["lease"].startswith("2026-11-23T03:10:00")
 
 
+def test_the_pod_of_an_end_is_remembered_by_its_name() -> None:
+    instance = migrated(sourceNode="node-2", sourcePod="a", targetNode="node-3", targetPod="b")
+    pod = launcher(instance, "a", terminated=True)
+    around = [instance, *dead_node(), *dead_node("node-3")]
+    memory = places.remember(Scene([*around, pod]).target)
+    ended = {"node-2/": Proof.ENDED, "node-2/a": Proof.ENDED}
+    assert Scene(around, memory=memory).proofs() == {**ended, "node-3/b": MAY_RUN}
+
+
 def test_the_first_sign_is_kept_so_that_slow_ones_advance_too() -> None:
     first = Scene([deleted_vmi(), *dead_node(lease=ago(minutes=20))])
     then = Scene([deleted_vmi(), *dead_node(lease=ago(minutes=19))])
@@ -381,9 +430,22 @@ def test_the_ends_of_a_migration_between_clusters_are_told_by_uid() -> None:
 def test_an_unfinished_migration_to_another_cluster_blocks() -> None:
     state = {"sourceNode": "node-2", "targetNode": "west-7", "sourceState": {"node": "node-2"},
              "targetState": {"node": "west-7", "syncAddress": "a"}}  # fmt: skip
-    for done, blocks in ({}, True), ({"completed": True}, False):
-        instance = deleted_vmi(status={"migrationState": {**state, **done}})
+    for done, phase, blocks in (
+        ({}, "Running", True),
+        ({"completed": True}, "Running", False),
+        ({"completed": True, "failed": True}, "Running", True),
+        ({"completed": True, "failed": True}, "Failed", True),
+        ({"completed": True}, "Succeeded", False),
+    ):
+        instance = deleted_vmi(phase=phase, status={"migrationState": {**state, **done}})
         assert bool(places.may_run_elsewhere(Scene([instance]).target)) is blocks
+
+
+def test_a_guest_that_did_not_come_from_another_cluster_is_not_awaited() -> None:
+    state = {"sourceNode": "west-7", "targetNode": "node-2", "completed": True, "failed": True,
+             "sourceState": {"node": "west-7", "syncAddress": "a"}}  # fmt: skip
+    instance = deleted_vmi(phase="Failed", status={"migrationState": state})
+    assert places.may_run_elsewhere(Scene([instance]).target) is None
 
 
 def test_a_node_that_cannot_be_read_is_unknown() -> None:

@@ -135,6 +135,19 @@ def test_every_place_that_names_a_secret_is_looked_at() -> None:
     assert tuple(restore.secrets_of(found)) == wanted
 
 
+def test_the_state_of_tpm_and_efi_is_said_to_be_in_no_disk_of_the_vm() -> None:
+    kept, plain = {"persistent": True}, {"persistent": False}
+    for tpm, efi, names in (
+        (kept, kept, "TPM and EFI"), (kept, plain, "TPM"), (plain, kept, "EFI"), (plain, plain, ""),
+    ):  # fmt: skip
+        domain = {"devices": {"tpm": tpm}, "firmware": {"bootloader": {"efi": efi}}}
+        found = read({**vm(), "spec": {"template": {"spec": {"domain": domain}}}})
+        said = [line for line in restore.warnings(found, found.server, {}) if "state" in line]
+        assert [line.split(" is in ")[0] for line in said] == (
+            [f"the state of its {names}"] if names else []
+        )
+
+
 def test_a_lost_disk_is_no_disk() -> None:
     claim = {**builders.stored(builders.pvc("shop", "disk-root")), "status": {"phase": "Lost"}}
     checks = restore.checks(read(vm()), builders.snapshot(claim))

@@ -259,7 +259,9 @@ def test_a_vm_that_nobody_touched_starts_elsewhere(place: Place) -> None:
     path = POD.path(place.namespace, launcher["metadata"]["name"])
     assert place.api.request("DELETE", path, {"gracePeriodSeconds": 1})[0] == 200
     wait(
-        lambda: place.run("list", "-o", "json").json["items"] != [],
+        lambda: any(
+            row["deletionTimestamp"] for row in place.run("list", "-o", "json").json["items"]
+        ),
         lambda: "the pod that hangs is not listed",
     )
     (row,) = place.run("list", "-o", "json").json["items"]

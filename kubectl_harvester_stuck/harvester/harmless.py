@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import goes_with_vm, grace_period, pending_work
+from kubectl_harvester_stuck.harvester import goes_with_vm, grace_period, pending_work, places
 from kubectl_harvester_stuck.harvester.node_health import SIGNS, SignalState, describe, read_node
 from kubectl_harvester_stuck.harvester.settings import REPOSITORY, unfinished_upgrades
 from kubectl_harvester_stuck.harvester.target import (
@@ -320,7 +320,7 @@ def attachment_is_dead(item: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     return f"{user} uses {claim}" if user else None
 
 
-@rule(Effect.DELETE, VMI, reads=(VM, VMI, POD))
+@rule(Effect.DELETE, VMI, reads=(VM, *places.PLACES))
 def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | None:
     """The VM of the guest is being deleted with it, or the guest has ended and is to stay so."""
     vm = snapshot.one(ObjectRef(vmi.ref.namespace, vmi.ref.name, VM))
@@ -328,8 +328,10 @@ def guest_is_not_wanted(vmi: KubeObject, snapshot: ClusterSnapshot) -> str | Non
     if vm is not None and owner is not None and owner.uid != vm.uid:
         return f"{vm.ref} is not the VM that it was made for"
     if vm is not None and vm.deletion_timestamp is not None:
-        is_kept = goes_with_vm.ORPHAN in vm.finalizers
-        return f"{vm.ref} was deleted with --cascade=orphan, to keep it" if is_kept else None
+        if goes_with_vm.ORPHAN in vm.finalizers:
+            return f"{vm.ref} was deleted with --cascade=orphan, to keep it"
+        # The garbage collector takes the finalizer off once it has cut the guest loose.
+        return f"it was cut loose from {vm.ref}, to outlive it" if owner is None else None
     return _still_wanted(vm, vmi, snapshot)
 
 
@@ -337,16 +339,37 @@ def _still_wanted(vm: KubeObject | None, vmi: KubeObject, snapshot: ClusterSnaps
     """Why a guest that nobody has deleted with its VM is wanted, or may still run."""
     if vmi.text("status", "phase") not in FINAL_PHASES:
         return f"nobody has deleted {vm.ref}" if vm else "it has no VM, and nobody has deleted it"
-    for pod in Target(vmi.ref, snapshot).pods:
-        if not is_stopped(pod):
-            return f"{pod.ref} may still run its guest"
-    if vm is not None and run_strategy(vm) not in _ENDS:
-        return f"{vm.ref} is to run, and KubeVirt replaces it"
-    return None
+    # The VMI is the lock that keeps a second guest off the disks.
+    why = _may_still_run(Target(vmi.ref, snapshot))
+    return why or (_starts_unasked(vm, vmi) if vm is not None else None)
 
 
-_ENDS = ("Halted", "Once", "Manual", "RerunOnFailure")
-"""The runStrategies under which a guest that has ended may stay so."""
+def _may_still_run(target: Target) -> str | None:
+    """Why a guest that is said to have ended may run. Raises UnreadableError."""
+    for place in places.places(target):
+        found = places.assess(place, target, ())
+        if found.proof is not None:
+            continue
+        # Nobody has asked it to stop, but a kubelet that answers would report its pod.
+        if place.pod is None and read_node(target, place.node).kubelet_answers:
+            continue
+        return found.reason
+    return places.may_run_elsewhere(target)
+
+
+def _starts_unasked(vm: KubeObject, vmi: KubeObject) -> str | None:
+    """Why KubeVirt starts a guest that is to stay ended (watch/vm/vm.go: syncRunStrategy)."""
+    if any(item.get("action") == "Start" for item in vm.mappings("status", "stateChangeRequests")):
+        return f"a start of {vm.ref} is waiting"
+    strategy = run_strategy(vm)
+    if strategy in ("Halted", "Manual"):
+        return None
+    # KubeVirt starts a VM without a VMI where its status does not know this strategy yet, and older
+    # ones, which record none, start it in any case. After a failure that is what was asked for.
+    is_known = vm.text("status", "runStrategy") == strategy
+    if strategy == "RerunOnFailure" and (is_known or vmi.text("status", "phase") == "Failed"):
+        return None
+    return f"{vm.ref} is to run, and KubeVirt replaces it"
 
 
 @rule(Effect.DELETE, VM, reads=(Read(UPGRADE, HARVESTER_NAMESPACE), UPGRADE_PLAN))

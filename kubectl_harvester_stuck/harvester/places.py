@@ -17,6 +17,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import grace_period
+from kubectl_harvester_stuck.harvester.kubelet import ANSWERING
 from kubectl_harvester_stuck.harvester.node_health import (
     NODES,
     SKEW,
@@ -58,14 +59,16 @@ class Place:
     """"" where it is not known."""
     evidence: str
     pod_uid: str = ""
-    """The pod in which it would run; "" where only the node is named."""
+    """The pod in which it would run; "" where only the node is named, or only its name is known."""
+    pod_name: str = ""
+    """What names that pod, or stands for it, where its uid is not known."""
     pod: KubeObject | None = None
     """That pod; None once it is gone, or where it cannot be told which one it is."""
 
     @property
     def key(self) -> str:
         """What tells the places of one VMI apart."""
-        return f"{self.node}/{self.pod_uid}"
+        return f"{self.node}/{self.pod_uid or self.pod_name}"
 
 
 @unique
@@ -112,7 +115,9 @@ def remember(target: Target) -> Memory:
         for place in places(target):
             with suppress(UnreadableError):
                 if place.pod is not None and is_stopped(place.pod):
-                    proved.add(_proof_key(target, place))
+                    # A migration names its pods, and has no uid of them.
+                    by_name = Place(place.node, place.evidence, pod_name=place.pod.ref.name)
+                    proved |= {_proof_key(target, place), _proof_key(target, by_name)}
     with suppress(UnreadableError):
         held = {pod.text("spec", "nodeName") for pod in target.attachment_pods}
         for name in {*nodes(target), *held} - {""}:
@@ -139,6 +144,15 @@ def assess(place: Place, target: Target, powered_off: Collection[str]) -> PlaceA
         return _unscheduled(place)
     reading = read_node(target, place.node)
     if pod is not None and reading.kubelet_answers and _was_rejected(pod):
+        since = reading.answering_since
+        if since is not None and target.snapshot.taken_at - since < ANSWERING:
+            return PlaceAssessment(
+                place,
+                None,
+                f"node {place.node} came back just now, and may not have reported yet what it runs"
+                f" of pod {pod.ref.name}",
+                is_waiting=True,
+            )
         return PlaceAssessment(place, Proof.ENDED, "its kubelet never started a container of it")
     if place.node in powered_off:
         why = contradiction(reading)
@@ -175,7 +189,7 @@ def contradiction(reading: NodeReading) -> str | None:
 
 def _pods(target: Target) -> Iterator[Place]:
     for pod in (*target.pods, *target.doubtful_pods):
-        yield Place(pod.text("spec", "nodeName"), f"pod {pod.ref.name}", pod.uid, pod)
+        yield Place(pod.text("spec", "nodeName"), f"pod {pod.ref.name}", pod.uid, pod=pod)
 
 
 def _named(target: Target) -> Iterator[Place]:
@@ -199,7 +213,7 @@ def _named(target: Target) -> Iterator[Place]:
 
 
 def _in_migration(target: Target) -> Iterator[Place]:
-    """Both ends of a migration that has not finished, as far as they are in this cluster.
+    """Both ends of a migration that may have moved the guest, as far as they are in this cluster.
 
     The source of one that has completed is none; a pod there, even one that only activePods names,
     is a place of its own, for both ends have been seen to run (K#16622).
@@ -208,17 +222,11 @@ def _in_migration(target: Target) -> Iterator[Place]:
     if vmi is None:
         return
     states = [item.mapping("status", "migrationState") for item in target.migrations]
-    state, phase = vmi.mapping("status", "migrationState"), vmi.text("status", "phase")
-    arrived = state.get("completed") and not state.get("failed")
-    # A guest that has shut down is moved by nobody, unless a migration object still says so.
-    if is_open(state) and phase not in FINAL_PHASES:
-        states.append(state)
-    # The virt-handler of the source calls both failed when a guest that has moved to a node which
-    # was then cut off is not reported from there (migration-source.go: updateStatus).
-    if not arrived and phase == "Failed":
+    state = vmi.mapping("status", "migrationState")
+    if _may_have_moved(vmi):
         states.append(state)
     # It has arrived, but the VMI does not say so yet: then it may be at either end.
-    if arrived and state.get("targetNode") != vmi.text("status", "nodeName"):
+    if _has_arrived(state) and state.get("targetNode") != vmi.text("status", "nodeName"):
         states.append(state)
     pods = {pod.ref.name: pod for pod in target.pods}
     for state in states:
@@ -228,7 +236,31 @@ def _in_migration(target: Target) -> Iterator[Place]:
                 continue
             pod = pods.get(str(name))
             if pod is None:
-                yield Place(str(node), f"the {end} of a migration")
+                # Both ends can be on one node (K#18946), where a proof of one is none of the other.
+                yield Place(str(node), f"the {end} of a migration", pod_name=str(name or end))
+
+
+def _has_arrived(state: Mapping[str, Any]) -> bool:
+    return bool(state.get("completed")) and not state.get("failed")
+
+
+def _may_have_moved(vmi: KubeObject) -> bool:
+    """Whether its guest may be at the other end, by a migration that was not seen to arrive.
+
+    Only virt-handler sees a migration fail. virt-controller calls one failed when it misses the
+    target pod; and the virt-handler of the source calls both failed, the migration and the guest,
+    when a guest that has moved is not reported from its new node (migration-source.go:
+    updateStatus). Raises UnreadableError.
+    """
+    state, phase = vmi.mapping("status", "migrationState"), vmi.text("status", "phase")
+    # A guest that has shut down is moved by nobody.
+    if not state or _has_arrived(state) or phase == "Succeeded":
+        return False
+    if is_open(state) or phase == "Failed":
+        return True
+    path = ("status", "migrationState")
+    told = vmi.managers_of(*path, "failed") | vmi.managers_of(*path, "endTimestamp")
+    return told != {"virt-handler"}
 
 
 def is_open(state: Mapping[str, Any]) -> bool:
@@ -265,16 +297,22 @@ def remote_end(state: Mapping[str, Any], vmi: KubeObject) -> str | None:
 def may_run_elsewhere(target: Target) -> str | None:
     """Why the guest may run in another cluster, or None. Raises UnreadableError."""
     vmi = target.vmi
-    if vmi is None or vmi.text("status", "phase") in (*NOT_STARTED, *FINAL_PHASES):
+    if vmi is None or vmi.text("status", "phase") in NOT_STARTED:
         return None
-    state = vmi.mapping("status", "migrationState")
+    state, phase = vmi.mapping("status", "migrationState"), vmi.text("status", "phase")
     end = remote_end(state, vmi)
-    if end is None or not is_open(state):
-        return None
-    return (
-        f"a migration with another cluster is not finished, and its {end} is there:"
-        " the guest may run over there"
-    )
+    if end is not None and is_open(state) and phase not in FINAL_PHASES:
+        return (
+            f"a migration with another cluster is not finished, and its {end} is there:"
+            " the guest may run over there"
+        )
+    # What failed to arrive here stays at its source, and has nothing to do with this VMI.
+    if end == "target" and _may_have_moved(vmi):
+        return (
+            "a migration to another cluster was not seen to fail over there: the guest may run"
+            " over there"
+        )
+    return None
 
 
 def _pod_of_the_guest(target: Target, vmi: KubeObject, node: str) -> KubeObject | None:
@@ -288,8 +326,7 @@ def _pod_of_the_guest(target: Target, vmi: KubeObject, node: str) -> KubeObject 
         # It was never moved, so it runs in the pod that was not made for a migration.
         first = [pod for pod in here if MIGRATION_TARGET not in pod.labels]
         return first[0] if len(first) == 1 else None
-    arrived = state.get("completed") and not state.get("failed")
-    ends = ("target", "source") if arrived else ("source", "target")
+    ends = ("target", "source") if _has_arrived(state) else ("source", "target")
     for end in ends:
         if state.get(f"{end}Node") == node:
             name = state.get(f"{end}Pod")
@@ -313,7 +350,10 @@ def _unscheduled(place: Place) -> PlaceAssessment:
 
 
 def _was_rejected(pod: KubeObject) -> bool:
-    """Whether a kubelet that answers will start nothing of a pod that has never run anything."""
+    """Whether a kubelet that answers will start nothing of a pod that has never run anything.
+
+    The control plane calls a pod of a lost node Failed as well, whatever runs there unreported.
+    """
     return pod.text("status", "phase") in FINAL_PHASES and has_never_run(pod)
 
 

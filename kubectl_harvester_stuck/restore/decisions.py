@@ -151,6 +151,7 @@ def parse_backup(document: Body, path: str) -> Backup:
         )
         # What decisions will look at later is looked at now, while the file can be blamed.
         _ = backup.needs, backup.run_strategy, tuple(secrets_of(backup))
+        _ = tuple(_with_state(found))
         found.mapping("metadata", "annotations")
     except UnreadableError as error:
         raise RestoreError(f"{path} is damaged: {error}; take another backup") from error
@@ -365,12 +366,26 @@ def warnings(backup: Backup, server: str, secrets: Mapping[str, bool | str]) -> 
         for name in backup.needs
         if name not in backup.claims
     ]
+    kept = " and ".join(_with_state(backup.vm))
+    if kept:
+        lines.append(
+            f"the state of its {kept} is in a disk of KubeVirt's own, which went with the VM unless"
+            " it was kept: without it the guest starts with an empty one"
+        )
     for name, there in secrets.items():
         if isinstance(there, str):
             lines.append(f"could not look for Secret {name}: {there}")
         elif not there:
             lines.append(f"Secret {name} is gone: make it again before the VM is started")
     return tuple(lines)
+
+
+def _with_state(vm: KubeObject) -> Iterator[str]:
+    """What of the VM keeps a state in a disk that no volume of it names. Raises UnreadableError."""
+    domain = ("spec", "template", "spec", "domain")
+    for name, path in (("TPM", ("devices", "tpm")), ("EFI", ("firmware", "bootloader", "efi"))):
+        if vm.mapping(*domain, *path).get("persistent") is True:
+            yield name
 
 
 @dataclass(frozen=True)

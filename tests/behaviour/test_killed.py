@@ -119,7 +119,7 @@ def check_finish(scene: Scene, in_flight: Any) -> None:
     for line in warnings:
         what = in_flight["object"]
         assert f"{what['kind']} {what['namespace']}/{what['name']}" in line
-        assert "kubectl harvester-stuck journal" in line
+        assert "kubectl harvester-stuck journal" in run.err
     assert [world.now(body) for body in scene.objects] == [None, None, None]
     if was_gone:
         # Everything was done when the process died: there is no VM of this name any more.

@@ -102,6 +102,7 @@ def test_a_vm_is_restored_and_runs_as_before_with_the_command_that_is_printed(
 
 @pytest.mark.in_process("starts this Python")
 def test_python_m_is_the_same_program(world: World) -> None:
+    world.vm()  # and so the namespace
     done = subprocess.run(
         [sys.executable, "-m", "kubectl_harvester_stuck", "list"],
         env=world.environ(), capture_output=True, text=True, check=False, cwd=ROOT,

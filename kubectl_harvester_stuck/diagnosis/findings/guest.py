@@ -73,12 +73,15 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
             )
     if vmi.text("status", "phase") in FINAL_PHASES:
         phase, strategy = vmi.text("status", "phase"), target.text("spec", "runStrategy") or "none"
+        remove = commands.delete(vmi.ref, "--wait=false")
+        if (phase, strategy) == ("Failed", "RerunOnFailure"):
+            remove = remove.noted("its guest may start again, as runStrategy RerunOnFailure says")
         yield Found(
             f"its VMI is {phase} under runStrategy {strategy}; the UI calls that Stopping, but no"
             " finalizer holds it (H#4033, H#3195, H#4725)",
             (saw(vmi, "status.phase", phase), saw(target, "spec.runStrategy", strategy)),
             None,
-            (commands.delete(vmi.ref, "--wait=false"),),
+            (remove,),
         )
 
 
