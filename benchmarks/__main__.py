@@ -201,7 +201,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     arguments = parser.parse_args()
     sizes = [int(size) for size in arguments.sizes.split(",")]
-    with ControlPlane() as api, tempfile.TemporaryDirectory() as directory:
+    with (
+        ControlPlane() as api,
+        cluster.nodes(api),
+        tempfile.TemporaryDirectory() as directory,
+    ):
         bench = Bench(api, Path(directory), arguments.rounds)
         start_up = bench.start_up()
         lists, have = [], 0

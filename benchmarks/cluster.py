@@ -9,15 +9,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
-from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, VM, VMI
 from tests.components.controlplane.server import ControlPlane
 from tests.support import builders
 
 NAMESPACES = 10
+NODES = 8
+BEAT = 20.0
+"""Seconds between two renewals of a node's Lease; a kubelet's are ten seconds apart."""
+
 SIZE = 6000
 """Bytes of a VM or VMI as JSON, as the API server of a real cluster answers it."""
+
+MERGE = "application/merge-patch+json"
 
 STUCK_EVERY = 100
 """One VM of so many is being deleted, and its VMI as well."""
@@ -34,12 +41,49 @@ def fill(api: ControlPlane, have: int, want: int) -> None:
 def _pair(api: ControlPlane, number: int) -> None:
     namespace, name = f"team-{number % NAMESPACES}", f"vm-{number}"
     machine = _made(api, VM.path(namespace), builders.vm(namespace, name))
-    instance = builders.vmi(namespace, name, f"node-{number % 8}", owner=machine)
+    instance = builders.vmi(namespace, name, f"node-{number % NODES}", owner=machine)
     _made(api, VMI.path(namespace), instance)
     if number % STUCK_EVERY == 0:
         for kind in (VMI, VM):
             status, answer = api.request("DELETE", kind.path(namespace, name))
             assert status == 200, answer
+
+
+@contextmanager
+def nodes(api: ControlPlane) -> Iterator[None]:
+    """The nodes of the guests, which answer for as long as this lasts."""
+    over = threading.Event()
+    for number in range(NODES):
+        node = builders.node(f"node-{number}", "True")
+        _answered(api.request("POST", NODE.path(), node), 201)
+        path = f"{NODE.path(None, f'node-{number}')}/status"
+        patch = {"status": node["status"]}
+        _answered(api.request("PATCH", path, patch, content_type=MERGE), 200)
+        lease = builders.lease(f"node-{number}", _now())
+        _answered(api.request("POST", LEASE.path(LEASE_NAMESPACE), lease), 201)
+
+    def renew() -> None:
+        while not over.wait(BEAT):
+            for number in range(NODES):
+                path = LEASE.path(LEASE_NAMESPACE, f"node-{number}")
+                spec = builders.lease("", _now())["spec"]["renewTime"]
+                api.request("PATCH", path, {"spec": {"renewTime": spec}}, content_type=MERGE)
+
+    kubelets = threading.Thread(target=renew, daemon=True)
+    kubelets.start()
+    try:
+        yield
+    finally:
+        over.set()
+        kubelets.join()
+
+
+def _now() -> str:
+    return builders.time(datetime.now(timezone.utc))
+
+
+def _answered(answer: tuple[int, Any], status: int) -> None:
+    assert answer[0] == status, answer
 
 
 def padded(body: dict[str, Any]) -> dict[str, Any]:
