@@ -99,7 +99,6 @@ OPTIONS = {
     "preconditions": LOCKS,
 }
 PATCH = {"metadata": {**LOCKS, "finalizers": ["a/b"]}}
-MERGE: dict[str, Any] = {"_content_type": "application/merge-patch+json", **RAW}
 BODY = {"apiVersion": VM.api_version, "kind": VM.kind, "metadata": {"name": "one"}, "spec": {}}
 CUSTOM: dict[str, Any] = {
     "group": VM.group,
@@ -160,6 +159,12 @@ def _whoami(api: client.ApiClient) -> object:
     return client.AuthenticationV1Api(api).create_self_subject_review(review, **RAW)
 
 
+def merging(api: client.ApiClient) -> client.ApiClient:
+    """The client for merge patches; only its newer versions take the type with a request."""
+    api.set_default_header("Content-Type", "application/merge-patch+json")
+    return api
+
+
 Pair = tuple[Callable[[Cluster], object], Callable[[client.ApiClient], object]]
 REQUESTS: dict[str, Pair] = {
     "version": (
@@ -209,19 +214,19 @@ REQUESTS: dict[str, Pair] = {
     ),
     "patch a VM": (
         lambda cluster: cluster.patch(VM_REF, PATCH),
-        lambda api: client.CustomObjectsApi(api).patch_namespaced_custom_object(
-            **CUSTOM, name="one", body=PATCH, field_manager="kubectl-harvester-stuck", **MERGE
+        lambda api: client.CustomObjectsApi(merging(api)).patch_namespaced_custom_object(
+            **CUSTOM, name="one", body=PATCH, field_manager="kubectl-harvester-stuck", **RAW
         ),
     ),
     "patch a pod, as a dry run": (
         lambda cluster: cluster.patch(POD_REF, PATCH, dry_run=True),
-        lambda api: client.CoreV1Api(api).patch_namespaced_pod(
+        lambda api: client.CoreV1Api(merging(api)).patch_namespaced_pod(
             POD_REF.name,
             "vms",
             PATCH,
             dry_run="All",
             field_manager="kubectl-harvester-stuck",
-            **MERGE,
+            **RAW,
         ),
     ),
     "delete a pod": (
