@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Journal:
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         path = self.directory / FILE
         try:
-            with _opened(path) as handle:
+            with _WRITING, _opened(path) as handle:
                 _write(handle, line)
         except OSError as error:
             variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
@@ -116,6 +117,10 @@ def _after(change: Change, answer: Mapping[str, Any] | None) -> Record | None:
     if change.step.action is Action.PATCH:
         after["finalizers"] = meta.get("finalizers") or []
     return after
+
+
+_WRITING = threading.Lock()
+"""Threads write one after the other: half of another's line would look as if a crash tore it."""
 
 
 @contextmanager
