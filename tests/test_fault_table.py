@@ -28,7 +28,7 @@ from tests.support.simulator.exchange import Exchange
 from tests.support.simulator.faults import Fault
 from tests.support.world import QUICK, Run, World
 
-SECONDS = 30.0
+SECONDS = 12.0
 """How long a command may take, whatever breaks."""
 
 MOMENT = 5

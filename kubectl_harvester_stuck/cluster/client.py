@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
 
-PAGES = 4000
-"""Pages of one list: more objects than a cluster can hold, so that no list goes on for ever."""
+PAGES = 1000
+"""Pages of one list: half a million objects, more than a cluster holds, so that none is endless."""
 
 LIST_SECONDS = 600.0
 """How long all pages of one list may take."""

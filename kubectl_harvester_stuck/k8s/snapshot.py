@@ -36,8 +36,6 @@ class ClusterSnapshot:
         scope = (kind, namespace)
         if scope in self.listed:
             return self.listed[scope]
-        if (kind, "") in self.listed:
-            return tuple(item for item in self.listed[kind, ""] if item.ref.namespace == namespace)
         where = f"{kind.resource} in {namespace}" if namespace else kind.resource
         raise UnreadableError(where, self.unreadable.get(scope, "not read"))
 
