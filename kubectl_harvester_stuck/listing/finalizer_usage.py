@@ -12,7 +12,7 @@ from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery, PartialListError, Source
-from kubectl_harvester_stuck.listing.find import missing
+from kubectl_harvester_stuck.listing.survey import missing
 
 
 @dataclass(frozen=True)

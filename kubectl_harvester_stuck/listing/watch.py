@@ -25,8 +25,9 @@ from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import NODE, POD, VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery
-from kubectl_harvester_stuck.listing import find
+from kubectl_harvester_stuck.listing import find, survey
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
+from kubectl_harvester_stuck.listing.survey import Survey
 
 WATCH_SECONDS = (240, 300)
 """How long one watch lasts, by chance, so that many do not begin again at once."""
@@ -49,7 +50,7 @@ HEALTH_LASTS = 30.0
 AGAIN = 5.0
 """Seconds after which what depends on time alone is looked at again."""
 
-Key = find.Key
+Key = survey.Key
 
 
 @unique
@@ -89,7 +90,7 @@ class WatchCache:
         self._cluster = cluster
         self._namespaces = tuple(namespaces)
         self._lock = threading.Lock()
-        self._surveyed = find.Survey()
+        self._surveyed = Survey()
         self._health_at = -HEALTH_LASTS
         self._changed: set[Key] = set()
         self._stopped = threading.Event()
@@ -97,7 +98,7 @@ class WatchCache:
         self._seen_at = 0.0
         self.woken = threading.Event()
         self._kinds = {
-            (kind, namespace): _Kind(find.query_of_deleting(kind, namespace))
+            (kind, namespace): _Kind(survey.query_of_deleting(kind, namespace))
             for namespace in namespaces
             for kind in (VM, VMI, POD)
         }
@@ -145,16 +146,16 @@ class WatchCache:
                 self._seen, self._seen_at = seen, time.monotonic()
             return seen + timedelta(seconds=time.monotonic() - self._seen_at)
 
-    def survey(self, keys: frozenset[Key] | None) -> find.Survey:
-        """What `find.survey` would give of these names; None stands for all."""
-        seen = find.Survey(is_blind=False)
+    def survey(self, keys: frozenset[Key] | None) -> Survey:
+        """What `survey.survey` would give of these names; None stands for all."""
+        seen = Survey(is_blind=False)
         with self._lock:
             late = time.monotonic() - self._health_at > HEALTH_LASTS
             seen.idle.update(self._surveyed.idle)
             seen.listed.update({} if late else self._surveyed.listed)
             seen.unreadable.update(self._surveyed.unreadable)
             if late:
-                seen.unreadable.update(dict.fromkeys(find.HEALTH, "not read for a while"))
+                seen.unreadable.update(dict.fromkeys(survey.HEALTH, "not read for a while"))
             gaps = list(self._surveyed.missing)
             known = [(key, list(one.items.values()), one.gap) for key, one in self._kinds.items()]
         for (kind, namespace), items, gap in known:
@@ -193,10 +194,10 @@ class WatchCache:
         due = 0.0
         while not self._stopped.is_set():
             try:
-                seen = find.read_health(self._cluster)
-                now = find.silent_nodes(seen, self.now)
+                seen = survey.read_health(self._cluster)
+                now = survey.silent_nodes(seen, self.now)
                 if now != silent or time.monotonic() >= due:
-                    seen = find.survey(self._cluster, self._namespaces, (VM, VMI))
+                    seen = survey.survey(self._cluster, self._namespaces, (VM, VMI))
                     silent, due = now, time.monotonic() + SURVEY_SECONDS
                 else:
                     seen.idle, seen.missing = self._surveyed.idle, self._surveyed.missing
@@ -209,14 +210,14 @@ class WatchCache:
             surveyed.set()
             self._stopped.wait(HEALTH_SECONDS if silent is not None else 1.0)
 
-    def _lost(self, error: StuckError) -> find.Survey:
+    def _lost(self, error: StuckError) -> Survey:
         """The last survey, of which nobody knows whether it still holds."""
-        lost = find.Survey(idle=self._surveyed.idle)
-        lost.unreadable.update(dict.fromkeys(find.HEALTH, str(error)))
+        lost = Survey(idle=self._surveyed.idle)
+        lost.unreadable.update(dict.fromkeys(survey.HEALTH, str(error)))
         lost.miss(NODE, "", error)
         return lost
 
-    def _take(self, seen: find.Survey) -> None:
+    def _take(self, seen: Survey) -> None:
         with self._lock:
             before = self._surveyed
             changed = {key for key, _ in seen.idle.items() ^ before.idle.items()}
@@ -255,7 +256,7 @@ class WatchCache:
             self._stopped.wait(limit * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _list(self, known: _Kind) -> str:
-        items, version = self._cluster.list_with_version(known.selection, find.is_deleting)
+        items, version = self._cluster.list_with_version(known.selection, survey.is_deleting)
         kind = known.selection.kind
         found = {_uid(item): item for item in items}
         with self._lock:
@@ -286,7 +287,7 @@ class WatchCache:
                 is_there = uid in known.items
                 if happened == "DELETED":
                     known.items.pop(uid, None)
-                elif find.is_deleting(item):
+                elif survey.is_deleting(item):
                     known.items[uid] = item
                     is_there = True
                 if is_there:
@@ -414,7 +415,7 @@ def _key(kind: Kind, item: Any) -> Key | None:
         found = KubeObject.parse(kind, item)
     except UnreadableError:
         return None
-    name = find.guest(found) if kind is POD else found.ref.name
+    name = survey.guest(found) if kind is POD else found.ref.name
     return (found.ref.namespace, name) if name else None
 
 

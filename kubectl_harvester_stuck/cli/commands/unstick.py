@@ -273,7 +273,7 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
     """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
     from kubectl_harvester_stuck.k8s.kinds import NODE
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
-    from kubectl_harvester_stuck.listing import find
+    from kubectl_harvester_stuck.listing.survey import missing
 
     try:
         if cluster.get(ObjectRef("", name, NODE), metadata_only=True) is None:
@@ -281,7 +281,7 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
     except NotFoundError:
         raise
     except StuckError as error:
-        return (find.missing(NODE, "", error),)
+        return (missing(NODE, "", error),)
     return ()
 
 
