@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.release import plan
-from kubectl_harvester_stuck.release.model import Request
+from kubectl_harvester_stuck.release.model import ReleaseRequest
 from kubectl_harvester_stuck.render import document
 from tests.advice import oracle
 from tests.advice.invent import VMS, hidden, invent
@@ -38,12 +38,12 @@ CLUSTERS = int(os.environ.get("ADVICE", "400"))
 FIRST = int(os.environ.get("FROM", "0"))
 
 REQUESTS = (
-    Request(older_than=timedelta(0), powered_off=frozenset({"n1", "n2"})),
-    Request(older_than=timedelta(0), overrides=frozenset({"past-grace", "no-migration"})),
+    ReleaseRequest(older_than=timedelta(0), powered_off=frozenset({"n1", "n2"})),
+    ReleaseRequest(older_than=timedelta(0), overrides=frozenset({"past-grace", "no-migration"})),
 )
 
 
-def printed(bodies: list[Body], request: Request, hidden: frozenset[Kind]) -> Iterator[str]:
+def printed(bodies: list[Body], request: ReleaseRequest, hidden: frozenset[Kind]) -> Iterator[str]:
     """Every line that any command of the program would print of the cluster."""
     source = Memory(bodies, hidden)
     there = {(body["kind"], body["metadata"]["name"]) for body in bodies}
@@ -53,7 +53,7 @@ def printed(bodies: list[Body], request: Request, hidden: frozenset[Kind]) -> It
         for kind in (VM, VMI)
         if (kind.kind, name) in there
     ]
-    done = run.diagnose_all(source, targets, Request(), rights=None, logs=False)
+    done = run.diagnose_all(source, targets, ReleaseRequest(), rights=None, logs=False)
     assert not done.failures
     for item in document.diagnoses(done.diagnoses, (), ANYWHERE, NOW)["items"]:
         yield from (*item["nextSteps"], *item["leftovers"])

@@ -30,7 +30,7 @@ from kubectl_harvester_stuck.release.model import (
     Failure,
     Outcome,
     ReleaseReport,
-    Request,
+    ReleaseRequest,
     StepReport,
     StepStatus,
     TargetReport,
@@ -45,7 +45,7 @@ ROOT = PACKAGE.parent
 OK, ERROR, USAGE, STUCK, REFUSED, UNVERIFIED, INCOMPLETE = ExitStatus
 
 CASE = Target(TARGET, snapshot(deleted_vm()))
-PLAN = plan.build(CASE, Request())
+PLAN = plan.build(CASE, ReleaseRequest())
 GAP = Unreadable("pods", "shop", "Forbidden", "no")
 
 

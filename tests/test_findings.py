@@ -34,7 +34,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
-from kubectl_harvester_stuck.release.model import Request
+from kubectl_harvester_stuck.release.model import ReleaseRequest
 from tests.support import builders
 from tests.support.advice import lines
 from tests.support.builders import (
@@ -68,7 +68,7 @@ class Story:
     unreadable: Mapping[Kind, str] = field(default_factory=dict)
     deny: str | None = None
     ref: ObjectRef = TARGET
-    request: Request = field(default_factory=Request)
+    request: ReleaseRequest = field(default_factory=ReleaseRequest)
     controllers: tuple[str, ...] = CONTROLLERS
     words: tuple[LogExcerpt, ...] = ()
 
@@ -501,10 +501,10 @@ def test_the_owner_of_a_device_finalizer_is_a_daemon_set() -> None:
 def test_admission_may_deny_what_it_was_not_asked_about() -> None:
     """Unless another guard refuses, for then it was not asked on purpose."""
     case = Target(TARGET, snapshot(deleted_vm()))
-    refs = [step.ref for step in plan.build(case, Request()).steps]
+    refs = [step.ref for step in plan.build(case, ReleaseRequest()).steps]
 
     def may_be_denied(of: Target, answers: PreflightResults | None) -> bool:
-        made = plan.build(of, Request())
+        made = plan.build(of, ReleaseRequest())
         made = made if answers is None else plan.with_preflight(made, answers)
         return FindingContext(of, made, ()).may_be_denied
 
@@ -520,7 +520,7 @@ def test_admission_may_deny_what_it_was_not_asked_about() -> None:
 def test_a_dry_run_of_what_has_moved_on_is_no_denial() -> None:
     """Nor is it an acceptance."""
     case = Target(TARGET, snapshot(deleted_vm()))
-    draft = plan.build(case, Request())
+    draft = plan.build(case, ReleaseRequest())
     refs = [step.ref for step in draft.steps]
     yes, no = dict.fromkeys(refs), dict.fromkeys(refs, "no")
 
@@ -534,7 +534,7 @@ def test_a_dry_run_of_what_has_moved_on_is_no_denial() -> None:
 
 def test_finalizers_are_told_as_they_stand_now_and_planned_as_they_will_be() -> None:
     diagnosis = Story(
-        powered_off_scene(), request=Request(powered_off=frozenset({"node-2"}))
+        powered_off_scene(), request=ReleaseRequest(powered_off=frozenset({"node-2"}))
     ).diagnosis()
     assert {item.state.value for item in diagnosis.finalizers} == {"pending"}
     assert {item.state.value for item in diagnosis.plan.judgments} == {"done"}

@@ -34,7 +34,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
-from kubectl_harvester_stuck.release.model import Request
+from kubectl_harvester_stuck.release.model import ReleaseRequest
 from tests.support import builders
 from tests.support.advice import lines
 from tests.support.builders import (
@@ -530,7 +530,7 @@ def test_without_a_disk_of_its_own_no_other_vm_is_read() -> None:
     target = builders.parsed(deleted_vm())
     seen = snapshot(unreadable={VM: "Forbidden"})
     case = Target(target.ref, replace(seen, found={target.ref: target}))
-    blind = diagnose.diagnose(case, plan.build(case, Request())).blind
+    blind = diagnose.diagnose(case, plan.build(case, ReleaseRequest())).blind
     assert not [text for text in blind if text.startswith("disk-of-another-vm: ")]
 
 

@@ -8,9 +8,9 @@ import click
 import pytest
 
 from kubectl_harvester_stuck.cli import main
-from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Answer
+from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Content
 
-ANSWER = Answer(
+ANSWER = Content(
     document=lambda: {"items": ["web"]},
     table=lambda wide: "NAME  NODE\nweb   n1\n" if wide else "NAME\nweb\n",
     names=lambda: ["vm/web", "vm/db"],

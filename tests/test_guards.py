@@ -28,13 +28,19 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import guards, model, plan
 from kubectl_harvester_stuck.release.guards import GUARDS, PreflightResults
-from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Plan, Request, Step
+from kubectl_harvester_stuck.release.model import (
+    GuardResult,
+    GuardState,
+    Plan,
+    ReleaseRequest,
+    Step,
+)
 from tests.support import builders
 from tests.support.advice import lines
 from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = ObjectRef("shop", "web", VM)
-OFF = Request(powered_off=frozenset({"node-2"}))
+OFF = ReleaseRequest(powered_off=frozenset({"node-2"}))
 
 
 def deleted_vm(**more: Any) -> Body:
@@ -74,7 +80,7 @@ class Scene:
     """Objects, what the operator says, what cannot be read, and what the API server answers."""
 
     bodies: list[Body]
-    request: Request = field(default_factory=Request)
+    request: ReleaseRequest = field(default_factory=ReleaseRequest)
     unreadable: Mapping[Kind, str] = field(default_factory=dict)
     ref: ObjectRef = TARGET
     deny: str | None = None
@@ -259,12 +265,12 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "deleted a minute ago, overridden by name only": (
         "past-grace", R,
         lambda: Scene([deleted_vm(deleted=ago(minutes=1))],
-                      Request(overrides=frozenset({"past-grace"}))),
+                      ReleaseRequest(overrides=frozenset({"past-grace"}))),
     ),
     "deleted a minute ago, with --older-than": (
         "past-grace", P,
         lambda: Scene([deleted_vm(deleted=ago(minutes=1))],
-                      Request(older_than=timedelta(seconds=30))),
+                      ReleaseRequest(older_than=timedelta(seconds=30))),
     ),
     "a guest within its grace period on a live node": (
         "past-grace", R,
@@ -278,7 +284,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         lambda: Scene(
             [deleted_vm(), vmi := deleted_vmi(spec={"terminationGracePeriodSeconds": 7200}),
              deleted_pod(vmi), *live_node()],
-            Request(overrides=frozenset({"past-grace"})),
+            ReleaseRequest(overrides=frozenset({"past-grace"})),
         ),
     ),
     "a guest within its grace period on a dead node": (
@@ -289,7 +295,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         ),
     ),
     "deleted exactly as long ago as --older-than says": (
-        "past-grace", P, lambda: Scene(alone(), Request(older_than=timedelta(hours=1))),
+        "past-grace", P, lambda: Scene(alone(), ReleaseRequest(older_than=timedelta(hours=1))),
     ),
     "deleted a minute ago, with nothing that may be removed": (
         "past-grace", R,
@@ -306,12 +312,12 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "a guest that does not say how long it needs": (
         "past-grace", R,
         lambda: Scene(shutting_down(None, deleted=ago(seconds=-1)),
-                      Request(older_than=timedelta(0))),
+                      ReleaseRequest(older_than=timedelta(0))),
     ),
     "a guest that does not say how long it needs, after that": (
         "past-grace", P,
         lambda: Scene(shutting_down(None, deleted=ago(seconds=0)),
-                      Request(older_than=timedelta(0))),
+                      ReleaseRequest(older_than=timedelta(0))),
     ),
     "a final VMI within its grace period": (
         "past-grace", P, lambda: Scene(shutting_down(7200, phase="Failed")),
@@ -371,7 +377,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     ),
     "another node was vouched for": (
         "guest-stopped", R,
-        lambda: Scene(powered_off_scene(), Request(powered_off=frozenset({"node-1"}))),
+        lambda: Scene(powered_off_scene(), ReleaseRequest(powered_off=frozenset({"node-1"}))),
     ),
     "a node that is no longer in the cluster, vouched for": (
         "guest-stopped", P, lambda: Scene(powered_off_scene()[:3], OFF),
@@ -479,7 +485,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     "a migration in flight, overridden": (
         "no-migration", P,
         lambda: Scene([*ended_guest(), stored(builders.migration("shop", "m", "web"))],
-                      Request(overrides=frozenset({"no-migration"}))),
+                      ReleaseRequest(overrides=frozenset({"no-migration"}))),
     ),
     "a migration that is over": (
         "no-migration", P,
@@ -513,7 +519,7 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         "instance-gone", R,
         lambda: Scene([deleted_vm(), deleted_vmi(finalizers=["example.com/x"], phase="Failed"),
                        *live_node()],
-                      Request(finalizers=frozenset({builders.VM_FINALIZER}),
+                      ReleaseRequest(finalizers=frozenset({builders.VM_FINALIZER}),
                               leave_behind=frozenset({builders.VM_FINALIZER}))),
     ),
     "a VMI that loses one finalizer and keeps another": (
@@ -521,14 +527,14 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         lambda: Scene([deleted_vm(),
                        deleted_vmi(finalizers=[builders.VM_FINALIZER, "example.com/x"],
                                    phase="Failed"), *live_node()],
-                      Request(finalizers=frozenset({builders.VM_FINALIZER}),
+                      ReleaseRequest(finalizers=frozenset({builders.VM_FINALIZER}),
                               leave_behind=frozenset({builders.VM_FINALIZER}))),
     ),
     "a VMI that keeps a finalizer, without a VM": (
         "instance-gone", P,
         lambda: Scene([deleted_vmi(finalizers=[builders.VM_FINALIZER, "example.com/x"],
                                    phase="Failed"), *live_node()],
-                      Request(finalizers=frozenset({builders.VM_FINALIZER})),
+                      ReleaseRequest(finalizers=frozenset({builders.VM_FINALIZER})),
                       ref=ObjectRef("shop", "web", VMI)),
     ),
     "a VMI that cannot be read": (
@@ -543,14 +549,15 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         lambda: Scene([deleted_vm(finalizers=[builders.VM_FINALIZER, "example.com/x"])]),
     ),
     "nothing that --finalizer names": (
-        "finalizers", R, lambda: Scene(alone(), Request(finalizers=frozenset({"example.com/x"}))),
+        "finalizers", R,
+        lambda: Scene(alone(), ReleaseRequest(finalizers=frozenset({"example.com/x"}))),
     ),
     "a disk that nobody owns": ("disks-kept", P, lambda: Scene(owned(None))),
     "a disk that goes with the VM": ("disks-kept", R, lambda: Scene(owned("DataVolume"))),
     "a restored disk": ("disks-kept", R, lambda: Scene(owned("VirtualMachineRestore"))),
     "a disk that goes with the VM, overridden": (
         "disks-kept", P,
-        lambda: Scene(owned("DataVolume"), Request(overrides=frozenset({"disks-kept"}))),
+        lambda: Scene(owned("DataVolume"), ReleaseRequest(overrides=frozenset({"disks-kept"}))),
     ),
     "a disk that goes with the VM, its volume retained": (
         "disks-kept", P, lambda: Scene(owned("DataVolume", policy="Retain")),
@@ -597,11 +604,11 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     ),
     "Harvester's namespace, overridden": (
         "not-system", P,
-        lambda: Scene(system_vm(), Request(overrides=frozenset({"not-system"})),
+        lambda: Scene(system_vm(), ReleaseRequest(overrides=frozenset({"not-system"})),
                       ref=ObjectRef("harvester-system", "repo", VM)),
     ),
-    "few targets": ("within-max", P, lambda: Scene(alone(), Request(targets=20))),
-    "too many targets": ("within-max", R, lambda: Scene(alone(), Request(targets=21))),
+    "few targets": ("within-max", P, lambda: Scene(alone(), ReleaseRequest(targets=20))),
+    "too many targets": ("within-max", R, lambda: Scene(alone(), ReleaseRequest(targets=21))),
 }  # fmt: skip
 
 
@@ -763,8 +770,8 @@ def refusal_of(scene: Scene, name: str) -> GuardResult:
 
 def test_a_step_whose_object_is_gone_blocks() -> None:
     case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
-    steps = plan.build(case, Request()).steps
-    draft = guards.GuardContext(case.without(steps[0].ref), Request(), steps, (), None)
+    steps = plan.build(case, ReleaseRequest()).steps
+    draft = guards.GuardContext(case.without(steps[0].ref), ReleaseRequest(), steps, (), None)
     results = {item.guard: item for item in guards.run(draft)}
     assert results["terminating"].verdict is U
     assert results["terminating"].reason == f"could not read {steps[0].ref}: it is gone"
@@ -772,7 +779,7 @@ def test_a_step_whose_object_is_gone_blocks() -> None:
 
 def test_the_server_is_only_heard_where_it_was_asked() -> None:
     case = Target(TARGET, snapshot(*alone()))
-    draft = plan.build(case, Request())
+    draft = plan.build(case, ReleaseRequest())
     refs = dict.fromkeys(step.ref for step in draft.steps)
     every = [entry.name for entry in GUARDS]
 
@@ -792,7 +799,7 @@ def test_the_server_is_only_heard_where_it_was_asked() -> None:
 def test_a_guard_that_needs_an_answer_does_not_pass_without_one(
     check: guards.PreflightCheck,
 ) -> None:
-    steps = plan.build(Target(TARGET, snapshot(*alone())), Request()).steps
+    steps = plan.build(Target(TARGET, snapshot(*alone())), ReleaseRequest()).steps
     for results in (PreflightResults({}, {}), PreflightResults({}, None)):
         with pytest.raises(UnreadableError, match="VirtualMachine shop/web: the API server was"):
             check(steps, results)
@@ -801,7 +808,7 @@ def test_a_guard_that_needs_an_answer_does_not_pass_without_one(
 @pytest.mark.parametrize("guard", ["permitted", "webhooks-accept"])
 def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
     case = Target(TARGET, snapshot(*pod_of("node-2"), *live_node()))
-    draft = plan.build(case, Request())
+    draft = plan.build(case, ReleaseRequest())
     refs = [step.ref for step in draft.steps]
     assert [ref.kind for ref in refs] == [VMI, VM]
     for refused in refs:
@@ -812,7 +819,7 @@ def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
 
 def test_an_unreadable_answer_of_the_server_blocks() -> None:
     case = Target(TARGET, snapshot(*alone()))
-    made = plan.with_preflight(plan.build(case, Request()), PreflightResults({}, {}))
+    made = plan.with_preflight(plan.build(case, ReleaseRequest()), PreflightResults({}, {}))
     results = {item.guard: item for item in made.guards}
     assert results["permitted"].verdict is U
     assert results["webhooks-accept"].verdict is U
@@ -830,7 +837,7 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     nodes = [*dead_node("node-1"), *dead_node("node-2")]
     two = Scene([deleted_vm(), instance, launcher, stored(moved, deleted=ago(hours=1)), *nodes])
     assert two.plan().silent_nodes == ("node-2",)
-    vouched = Request(powered_off=frozenset({"node-1"}))
+    vouched = ReleaseRequest(powered_off=frozenset({"node-1"}))
     unclear = [*dead_node("node-1", heartbeat="yesterday"), *dead_node("node-2")]
     instance = deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}})
     assert Scene([deleted_vm(), instance, *unclear], vouched).plan().silent_nodes == ("node-2",)

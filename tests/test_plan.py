@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.k8s.kinds import PVC, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import plan
 from kubectl_harvester_stuck.release.guards import PreflightResults
-from kubectl_harvester_stuck.release.model import Action, GuardState, Plan, Request
+from kubectl_harvester_stuck.release.model import Action, GuardState, Plan, ReleaseRequest
 from tests.support import builders
 from tests.support.builders import (
     CLEANUP_FINALIZER,
@@ -39,7 +39,7 @@ from tests.test_guards import (
 )
 
 
-def plan_of(*bodies: Body, request: Request = OFF, ref: ObjectRef = TARGET) -> Plan:
+def plan_of(*bodies: Body, request: ReleaseRequest = OFF, ref: ObjectRef = TARGET) -> Plan:
     return plan.build(Target(ref, snapshot(*bodies)), request)
 
 
@@ -114,12 +114,16 @@ def test_a_vmi_that_stays_is_there_when_the_vm_is_judged() -> None:
 @pytest.mark.parametrize(
     ("state", "request_", "kept"),
     [
-        ("pending", Request(), f"; --leave-behind {CLEANUP_FINALIZER} removes it all the same"),
-        ("pending", Request(leave_behind=frozenset({CLEANUP_FINALIZER})), None),
+        (
+            "pending",
+            ReleaseRequest(),
+            f"; --leave-behind {CLEANUP_FINALIZER} removes it all the same",
+        ),
+        ("pending", ReleaseRequest(leave_behind=frozenset({CLEANUP_FINALIZER})), None),
     ],
 )
 def test_work_that_is_not_done_is_left_behind_by_name_only(
-    state: str, request_: Request, kept: str | None
+    state: str, request_: ReleaseRequest, kept: str | None
 ) -> None:
     machine = deleted_vm(
         finalizers=[CLEANUP_FINALIZER],
@@ -136,7 +140,9 @@ def test_work_that_is_not_done_is_left_behind_by_name_only(
 
 def test_a_finalizer_whose_evidence_cannot_be_read_names_no_way_around_it() -> None:
     bodies = [deleted_vm(finalizers=[LEGACY_FINALIZER])]
-    made = plan.build(Target(TARGET, snapshot(*bodies, unreadable={PVC: "Forbidden"})), Request())
+    made = plan.build(
+        Target(TARGET, snapshot(*bodies, unreadable={PVC: "Forbidden"})), ReleaseRequest()
+    )
     reasons = {item.guard: item.reason for item in made.refusals}
     assert reasons["finalizers"].endswith("Forbidden")
 
@@ -155,15 +161,15 @@ def attached(*, deleted: bool = True, terminated: bool = False) -> list[Body]:
     ("deleted", "terminated", "request_", "goes"),
     [
         (True, False, OFF, True),
-        (True, True, Request(), True),
-        (True, False, Request(), False),
-        (True, False, Request(powered_off=frozenset({"node-1"})), False),
+        (True, True, ReleaseRequest(), True),
+        (True, False, ReleaseRequest(), False),
+        (True, False, ReleaseRequest(powered_off=frozenset({"node-1"})), False),
         (False, False, OFF, False),
         (False, True, OFF, False),
     ],
 )
 def test_the_pod_of_a_hotplugged_volume_goes_when_it_is_dead(
-    deleted: bool, terminated: bool, request_: Request, goes: bool
+    deleted: bool, terminated: bool, request_: ReleaseRequest, goes: bool
 ) -> None:
     made = plan_of(*attached(deleted=deleted, terminated=terminated), request=request_)
     deletions = [name for action, name in told(made) if action == "delete-pod"]
@@ -218,7 +224,7 @@ def test_a_plan_says_what_hangs_since_when_and_where() -> None:
 
 def test_of_a_target_that_is_not_stuck_one_guard_speaks() -> None:
     living = [stored(builders.vm("shop", "web")), deleted_vmi(deleted=None), *live_node()]
-    made = plan_of(*living, request=Request())
+    made = plan_of(*living, request=ReleaseRequest())
     assert [item.guard for item in made.guards] == ["terminating"]
     assert (made.state, made.since, made.steps, made.judgments) == (None, None, (), ())
     assert (made.powered_off, made.silent_nodes) == ((), ())
@@ -246,7 +252,9 @@ def test_where_nothing_is_being_deleted_yet_nothing_is_done(
 
 def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:
     machine = stored(builders.vm("shop", "web"))
-    made = plan.build(Target(TARGET, snapshot(machine, unreadable={VMI: "Forbidden"})), Request())
+    made = plan.build(
+        Target(TARGET, snapshot(machine, unreadable={VMI: "Forbidden"})), ReleaseRequest()
+    )
     assert [(item.guard, item.verdict) for item in made.guards] == [
         ("terminating", GuardState.UNKNOWN)
     ]
@@ -257,7 +265,7 @@ def test_of_a_target_whose_state_cannot_be_read_one_guard_speaks() -> None:
 
 def test_steps_that_cannot_be_made_are_refused_with_what_could_not_be_read() -> None:
     case = Target(TARGET, snapshot(deleted_vm(), unreadable={VMI: "Forbidden"}))
-    made = plan.build(case, Request())
+    made = plan.build(case, ReleaseRequest())
     assert made.steps == ()
     reasons = {item.guard: item.reason for item in made.refusals}
     assert reasons["finalizers"] == (
@@ -278,7 +286,7 @@ SERVER = "https://10.0.0.1:6443"
 
 def another(**changed: Any) -> Plan:
     """The plan of a VM alone, with something in its step changed."""
-    made = plan_of(MACHINE, request=Request())
+    made = plan_of(MACHINE, request=ReleaseRequest())
     return replace(made, steps=(replace(made.steps[0], **changed),))
 
 
@@ -288,7 +296,7 @@ OTHER = stored(builders.vm("shop", "db"), deleted=ago(hours=1))
 
 def test_the_digest_covers_whatever_would_be_sent_and_where_to() -> None:
     made = another()
-    other = plan_of(OTHER, request=Request(), ref=ObjectRef("shop", "db", VM))
+    other = plan_of(OTHER, request=ReleaseRequest(), ref=ObjectRef("shop", "db", VM))
     digests = [
         plan.digest(SERVER, [made]),
         plan.digest("https://10.0.0.2:6443", [made]),
@@ -308,7 +316,7 @@ def test_the_digest_covers_whatever_would_be_sent_and_where_to() -> None:
 
 def test_the_digest_is_that_of_what_is_sent_however_it_was_put_together() -> None:
     made = another()
-    other = plan_of(OTHER, request=Request(), ref=ObjectRef("shop", "db", VM))
+    other = plan_of(OTHER, request=ReleaseRequest(), ref=ObjectRef("shop", "db", VM))
     instance = replace(other, ref=ObjectRef("shop", "db", VMI))
     assert plan.digest(SERVER, [made, other]) == plan.digest(SERVER, [other, made])
     assert plan.digest(SERVER, [instance, other]) == plan.digest(SERVER, [other, instance])
@@ -333,7 +341,7 @@ def test_the_same_plan_has_the_same_digest_in_every_release() -> None:
 
 def test_the_answers_of_the_server_reach_the_guards() -> None:
     case = Target(TARGET, snapshot(MACHINE))
-    draft = plan.build(case, Request())
+    draft = plan.build(case, ReleaseRequest())
     (step,) = draft.steps
     made = plan.with_preflight(draft, PreflightResults({step.ref: "no"}, {step.ref: None}))
     assert verdict_of(made, "permitted") is GuardState.REFUSE

@@ -66,7 +66,7 @@ from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.release import guards, plan
 from kubectl_harvester_stuck.release.guards import GuardContext, PreflightResults
-from kubectl_harvester_stuck.release.model import Plan, Request
+from kubectl_harvester_stuck.release.model import Plan, ReleaseRequest
 from tests import test_scenarios as scenarios
 from tests.behaviour.test_rights import OPERATOR, VIEWER, Right
 from tests.support import builders, declared
@@ -86,7 +86,7 @@ class Story:
 
     ref: ObjectRef
     around: ClusterSnapshot
-    request: Request = field(default_factory=Request)
+    request: ReleaseRequest = field(default_factory=ReleaseRequest)
     finalizer: str = ""
     """One that the story is about, although the target may not carry it."""
 
@@ -114,12 +114,12 @@ class At(Memory):
 
 
 def story(
-    ref: ObjectRef, bodies: list[Body], request: Request | None = None, now: datetime = NOW
+    ref: ObjectRef, bodies: list[Body], request: ReleaseRequest | None = None, now: datetime = NOW
 ) -> Story:
     """What `diagnose` reads of these objects, whichever rule it is for."""
     source = At(bodies, time=now)
     around = reader.in_depth(source, [ref], declared.of_a_diagnosis())
-    return Story(ref, around, request or Request())
+    return Story(ref, around, request or ReleaseRequest())
 
 
 @cache

@@ -77,7 +77,7 @@ class CheckContext:
         return self.snapshot.one(ObjectRef("", name, SETTING))
 
 
-Look = Callable[[CheckContext], Iterator[CheckResult]]
+CheckFunction = Callable[[CheckContext], Iterator[CheckResult]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Check:
     namespaces, and the gap is a result of its own.
     """
 
-    look: Look
+    look: CheckFunction
     reads: tuple[Read, ...]
 
     @property
@@ -111,10 +111,10 @@ REGISTERED: dict[str, Check] = {}
 """By id, as they were defined."""
 
 
-def check(*, reads: Iterable[Kind | Read]) -> Callable[[Look], Look]:
+def check(*, reads: Iterable[Kind | Read]) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check with what it looks at; a kind alone is looked at around the VMs."""
 
-    def register(look: Look) -> Look:
+    def register(look: CheckFunction) -> CheckFunction:
         found = Check(look, declared(*reads))
         REGISTERED[found.id] = found
         return look

@@ -114,9 +114,11 @@ def _read_what_goes(
     asked: set[ObjectRef] = set()
     while True:
         snapshot = reader.snapshot()
-        cases = [Target(ref, snapshot) for ref in targets]
+        targets_read = [Target(ref, snapshot) for ref in targets]
         more = {
-            ref for case in cases for ref in goes_with_vm.to_read(case, goes_with_vm.follow(case))
+            ref
+            for target in targets_read
+            for ref in goes_with_vm.to_read(target, goes_with_vm.follow(target))
         } - asked.union(snapshot.found, snapshot.unreadable)
         if not more:
             return
@@ -140,10 +142,10 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
     return reader.snapshot()
 
 
-def _nodes(case: Target) -> tuple[str, ...]:
+def _nodes(target: Target) -> tuple[str, ...]:
     try:
-        held = {pod.text("spec", "nodeName") for pod in case.attachment_pods} - {""}
-        return tuple({*places.nodes(case), *held})
+        held = {pod.text("spec", "nodeName") for pod in target.attachment_pods} - {""}
+        return tuple({*places.nodes(target), *held})
     except UnreadableError:
         return ()  # the guard that needs them will meet the same gap
 

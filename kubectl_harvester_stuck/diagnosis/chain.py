@@ -39,21 +39,21 @@ READS = declared(
 )
 
 
-def of(case: Target) -> Link:
+def of(target: Target) -> Link:
     """The chain of a target, with the link that holds everything up marked."""
-    target = case.target
-    if target is None:
-        return Link(str(case.ref), "not there", blocking=True)
+    obj = target.obj
+    if obj is None:
+        return Link(str(target.ref), "not there", blocking=True)
     parts: list[Link] = []
-    if case.ref.kind is VM:
-        parts += _or_gap("VirtualMachineInstance", lambda: _instance(case))
-        parts += _or_gap("disks", lambda: _disks(case, target))
+    if target.ref.kind is VM:
+        parts += _or_gap("VirtualMachineInstance", lambda: _instance(target))
+        parts += _or_gap("disks", lambda: _disks(target, obj))
     else:
-        parts += _or_gap("pods", lambda: _pods(case))
-    parts += _or_gap("migrations", lambda: _migrations(case))
-    parts += _or_gap("backups", lambda: _backups(case))
-    alone = target.deletion_timestamp is not None and not any(map(_blocks, parts))
-    return Link(str(target.ref), _state(target, case), alone, tuple(parts))
+        parts += _or_gap("pods", lambda: _pods(target))
+    parts += _or_gap("migrations", lambda: _migrations(target))
+    parts += _or_gap("backups", lambda: _backups(target))
+    alone = obj.deletion_timestamp is not None and not any(map(_blocks, parts))
+    return Link(str(obj.ref), _state(obj, target), alone, tuple(parts))
 
 
 def _blocks(link: Link) -> bool:
@@ -67,10 +67,10 @@ def _or_gap(what: str, look: Callable[[], Sequence[Link]]) -> Sequence[Link]:
         return [Link(what, f"could not be read: {error.why}", blocking=True)]
 
 
-def _state(item: KubeObject, case: Target) -> str:
+def _state(item: KubeObject, target: Target) -> str:
     words = []
     if item.deletion_timestamp is not None:
-        age = human(case.snapshot.taken_at - item.deletion_timestamp)
+        age = human(target.snapshot.taken_at - item.deletion_timestamp)
         words.append(f"being deleted for {age}")
     phase = item.text("status", "phase") or item.text("status", "printableStatus")
     words += [phase] if phase else []
@@ -80,32 +80,32 @@ def _state(item: KubeObject, case: Target) -> str:
     return ", ".join(words) or "there"
 
 
-def _instance(case: Target) -> list[Link]:
-    vmi = case.vmi
+def _instance(target: Target) -> list[Link]:
+    vmi = target.vmi
     if vmi is None:
-        return [Link("VirtualMachineInstance", "gone"), *_pods(case)]
-    pods = _pods(case)
+        return [Link("VirtualMachineInstance", "gone"), *_pods(target)]
+    pods = _pods(target)
     holds = vmi.deletion_timestamp is not None and not any(map(_blocks, pods))
-    return [Link(str(vmi.ref), _state(vmi, case), holds, tuple(pods))]
+    return [Link(str(vmi.ref), _state(vmi, target), holds, tuple(pods))]
 
 
-def _pods(case: Target) -> list[Link]:
+def _pods(target: Target) -> list[Link]:
     links = []
-    doubtful = case.doubtful_pods
-    for pod in (*case.pods, *doubtful):
+    doubtful = target.doubtful_pods
+    for pod in (*target.pods, *doubtful):
         containers = "containers ended" if is_stopped(pod) else "containers not ended"
         stranger = ", not owned by this VMI" if pod in doubtful else ""
         name = pod.text("spec", "nodeName")
-        node = [Link(f"Node {name}", describe(read_node(case, name)))] if name else []
+        node = [Link(f"Node {name}", describe(read_node(target, name)))] if name else []
         node += [
-            Link(f"{held.ref} (hotplugged volume)", _state(held, case))
-            for held in case.attachment_pods
+            Link(f"{held.ref} (hotplugged volume)", _state(held, target))
+            for held in target.attachment_pods
             if held.is_owned_by(pod)
         ]
         links.append(
             Link(
                 str(pod.ref),
-                f"{_state(pod, case)}, {containers}{stranger}",
+                f"{_state(pod, target)}, {containers}{stranger}",
                 pod.deletion_timestamp is not None and pod not in doubtful,
                 tuple(node),
             )
@@ -113,8 +113,8 @@ def _pods(case: Target) -> list[Link]:
     return links
 
 
-def _disks(case: Target, vm: KubeObject) -> list[Link]:
-    claims = {item.ref.name: item for item in case.snapshot.all(PVC, vm.ref.namespace)}
+def _disks(target: Target, vm: KubeObject) -> list[Link]:
+    claims = {item.ref.name: item for item in target.snapshot.all(PVC, vm.ref.namespace)}
     links = []
     for name in pvc_names(vm):
         claim = claims.get(name)
@@ -122,38 +122,38 @@ def _disks(case: Target, vm: KubeObject) -> list[Link]:
             links.append(Link(f"PersistentVolumeClaim {vm.ref.namespace}/{name}", "gone"))
             continue
         volume = claim.text("spec", "volumeName")
-        behind = _volume(case, volume) if volume else ()
-        links.append(Link(str(claim.ref), _state(claim, case), links=tuple(behind)))
+        behind = _volume(target, volume) if volume else ()
+        links.append(Link(str(claim.ref), _state(claim, target), links=tuple(behind)))
     return links
 
 
-def _volume(case: Target, name: str) -> Sequence[Link]:
+def _volume(target: Target, name: str) -> Sequence[Link]:
     def look() -> list[Link]:
-        volume = next((item for item in case.snapshot.all(PV) if item.ref.name == name), None)
-        parts = (*_attachments(case, name), *_longhorn(case, name))
-        state = "gone" if volume is None else _state(volume, case)
+        volume = next((item for item in target.snapshot.all(PV) if item.ref.name == name), None)
+        parts = (*_attachments(target, name), *_longhorn(target, name))
+        state = "gone" if volume is None else _state(volume, target)
         return [Link(f"PersistentVolume {name}", state, links=parts)]
 
     return _or_gap("PersistentVolume", look)
 
 
-def _attachments(case: Target, volume: str) -> Sequence[Link]:
+def _attachments(target: Target, volume: str) -> Sequence[Link]:
     def look() -> list[Link]:
         return [
             Link(
                 f"VolumeAttachment (storage.k8s.io) {item.ref.name}",
-                f"to {item.text('spec', 'nodeName')}, {_state(item, case)}",
+                f"to {item.text('spec', 'nodeName')}, {_state(item, target)}",
             )
-            for item in case.snapshot.all(VOLUME_ATTACHMENT)
+            for item in target.snapshot.all(VOLUME_ATTACHMENT)
             if item.text("spec", "source", "persistentVolumeName") == volume
         ]
 
     return _or_gap("VolumeAttachment (storage.k8s.io)", look)
 
 
-def _longhorn(case: Target, volume: str) -> Sequence[Link]:
+def _longhorn(target: Target, volume: str) -> Sequence[Link]:
     def attachments() -> list[Link]:
-        tickets = case.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_ATTACHMENT))
+        tickets = target.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_ATTACHMENT))
         if tickets is None:
             return []
         nodes = [
@@ -165,7 +165,7 @@ def _longhorn(case: Target, volume: str) -> Sequence[Link]:
         return [Link(f"VolumeAttachment (longhorn.io) {volume}", f"to {where}")]
 
     def volumes() -> list[Link]:
-        found = case.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_VOLUME))
+        found = target.snapshot.one(ObjectRef(LONGHORN_NAMESPACE, volume, LONGHORN_VOLUME))
         if found is None:
             return []
         state = found.text("status", "state") or "no state"
@@ -178,13 +178,13 @@ def _longhorn(case: Target, volume: str) -> Sequence[Link]:
     ]
 
 
-def _migrations(case: Target) -> list[Link]:
-    return [Link(str(item.ref), _state(item, case), blocking=True) for item in case.migrations]
+def _migrations(target: Target) -> list[Link]:
+    return [Link(str(item.ref), _state(item, target), blocking=True) for item in target.migrations]
 
 
-def _backups(case: Target) -> list[Link]:
+def _backups(target: Target) -> list[Link]:
     return [
-        Link(str(item.ref), _state(item, case))
-        for item in case.snapshot.all(VM_BACKUP, case.ref.namespace)
-        if item.text("spec", "source", "name") == case.ref.name
+        Link(str(item.ref), _state(item, target))
+        for item in target.snapshot.all(VM_BACKUP, target.ref.namespace)
+        if item.text("spec", "source", "name") == target.ref.name
     ]

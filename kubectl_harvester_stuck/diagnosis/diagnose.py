@@ -40,16 +40,16 @@ def reads() -> tuple[Read, ...]:
 _ORDER = (Verdict.REPAIR, Verdict.WAIT, Verdict.RELEASE, Verdict.REFUSE)
 
 
-def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Diagnosis:
+def diagnose(target: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Diagnosis:
     """The diagnosis of a target for which `unstick` would have `plan`.
 
     `words` are what the logs of its finalizers' owners say of it.
     """
-    found, blind = findings.run(FindingContext(case, plan, words))
+    found, blind = findings.run(FindingContext(target, plan, words))
     advice, because = _advice(found, plan)
     events: tuple[str, ...] = ()
     try:
-        events = events_of(case)
+        events = events_of(target)
     except UnreadableError as error:
         blind = (*blind, f"events: {error}")
     return Diagnosis(
@@ -57,15 +57,15 @@ def diagnose(case: Target, plan: Plan, words: tuple[LogExcerpt, ...] = ()) -> Di
         advice=advice,
         because=because,
         findings=found,
-        finalizers=_as_they_stand(case, plan),
-        chain=chain.of(case),
+        finalizers=_as_they_stand(target, plan),
+        chain=chain.of(target),
         events=events,
-        leftovers=_leftovers(case, plan),
+        leftovers=_leftovers(target, plan),
         blind=blind,
     )
 
 
-def _as_they_stand(case: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
+def _as_they_stand(target: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
     """The finalizers now. A guest that may still run keeps those that wait for its end."""
     why = next((item.reason for item in plan.refusals if item.guard == GUEST_STOPPED), None)
     return tuple(
@@ -74,20 +74,20 @@ def _as_they_stand(case: Target, plan: Plan) -> tuple[FinalizerAssessment, ...]:
         and item.state is FinalizerState.DONE
         and finalizers.waits_for_the_guest(item)
         else item
-        for item in _finalizers(case)
+        for item in _finalizers(target)
     )
 
 
-def owners_pods(case: Target) -> tuple[KubeObject, ...]:
+def owners_pods(target: Target) -> tuple[KubeObject, ...]:
     """The pods of the workloads that own a finalizer of the target. Raises UnreadableError."""
     workloads = {
         entry.workload
-        for item in _finalizers(case)
+        for item in _finalizers(target)
         if (entry := finalizers.find(item.name, item.ref.kind)) is not None
     }
     return tuple(
         pod
-        for pod in case.snapshot.all(POD, HARVESTER_NAMESPACE)
+        for pod in target.snapshot.all(POD, HARVESTER_NAMESPACE)
         if any(_runs(pod, workload) for workload in workloads)
     )
 
@@ -102,24 +102,24 @@ def _runs(pod: KubeObject, workload: str) -> bool:
     )
 
 
-def _leftovers(case: Target, plan: Plan) -> tuple[Advice, ...]:
+def _leftovers(target: Target, plan: Plan) -> tuple[Advice, ...]:
     """What the release of a deleted VM would leave; its pods and its VMI go with it."""
-    target = case.target
-    if target is None or case.ref.kind is not VM or plan.state is not State.TERMINATING:
+    obj = target.obj
+    if obj is None or target.ref.kind is not VM or plan.state is not State.TERMINATING:
         return ()
-    going = case
+    going = target
     with suppress(UnreadableError):
-        going = case.without(*(pod.ref for pod in case.pods))
-    return leftovers.of(going, target)
+        going = target.without(*(pod.ref for pod in target.pods))
+    return leftovers.of(going, obj)
 
 
-def _finalizers(case: Target) -> tuple[FinalizerAssessment, ...]:
+def _finalizers(target: Target) -> tuple[FinalizerAssessment, ...]:
     """The finalizers of the target, and of its VMI where the target is the VM."""
-    subjects = [case.target]
+    subjects = [target.obj]
     with suppress(UnreadableError):
-        subjects += [case.vmi] if case.ref.kind is VM else []
+        subjects += [target.vmi] if target.ref.kind is VM else []
     return tuple(
-        finalizers.judge(name, subject, case)
+        finalizers.judge(name, subject, target)
         for subject in subjects
         if subject is not None
         for name in subject.finalizers
@@ -141,16 +141,16 @@ def _advice(found: tuple[Finding, ...], plan: Plan) -> tuple[Verdict, str]:
     return Verdict.RELEASE, "every guard passes"
 
 
-def events_of(case: Target) -> tuple[str, ...]:
+def events_of(target: Target) -> tuple[str, ...]:
     """The newest events of the VM, the VMI and its pods, newest last. Raises UnreadableError."""
-    subjects = {item.uid for item in (case.vm, case.vmi, *case.pods) if item is not None}
+    subjects = {item.uid for item in (target.vm, target.vmi, *target.pods) if item is not None}
     ours = [
         (_when(event), event)
-        for event in case.snapshot.all(EVENT, case.ref.namespace)
+        for event in target.snapshot.all(EVENT, target.ref.namespace)
         if event.text("involvedObject", "uid") in subjects
     ]
     ours.sort(key=lambda pair: pair[0])
-    return tuple(_line(case, when, event) for when, event in ours[-EVENTS:])
+    return tuple(_line(target, when, event) for when, event in ours[-EVENTS:])
 
 
 def _when(event: KubeObject) -> str:
@@ -161,9 +161,9 @@ def _when(event: KubeObject) -> str:
     )
 
 
-def _line(case: Target, when: str, event: KubeObject) -> str:
+def _line(target: Target, when: str, event: KubeObject) -> str:
     try:
-        age = human(case.snapshot.taken_at - parse_time(when))
+        age = human(target.snapshot.taken_at - parse_time(when))
     except ValueError:
         age = "?"
     about = f"{event.text('involvedObject', 'kind')} {event.text('involvedObject', 'name')}"

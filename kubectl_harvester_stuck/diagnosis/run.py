@@ -19,7 +19,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release import preflight
-from kubectl_harvester_stuck.release.model import Failure, Request
+from kubectl_harvester_stuck.release.model import Failure, ReleaseRequest
 
 UNASKED = "the guards permitted and webhooks-accept: only a live API server answers them"
 
@@ -37,7 +37,7 @@ class DiagnosisReport:
 def diagnose_all(
     source: Source,
     targets: Sequence[ObjectRef],
-    request: Request,
+    request: ReleaseRequest,
     *,
     rights: preflight.Permissions | None,
     logs: bool,
@@ -49,11 +49,11 @@ def diagnose_all(
     of the finalizers are listened to as well.
     """
     snapshot = reader.in_depth(source, targets, reads())
-    cases = [Target(ref, snapshot) for ref in targets]
-    heard = _listen(source, cases) if logs else {}
+    targets_read = [Target(ref, snapshot) for ref in targets]
+    heard = _listen(source, targets_read) if logs else {}
 
-    def look(case: Target) -> Diagnosis | Failure:
-        ref = case.ref
+    def look(target: Target) -> Diagnosis | Failure:
+        ref = target.ref
         words = tuple(
             LogExcerpt(pod.name, told.about(ref, said))
             if isinstance(said, str)
@@ -62,14 +62,14 @@ def diagnose_all(
         )
         try:
             if rights is None:
-                found = diagnose(case, planning.build(case, request), words)
+                found = diagnose(target, planning.build(target, request), words)
                 return replace(found, blind=(*found.blind, UNASKED))
-            return diagnose(case, preflight.plan(rights, case, request, dry_run=True), words)
+            return diagnose(target, preflight.plan(rights, target, request, dry_run=True), words)
         except StuckError as error:
             return Failure(ref, error)
 
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        ends = list(pool.map(look, cases))
+        ends = list(pool.map(look, targets_read))
     return DiagnosisReport(
         tuple(end for end in ends if isinstance(end, Diagnosis)),
         tuple(end for end in ends if isinstance(end, Failure)),
@@ -78,12 +78,12 @@ def diagnose_all(
     )
 
 
-def _listen(source: Source, cases: Sequence[Target]) -> Mapping[ObjectRef, str | StuckError]:
+def _listen(source: Source, targets_read: Sequence[Target]) -> Mapping[ObjectRef, str | StuckError]:
     """The logs of the owners of all these finalizers, or why they could not be read."""
     pods: dict[ObjectRef, None] = {}
-    for case in cases:
+    for target in targets_read:
         with suppress(UnreadableError):  # the finding that needs them will say so
-            pods.update(dict.fromkeys(pod.ref for pod in owners_pods(case)))
+            pods.update(dict.fromkeys(pod.ref for pod in owners_pods(target)))
 
     def listen(pod: ObjectRef) -> str | StuckError:
         try:

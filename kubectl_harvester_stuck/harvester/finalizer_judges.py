@@ -1,9 +1,9 @@
 """The judges of finalizers: one function per kind of work that a controller does before it goes.
 
-To add one: a function under `@judge` that answers from the case alone, with what it `reads`, named
-by an entry in `finalizer_catalogue`. It is asked about the future: the case it gets is the one in
+To add one: a function under `@judge` that answers from the target alone, with what it `reads`, and
+an entry in `finalizer_catalogue`. It is asked about the future: the target it gets is the one in
 which every earlier step of the plan has succeeded. It returns the state and the evidence, and
-raises `UnreadableError` (through the case) where it is blind, which makes the state `unknown`.
+raises `UnreadableError` (through the target) where it is blind, which makes the state `unknown`.
 """
 
 from __future__ import annotations
@@ -95,37 +95,37 @@ LAST_WITH_OWNERS = (1, 3)
 
 
 @judge(reads=GUEST)
-def instance_over(_: KubeObject, case: Target) -> Answer:
+def instance_over(_: KubeObject, target: Target) -> Answer:
     """The guest has ended: no VMI, or no pod of it and a final phase or a silent host.
 
     Whether the host may be taken for silent is the guard `guest-stopped`'s to say, which every
     plan has to pass; here only the objects count.
     """
-    vmi = case.vmi
+    vmi = target.vmi
     if vmi is None:
         return DONE, "the VMI is gone"
-    if case.pods:
-        return PENDING, f"pod {case.pods[0].ref.name} still exists"
+    if target.pods:
+        return PENDING, f"pod {target.pods[0].ref.name} still exists"
     phase = vmi.text("status", "phase") or "none"
     return DONE, f"no pod of the guest is left (phase {phase})"
 
 
 @judge(reads=GUEST)
-def status_copied(subject: KubeObject, case: Target) -> Answer:
+def status_copied(subject: KubeObject, target: Target) -> Answer:
     """The VMI has come to its end, so that its last status is in the VM or nobody wants it.
 
     Unlike the finalizer that stands for the guest, it does not wait for the pod.
     """
     phase = subject.text("status", "phase")
-    if case.vmi is not None and phase in FINAL_PHASES:
+    if target.vmi is not None and phase in FINAL_PHASES:
         return DONE, f"the VMI has ended (phase {phase})"
-    return instance_over(subject, case)
+    return instance_over(subject, target)
 
 
 @judge(reads=(THE_VMI,))
-def instance_gone(vm: KubeObject, case: Target) -> Answer:
+def instance_gone(vm: KubeObject, target: Target) -> Answer:
     """The VMI is gone, or is to outlive its VM."""
-    vmi = case.vmi
+    vmi = target.vmi
     if vmi is None:
         return DONE, "the VMI is gone"
     if "orphan" in vm.finalizers:
@@ -134,41 +134,41 @@ def instance_gone(vm: KubeObject, case: Target) -> Answer:
 
 
 @judge(reads=(*pending_work.DISKS_READ, *pending_work.SNAPSHOTS_READ))
-def disks_and_snapshots(vm: KubeObject, case: Target) -> Answer:
+def disks_and_snapshots(vm: KubeObject, target: Target) -> Answer:
     """No disk that was selected for deletion and no snapshot of the VM is left."""
-    work = [*pending_work.disks_left(vm, case), *pending_work.snapshots_left(vm, case)]
+    work = [*pending_work.disks_left(vm, target), *pending_work.snapshots_left(vm, target)]
     if work:
         return PENDING, f"still to be deleted: {', '.join(work)}"
     return DONE, "no disk that was ticked for deletion and no snapshot of this VM is left"
 
 
 @judge(reads=(*metadata(PVC), *pending_work.SNAPSHOTS_READ, settings.read(settings.SERVER_VERSION)))
-def disk_owners_of_vm(vm: KubeObject, case: Target) -> Answer:
+def disk_owners_of_vm(vm: KubeObject, target: Target) -> Answer:
     """Up to Harvester 1.3 the owners of disks, and what CleanupPVCAndSnapshot does since."""
-    left = pending_work.selected_disks(vm, case)
+    left = pending_work.selected_disks(vm, target)
     work = [str(claim.ref) for claim in left if claim.deletion_timestamp is None]
-    work += pending_work.snapshots_left(vm, case)
-    return _owner_references([*work, *_owner_annotations(vm, case)], case)
+    work += pending_work.snapshots_left(vm, target)
+    return _owner_references([*work, *_owner_annotations(vm, target)], target)
 
 
 @judge(reads=(*metadata(PVC), settings.read(settings.SERVER_VERSION)))
-def disk_owners_of_vmi(vmi: KubeObject, case: Target) -> Answer:
+def disk_owners_of_vmi(vmi: KubeObject, target: Target) -> Answer:
     """Up to Harvester 1.3 the owners of disks."""
-    return _owner_references(list(_owner_annotations(vmi, case)), case)
+    return _owner_references(list(_owner_annotations(vmi, target)), target)
 
 
-def _owner_annotations(subject: KubeObject, case: Target) -> Iterator[str]:
-    for claim in case.snapshot.all(PVC, subject.ref.namespace):
+def _owner_annotations(subject: KubeObject, target: Target) -> Iterator[str]:
+    for claim in target.snapshot.all(PVC, subject.ref.namespace):
         written = claim.annotations.get(OWNED_BY)
         if written and subject.ref.key in _owned_by(written, claim):
             yield f"the {OWNED_BY} annotation of {claim.ref}"
 
 
-def _owner_references(work: list[str], case: Target) -> Answer:
+def _owner_references(work: list[str], target: Target) -> Answer:
     """From Harvester 1.4 on another handler takes the finalizer off whatever is left."""
     if not work:
         return DONE, "no work is left, whichever version of Harvester runs"
-    version = _harvester_version(case)
+    version = _harvester_version(target)
     if version > LAST_WITH_OWNERS:
         return DONE, (
             f"Harvester {version[0]}.{version[1]} only takes it off, and does nothing about"
@@ -177,9 +177,9 @@ def _owner_references(work: list[str], case: Target) -> Answer:
     return PENDING, f"still there: {', '.join(work)}"
 
 
-def _harvester_version(case: Target) -> tuple[int, int]:
+def _harvester_version(target: Target) -> tuple[int, int]:
     """Raises UnreadableError where it is not known."""
-    found = case.snapshot.one(settings.ref(settings.SERVER_VERSION))
+    found = target.snapshot.one(settings.ref(settings.SERVER_VERSION))
     version = settings.version_of(found) if found else None
     if version is None:
         raise UnreadableError("the version of Harvester", "its setting server-version names none")
@@ -199,16 +199,16 @@ _SELDOM_OWNED = (VM_EXPORT, KUBEVIRT_RESTORE, SECRET)
 
 
 @judge(reads=(THE_VMI, POD, *metadata(*_OWNED, *_SELDOM_OWNED)))
-def dependents(subject: KubeObject, case: Target) -> Answer:
+def dependents(subject: KubeObject, target: Target) -> Answer:
     """The garbage collector waits for what blocks, and for nothing else that is owned."""
-    namespace, vmi = subject.ref.namespace, case.vmi
-    candidates = [*(case.pods if subject.ref.kind is VMI else ()), *((vmi,) if vmi else ())]
+    namespace, vmi = subject.ref.namespace, target.vmi
+    candidates = [*(target.pods if subject.ref.kind is VMI else ()), *((vmi,) if vmi else ())]
     for kind in _OWNED:
-        candidates += case.snapshot.all(kind, namespace)
+        candidates += target.snapshot.all(kind, namespace)
     unseen = []
     for kind in _SELDOM_OWNED:
         try:
-            candidates += case.snapshot.all(kind, namespace)
+            candidates += target.snapshot.all(kind, namespace)
         except UnreadableError:
             unseen.append(kind.resource)
     blocking = [str(item.ref) for item in candidates if item.blocks_deletion_of(subject)]
@@ -225,13 +225,13 @@ def orphan(subject: KubeObject, _: Target) -> Answer:
 
 
 @judge(reads=metadata(JOB))
-def clone_jobs(vm: KubeObject, case: Target) -> Answer:
+def clone_jobs(vm: KubeObject, target: Target) -> Answer:
     """No Job copies the storage of TPM and EFI any more."""
     if vm.annotations.get(CLONE_STATUS) != "cloning":
         return DONE, "no storage is being cloned for this VM"
     jobs = [
         job.ref.name
-        for job in case.snapshot.all(JOB, vm.ref.namespace)
+        for job in target.snapshot.all(JOB, vm.ref.namespace)
         if job.is_owned_by(vm) and job.deletion_timestamp is None
     ]
     if jobs:
@@ -240,20 +240,20 @@ def clone_jobs(vm: KubeObject, case: Target) -> Answer:
 
 
 @judge(reads=(LOAD_BALANCER,))
-def load_balancers(vm: KubeObject, case: Target) -> Answer:
+def load_balancers(vm: KubeObject, target: Target) -> Answer:
     """No LoadBalancer of a guest cluster that is being removed is left."""
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return DONE, "its guest cluster is not being removed"
-    left = [item.ref.name for item in pending_work.load_balancers(vm, case)]
+    left = [item.ref.name for item in pending_work.load_balancers(vm, target)]
     if left:
         return PENDING, f"LoadBalancers of its guest cluster still exist: {', '.join(left)}"
     return DONE, "no LoadBalancer of its guest cluster is left"
 
 
 @judge(reads=(THE_VM,))
-def backfill(_: KubeObject, case: Target) -> Answer:
+def backfill(_: KubeObject, target: Target) -> Answer:
     """Each MAC address that was observed of an interface is in the spec of the VM."""
-    vm = case.vm
+    vm = target.vm
     if vm is None:
         return OWNERLESS, "its owner looks for the VM, which is gone, and fails for ever"
     if vm.deletion_timestamp is not None:
@@ -294,12 +294,12 @@ def _observed(written: str) -> dict[str, str] | None:
 
 
 @judge(reads=(THE_VM,))
-def device_allocation(vmi: KubeObject, case: Target) -> Answer:
+def device_allocation(vmi: KubeObject, target: Target) -> Answer:
     """The VM no longer records host devices for this VMI."""
     devices = ("spec", "domain", "devices")
     if not vmi.mappings(*devices, "hostDevices") and not vmi.mappings(*devices, "gpus"):
         return DONE, "the VMI has no host devices"
-    vm = case.vm
+    vm = target.vm
     if vm is None or vm.deletion_timestamp is not None:
         return DONE, "the VM that the allocation would be written to is going"
     if "harvesterhci.io/deviceAllocationDetails" not in vm.annotations:
@@ -308,12 +308,12 @@ def device_allocation(vmi: KubeObject, case: Target) -> Answer:
 
 
 @judge(reads=(VM_SNAPSHOT,))
-def snapshot_lock(vm: KubeObject, case: Target) -> Answer:
+def snapshot_lock(vm: KubeObject, target: Target) -> Answer:
     """Only the snapshot that the VM names takes the lock off, once it is over."""
     name = vm.text("status", "snapshotInProgress")
     if not name:
         return OWNERLESS, "the VM names no VirtualMachineSnapshot that could take it off"
-    snapshot = case.snapshot.one(ObjectRef(vm.ref.namespace, name, VM_SNAPSHOT))
+    snapshot = target.snapshot.one(ObjectRef(vm.ref.namespace, name, VM_SNAPSHOT))
     if snapshot is None:
         return OWNERLESS, f"VirtualMachineSnapshot {name} is gone, and would have taken it off"
     phase = snapshot.text("status", "phase")
@@ -323,10 +323,10 @@ def snapshot_lock(vm: KubeObject, case: Target) -> Answer:
 
 
 @judge(reads=(VM_POOL, *metadata(PVC)))
-def pool_lets_go(vm: KubeObject, case: Target) -> Answer:
+def pool_lets_go(vm: KubeObject, target: Target) -> Answer:
     """A pool can keep the disks of a VM that leaves it: it then cuts them loose first."""
     owner = next((item for item in vm.owners if item.kind == VM_POOL.kind), None)
-    pools = case.snapshot.all(VM_POOL, vm.ref.namespace) if owner else ()
+    pools = target.snapshot.all(VM_POOL, vm.ref.namespace) if owner else ()
     pool = next((item for item in pools if owner and item.uid == owner.uid), None)
     if pool is None:
         return OWNERLESS, "the VirtualMachinePool that would take it off is gone"
@@ -334,7 +334,7 @@ def pool_lets_go(vm: KubeObject, case: Target) -> Answer:
     kept = pool.text("spec", "scaleInStrategy", "opportunistic", "statePreservation")
     claims = [
         claim.ref.name
-        for claim in case.snapshot.all(PVC, vm.ref.namespace)
+        for claim in target.snapshot.all(PVC, vm.ref.namespace)
         if claim.is_owned_by(vm) and claim.ref.name in pvc_names(vm)
     ]
     if kept not in ("", "Disabled") and claims:

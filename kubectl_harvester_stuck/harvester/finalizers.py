@@ -38,7 +38,7 @@ class FinalizerAssessment:
     catalogued: bool
 
 
-def judge(name: str, subject: KubeObject, case: Target) -> FinalizerAssessment:
+def judge(name: str, subject: KubeObject, target: Target) -> FinalizerAssessment:
     """The state of one finalizer of `subject`, with its reason; never raises."""
     entry = find(name, subject.ref.kind)
     if entry is None:
@@ -53,7 +53,7 @@ def judge(name: str, subject: KubeObject, case: Target) -> FinalizerAssessment:
             catalogued=False,
         )
     try:
-        state, reason = entry.judge(subject, case)
+        state, reason = entry.judge(subject, target)
     except UnreadableError as error:
         state, reason = FinalizerState.UNKNOWN, str(error)
     return FinalizerAssessment(

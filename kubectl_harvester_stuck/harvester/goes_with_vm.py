@@ -100,45 +100,45 @@ class GoesAndStays:
         return next((fate for fate in self.goes if fate.ref == ref), None)
 
 
-def follow(case: Target) -> GoesAndStays:
+def follow(target: Target) -> GoesAndStays:
     """What goes with the target, and what stays. Never raises UnreadableError."""
     try:
-        roots = let_go(case)
-        machines = [item for item in (case.vm, case.vmi) if item is not None]
+        roots = let_go(target)
+        machines = [item for item in (target.vm, target.vmi) if item is not None]
     except UnreadableError as error:
         return GoesAndStays(blind=error)
-    return of(case, roots, machines)
+    return of(target, roots, machines)
 
 
-def let_go(case: Target) -> tuple[KubeObject, ...]:
+def let_go(target: Target) -> tuple[KubeObject, ...]:
     """The pods, the VMI and the VM that go once the target is released. Raises UnreadableError.
 
     A VM that is being deleted goes once its VMI does, whichever of the two was named.
     """
-    if case.stuck_object is None:
+    if target.stuck_object is None:
         return ()
-    state, vmi, vm = case.state, case.vmi, case.vm
+    state, vmi, vm = target.state, target.vmi, target.vm
     if state is State.NOT_READY:
-        return case.stuck_pods
+        return target.stuck_pods
     is_going = vm is not None and vm.deletion_timestamp is not None
     machines = (vmi, vm if is_going else None)
-    return (*case.pods, *(item for item in machines if item is not None))
+    return (*target.pods, *(item for item in machines if item is not None))
 
 
-def of(case: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]) -> GoesAndStays:
+def of(target: Target, roots: Iterable[KubeObject], machines: Iterable[KubeObject]) -> GoesAndStays:
     """What goes with `roots`, and what stays of `machines`, the VM and its VMI.
 
     Both may be gone from the cluster already. Never raises UnreadableError.
     """
-    graph = _Graph(case, tuple(roots))
+    graph = _Graph(target, tuple(roots))
     try:
-        related = _related(case, graph, tuple(machines))
+        related = _related(target, graph, tuple(machines))
         return graph.result(related)
     except UnreadableError as error:
         return GoesAndStays(blind=error)
 
 
-def to_read(case: Target, going: GoesAndStays) -> frozenset[ObjectRef]:
+def to_read(target: Target, going: GoesAndStays) -> frozenset[ObjectRef]:
     """Single objects that say more of what goes: PVCs in full, their PVs, and owners.
 
     To be asked for until nothing new comes.
@@ -148,11 +148,11 @@ def to_read(case: Target, going: GoesAndStays) -> frozenset[ObjectRef]:
         if fate.ref.kind is PVC:
             wanted.add(fate.ref)
             with suppress(UnreadableError):
-                claim = case.snapshot.one(fate.ref)
+                claim = target.snapshot.one(fate.ref)
                 name = claim.text("spec", "volumeName") if claim else ""
                 wanted |= {ObjectRef("", name, PV)} if name else set()
         with suppress(UnreadableError):
-            item = case.snapshot.one(fate.ref)
+            item = target.snapshot.one(fate.ref)
             wanted |= {
                 ObjectRef(fate.ref.namespace, owner.name, kind)
                 for owner in (item.owners if item else ())
@@ -176,7 +176,7 @@ class _Stand(Enum):
 class _Graph:
     """The objects of the target's namespace and their owners."""
 
-    case: Target
+    target: Target
     roots: tuple[KubeObject, ...]
     objects: dict[str, KubeObject] = field(default_factory=dict)
     """By uid."""
@@ -187,10 +187,10 @@ class _Graph:
     blind: UnreadableError | None = None
 
     def __post_init__(self) -> None:
-        namespace = self.case.ref.namespace
+        namespace = self.target.ref.namespace
         for kind in (*FOLLOWED, POD):
             try:
-                found = self.case.snapshot.all(kind, namespace)
+                found = self.target.snapshot.all(kind, namespace)
             except UnreadableError as error:
                 if kind in NEEDED:
                     self.blind = self.blind or error
@@ -198,10 +198,10 @@ class _Graph:
             self.objects.update((item.uid, item) for item in found)
         for kind in (VM, VMI):
             # Those that are needed are read one by one (`to_read`); more only make it quicker.
-            more = self.case.snapshot.listed.get((kind, namespace), ())
+            more = self.target.snapshot.listed.get((kind, namespace), ())
             self.objects.update((item.uid, item) for item in more)
         with suppress(UnreadableError):
-            self.objects.update((one.uid, one) for one in (self.case.vm, self.case.vmi) if one)
+            self.objects.update((one.uid, one) for one in (self.target.vm, self.target.vmi) if one)
         self.objects.update((root.uid, root) for root in self.roots)
         self.leaving = {root.uid for root in self.roots} | {
             item.uid for item in self.objects.values() if _is_deleted(item)
@@ -233,7 +233,7 @@ class _Graph:
                 return _Stand.UNREAD
             ref = ObjectRef(item.ref.namespace, owner.name, kind)
             try:
-                found = self.case.snapshot.one(ref)
+                found = self.target.snapshot.one(ref)
             except UnreadableError:
                 return _Stand.UNREAD
             if found is None or found.uid != owner.uid:
@@ -326,7 +326,7 @@ class _Graph:
         if "spec" not in claim.body:
             full = None
             with suppress(UnreadableError):
-                full = self.case.snapshot.one(claim.ref)
+                full = self.target.snapshot.one(claim.ref)
             if full is None or full.uid != claim.uid or "spec" not in full.body:
                 return True, "its PersistentVolume is not known, so that its data counts as lost"
             claim = full
@@ -336,7 +336,7 @@ class _Graph:
         if not name:
             return True, "its PersistentVolume is not known, so that its data counts as lost"
         try:
-            volume = self.case.snapshot.one(ObjectRef("", name, PV))
+            volume = self.target.snapshot.one(ObjectRef("", name, PV))
             policy = volume.text("spec", "persistentVolumeReclaimPolicy") if volume else ""
         except UnreadableError as error:
             why = f"PersistentVolume {name} could not be read ({error.why})"
@@ -358,7 +358,7 @@ class _Graph:
             return commands.disown(item)
         name = ""
         with suppress(UnreadableError):
-            full = self.case.snapshot.one(item.ref)
+            full = self.target.snapshot.one(item.ref)
             name = _volume_of(full) if full is not None else ""
         if name:
             return commands.retain(ObjectRef("", name, PV))
@@ -378,7 +378,7 @@ class _Related:
     secrets: tuple[Fate, ...]
 
 
-def _related(case: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _Related:
+def _related(target: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _Related:
     disks: set[str] = set()
     ticked: set[str] = set()
     for machine in machines:
@@ -402,7 +402,7 @@ def _related(case: Target, graph: _Graph, machines: tuple[KubeObject, ...]) -> _
         for item in graph.objects.values()
         if item.ref.kind is VOLUME_SNAPSHOT and any(owner.uid in uids for owner in item.owners)
     }
-    own = {pod.uid for pod in (*case.pods, *case.doubtful_pods, *case.attachment_pods)}
+    own = {pod.uid for pod in (*target.pods, *target.doubtful_pods, *target.attachment_pods)}
     users: dict[str, tuple[str, ...]] = {}
     unread: list[str] = []
     for pod in graph.objects.values():
@@ -444,7 +444,7 @@ def _secrets(graph: _Graph, machines: Iterable[KubeObject]) -> Iterator[Fate]:
     }
     for name in sorted(names):
         yield Fate(
-            ObjectRef(graph.case.ref.namespace, name, SECRET),
+            ObjectRef(graph.target.ref.namespace, name, SECRET),
             "the VM refers to it; it goes if the VM owns it, and Secrets are not read",
         )
 

@@ -57,14 +57,14 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, declared
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
-Look = Callable[[KubeObject, ClusterSnapshot], str | None]
+RuleFunction = Callable[[KubeObject, ClusterSnapshot], str | None]
 
 
 @dataclass(frozen=True)
 class Rule:
     """A registered rule, with what it reads beside the object itself."""
 
-    look: Look
+    look: RuleFunction
     effect: Effect
     kinds: frozenset[Kind]
     reads: tuple[Read, ...]
@@ -73,10 +73,12 @@ class Rule:
 RULES: list[Rule] = []
 
 
-def rule(effect: Effect, *kinds: Kind, reads: Iterable[Kind | Read] = ()) -> Callable[[Look], Look]:
+def rule(
+    effect: Effect, *kinds: Kind, reads: Iterable[Kind | Read] = ()
+) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for what `effect` does to an object of `kinds`."""
 
-    def register(look: Look) -> Look:
+    def register(look: RuleFunction) -> RuleFunction:
         RULES.append(Rule(look, effect, frozenset(kinds), declared(*reads)))
         return look
 

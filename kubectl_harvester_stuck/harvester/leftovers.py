@@ -57,39 +57,39 @@ READS = declared(
     Read(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
 )
 
-Look = Callable[[Target, KubeObject], Iterator[Advice]]
+Search = Callable[[Target, KubeObject], Iterator[Advice]]
 
 
-def of(case: Target, vm: KubeObject) -> tuple[Advice, ...]:
+def of(target: Target, vm: KubeObject) -> tuple[Advice, ...]:
     """What is there of `vm` besides itself; what could not be read is said.
 
-    `vm` is the VM as it was before its release, `case` the cluster as it is now.
+    `vm` is the VM as it was before its release, `target` the cluster as it is now.
     """
     found: list[Advice] = []
     for look in LOOKS:
         try:
-            found += look(case, vm)
+            found += look(target, vm)
         except UnreadableError as error:
             found.append(Remark(f"not looked for: {error}"))
-    return harmless.checked(found, case.snapshot)
+    return harmless.checked(found, target.snapshot)
 
 
-def _claims(case: Target, vm: KubeObject) -> Iterator[KubeObject]:
+def _claims(target: Target, vm: KubeObject) -> Iterator[KubeObject]:
     wanted = {*pvc_names(vm), *pending_work.selected(vm)}
-    for claim in case.snapshot.all(PVC, vm.ref.namespace):
+    for claim in target.snapshot.all(PVC, vm.ref.namespace):
         if claim.ref.name in wanted and claim.deletion_timestamp is None:
             yield claim
 
 
-def _disks(case: Target, vm: KubeObject) -> Iterator[Advice]:
+def _disks(target: Target, vm: KubeObject) -> Iterator[Advice]:
     ticked = pending_work.selected(vm)
-    going = _going(case, vm)
-    for claim in _claims(case, vm):
+    going = _going(target, vm)
+    for claim in _claims(target, vm):
         if going.of(claim.ref) is not None:
             continue
         if claim.ref.name not in ticked:
             yield Remark(f"{claim.ref} is kept, with its data: it was not ticked for deletion")
-        elif users := _other_users(case, vm, claim.ref.name):
+        elif users := _other_users(target, vm, claim.ref.name):
             yield Remark(
                 f"{claim.ref} was ticked for deletion, but {users[0]} uses it: it is kept, with"
                 " its data"
@@ -99,48 +99,48 @@ def _disks(case: Target, vm: KubeObject) -> Iterator[Advice]:
             yield commands.delete(claim.ref).noted(note)
 
 
-def _going(case: Target, vm: KubeObject) -> GoesAndStays:
+def _going(target: Target, vm: KubeObject) -> GoesAndStays:
     """What goes with the VM. Raises UnreadableError where that is not known."""
-    going = goes_with_vm.of(case, (vm,), (vm,))
+    going = goes_with_vm.of(target, (vm,), (vm,))
     if going.blind is not None:
         raise going.blind
     return going
 
 
-def _other_users(case: Target, vm: KubeObject, claim: str) -> list[str]:
+def _other_users(target: Target, vm: KubeObject, claim: str) -> list[str]:
     """VMs, VMIs and pods but those of `vm` that use the PVC. Raises UnreadableError."""
     machines = (
         item
         for kind in (VM, VMI)
-        for item in case.snapshot.all(kind, vm.ref.namespace)
+        for item in target.snapshot.all(kind, vm.ref.namespace)
         if item.ref.name != vm.ref.name and claim in pvc_names(item)
     )
-    own = {pod.ref for pod in (*case.pods, *case.doubtful_pods, *case.attachment_pods)}
+    own = {pod.ref for pod in (*target.pods, *target.doubtful_pods, *target.attachment_pods)}
     pods = (
         pod
-        for pod in case.snapshot.all(POD, vm.ref.namespace)
+        for pod in target.snapshot.all(POD, vm.ref.namespace)
         if pod.ref not in own and claim in goes_with_vm.claims_of(pod)
     )
     return [str(item.ref) for item in (*machines, *pods)]
 
 
-def _attachments(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
-    for item in case.snapshot.all(VOLUME_ATTACHMENT):
+def _attachments(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
+    for item in target.snapshot.all(VOLUME_ATTACHMENT):
         if item.text("spec", "source", "persistentVolumeName") not in volumes:
             continue
         node = item.text("spec", "nodeName")
         line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
-        if read_node(case, node).kubelet_answers:
+        if read_node(target, node).kubelet_answers:
             yield Remark(f"{line}, which answers: its attacher takes it off")
         else:
             note = f"{line}, which does not answer; once that node has no power"
             yield commands.delete(item.ref).noted(note)
 
 
-def _longhorn(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
-    for item in case.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
+def _longhorn(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
+    for item in target.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
         tickets = item.mapping("spec", "attachmentTickets")
         if item.ref.name in volumes and tickets:
             many = "s" if len(tickets) > 1 else ""
@@ -150,9 +150,9 @@ def _longhorn(case: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _backups(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    going = _going(case, vm)
-    for item in case.snapshot.all(VM_BACKUP, vm.ref.namespace):
+def _backups(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    going = _going(target, vm)
+    for item in target.snapshot.all(VM_BACKUP, vm.ref.namespace):
         of_this = item.text("spec", "source", "name") == vm.ref.name
         is_left = of_this and going.of(item.ref) is None
         if is_left and item.text("spec", "type") != "backup":
@@ -162,15 +162,15 @@ def _backups(case: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _restores(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    going = _going(case, vm)
-    for item in case.snapshot.all(VM_RESTORE, vm.ref.namespace):
+def _restores(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    going = _going(target, vm)
+    for item in target.snapshot.all(VM_RESTORE, vm.ref.namespace):
         if item.text("spec", "target", "name") != vm.ref.name or going.of(item.ref) is not None:
             continue
         owned = [
             str(one.ref)
             for kind in (PVC, DATA_VOLUME)
-            for one in case.snapshot.all(kind, vm.ref.namespace)
+            for one in target.snapshot.all(kind, vm.ref.namespace)
             if one.is_owned_by(item)
         ]
         if owned:
@@ -179,37 +179,37 @@ def _restores(case: Target, vm: KubeObject) -> Iterator[Advice]:
             yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM")
 
 
-def _addresses(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    for item in case.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
+def _addresses(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    for item in target.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
         if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
             note = f"{item.ref} holds addresses of an IP pool for this VM"
             yield commands.delete(item.ref).noted(note)
 
 
-def _pods(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    for pod in case.pods:
+def _pods(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    for pod in target.pods:
         yield Remark(
             f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
             f" {vm.ref.name} is made again"
         )
-    for pod in case.attachment_pods:
+    for pod in target.attachment_pods:
         yield Remark(
             f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
         )
 
 
-def _migrations(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    for item in case.snapshot.all(MIGRATION, vm.ref.namespace):
+def _migrations(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    for item in target.snapshot.all(MIGRATION, vm.ref.namespace):
         if item.text("spec", "vmiName") == vm.ref.name:
             phase = item.text("status", "phase") or "no phase"
             yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM ({phase})")
 
 
-def _volumes(case: Target, vm: KubeObject) -> Iterator[Advice]:
+def _volumes(target: Target, vm: KubeObject) -> Iterator[Advice]:
     wanted = {*pvc_names(vm), *pending_work.selected(vm)}
-    claims = {item.ref.name for item in case.snapshot.all(PVC, vm.ref.namespace)}
+    claims = {item.ref.name for item in target.snapshot.all(PVC, vm.ref.namespace)}
     path = ("status", "kubernetesStatus")
-    for volume in case.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
+    for volume in target.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
         claim = volume.text(*path, "pvcName")
         of_this = volume.text(*path, "namespace") == vm.ref.namespace and claim in wanted
         if of_this and claim not in claims:
@@ -219,9 +219,9 @@ def _volumes(case: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _orphans(case: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(case, vm)} - {""}
-    for item in case.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
+def _orphans(target: Target, vm: KubeObject) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
+    for item in target.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
         written = str(item.mapping("spec", "parameters").get("DataName") or "")
         if any(written.startswith(volume) for volume in volumes):
             node = item.text("spec", "nodeID")
@@ -231,26 +231,26 @@ def _orphans(case: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _load_balancers(case: Target, vm: KubeObject) -> Iterator[Advice]:
+def _load_balancers(target: Target, vm: KubeObject) -> Iterator[Advice]:
     if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
-    for item in pending_work.load_balancers(vm, case):
+    for item in pending_work.load_balancers(vm, target):
         note = f"{item.ref} belongs to the guest cluster that was removed with this VM"
         yield commands.delete(item.ref).noted(note)
 
 
-def _devices(case: Target, vm: KubeObject) -> Iterator[Advice]:
+def _devices(target: Target, vm: KubeObject) -> Iterator[Advice]:
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
     used = {str(item.get("name")) for item in vm.mappings(*path)}
     for kind in (PCI_CLAIM, USB_CLAIM) if used else ():
-        for item in case.snapshot.all(kind):
+        for item in target.snapshot.all(kind):
             if item.ref.name in used:
                 yield Remark(
                     f"{item.ref} keeps its device for VMs, as before; other VMs can use it"
                 )
 
 
-LOOKS: tuple[Look, ...] = (
+LOOKS: tuple[Search, ...] = (
     _disks,
     _volumes,
     _attachments,

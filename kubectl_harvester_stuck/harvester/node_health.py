@@ -66,29 +66,33 @@ class NodeReading:
         return tuple(signal for signal in self.signals if signal.says is says)
 
 
-def read_node(case: Target, name: str) -> NodeReading:
+def read_node(target: Target, name: str) -> NodeReading:
     """Read the four signs of one node; what cannot be read is said, never guessed.
 
     A sign that differs from the one of an earlier look is a sign of life, whatever its age: clocks
     of hosts are wrong.
     """
-    now = case.snapshot.taken_at
-    before = case.memory.signs.get(name, {})
-    says_ready = signal("Ready", lambda: ready(case.node(name)))
-    lease = signal("lease", lambda: freshness(*renewal(case.lease(name)), now, before.get("lease")))
-    beat = signal("heartbeat", lambda: _heartbeat(case.node(name), now, before.get("heartbeat")))
+    now = target.snapshot.taken_at
+    before = target.memory.signs.get(name, {})
+    says_ready = signal("Ready", lambda: ready(target.node(name)))
+    lease = signal(
+        "lease", lambda: freshness(*renewal(target.lease(name)), now, before.get("lease"))
+    )
+    beat = signal("heartbeat", lambda: _heartbeat(target.node(name), now, before.get("heartbeat")))
     is_ready = says_ready == IS_READY
-    replaced = is_ready and _is_replaced(case, name)
+    replaced = is_ready and _is_replaced(target, name)
     return NodeReading(
         name=name,
         kubelet_answers=is_ready and is_fresh(lease) and not replaced,
         is_replaced=replaced,
-        answering_since=_ready_since(case, name) if says_ready.says is SignalState.ALIVE else None,
+        answering_since=_ready_since(target, name)
+        if says_ready.says is SignalState.ALIVE
+        else None,
         signals=(
             says_ready,
             beat,
             lease,
-            signal("virt-handler", lambda: (*_virt_handler(case.virt_handlers(name)), None)),
+            signal("virt-handler", lambda: (*_virt_handler(target.virt_handlers(name)), None)),
         ),
     )
 
@@ -99,35 +103,35 @@ def describe(reading: NodeReading) -> str:
     return ", ".join([*signs, *(["created after the guest"] if reading.is_replaced else [])])
 
 
-def signs_of(case: Target, name: str) -> dict[str, str]:
+def signs_of(target: Target, name: str) -> dict[str, str]:
     """The signs of a node that carry a time, as they are written; what cannot be read is left out.
 
     A later look compares them: whatever advances is written by somebody who lives.
     """
     signs: dict[str, str] = {}
     with suppress(UnreadableError):
-        node = case.node(name)
+        node = target.node(name)
         if node is not None and node.annotations.get(HEARTBEAT):
             signs["heartbeat"] = node.annotations[HEARTBEAT].strip('"')
     with suppress(UnreadableError):
-        renewed, _ = renewal(case.lease(name))
+        renewed, _ = renewal(target.lease(name))
         if renewed:
             signs["lease"] = renewed
     return signs
 
 
-def _is_replaced(case: Target, name: str) -> bool:
+def _is_replaced(target: Target, name: str) -> bool:
     """Whether the Node is younger than the guest; where that cannot be read, it may be."""
     try:
-        node = case.node(name)
-        return node is not None and case.is_younger(node)
+        node = target.node(name)
+        return node is not None and target.is_younger(node)
     except UnreadableError:
         return True
 
 
-def _ready_since(case: Target, name: str) -> datetime | None:
+def _ready_since(target: Target, name: str) -> datetime | None:
     with suppress(UnreadableError, ValueError):
-        node = case.node(name)
+        node = target.node(name)
         written = ready_condition(node).get("lastTransitionTime") if node is not None else None
         return parse_time(written) if isinstance(written, str) else None
     return None

@@ -53,22 +53,22 @@ def selected(vm: KubeObject) -> frozenset[str]:
     return frozenset(name.strip() for name in names) - {""}
 
 
-def selected_disks(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+def selected_disks(vm: KubeObject, target: Target) -> Iterator[KubeObject]:
     """The disks that were ticked and are there, those that are being deleted included."""
     names = selected(vm)
     if names:
-        for claim in case.snapshot.all(PVC, vm.ref.namespace):
+        for claim in target.snapshot.all(PVC, vm.ref.namespace):
             if claim.ref.name in names:
                 yield claim
 
 
-def disks_left(vm: KubeObject, case: Target) -> Iterator[str]:
+def disks_left(vm: KubeObject, target: Target) -> Iterator[str]:
     """Each ticked disk that keeps Harvester busy, with what forbids its deletion."""
-    for claim in selected_disks(vm, case):
+    for claim in selected_disks(vm, target):
         going = claim.deletion_timestamp is not None
         why = ""
         try:
-            why = why_kept(claim, case.snapshot)
+            why = why_kept(claim, target.snapshot)
         except UnreadableError:
             if going:
                 raise
@@ -177,12 +177,12 @@ def _is_true(item: KubeObject, condition: str) -> bool:
     )
 
 
-def load_balancers(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+def load_balancers(vm: KubeObject, target: Target) -> Iterator[KubeObject]:
     """The LoadBalancers of the guest cluster that the VM is a node of."""
     cluster = vm.labels.get("guestcluster.harvesterhci.io/name")
     if vm.labels.get("harvesterhci.io/creator") != "docker-machine-driver-harvester":
         return
-    for item in case.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
+    for item in target.snapshot.all(LOAD_BALANCER, vm.ref.namespace):
         if (
             cluster is not None
             and item.labels.get("cloudprovider.harvesterhci.io/cluster") == cluster
@@ -192,25 +192,25 @@ def load_balancers(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
             yield item
 
 
-def snapshots_left(vm: KubeObject, case: Target) -> Iterator[str]:
+def snapshots_left(vm: KubeObject, target: Target) -> Iterator[str]:
     """Each snapshot-type backup that keeps Harvester busy, with what is missing of it."""
-    for backup in backups_of_the_name(vm, case):
-        work = list(_obstacles(backup, case))
+    for backup in backups_of_the_name(vm, target):
+        work = list(_obstacles(backup, target))
         if work:
             yield f"{backup.ref} ({', '.join(work)})"
         elif backup.deletion_timestamp is None:
             yield str(backup.ref)
 
 
-def backups_of_the_name(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
+def backups_of_the_name(vm: KubeObject, target: Target) -> Iterator[KubeObject]:
     """Snapshot-type backups of a VM of this name, those of other namespaces last.
 
     Where not all namespaces can be read, those of others are left out: without the finalizer
     nobody touches them, which is what their owners expect.
     """
-    backups = list(case.snapshot.all(VM_BACKUP, vm.ref.namespace))
+    backups = list(target.snapshot.all(VM_BACKUP, vm.ref.namespace))
     with suppress(UnreadableError):
-        everywhere = case.snapshot.all(VM_BACKUP)
+        everywhere = target.snapshot.all(VM_BACKUP)
         backups += [item for item in everywhere if item.ref.namespace != vm.ref.namespace]
     for backup in backups:
         # Backups to a remote target are kept; everything else is deleted with the VM.
@@ -219,7 +219,7 @@ def backups_of_the_name(vm: KubeObject, case: Target) -> Iterator[KubeObject]:
             yield backup
 
 
-def _obstacles(backup: KubeObject, case: Target) -> Iterator[str]:
+def _obstacles(backup: KubeObject, target: Target) -> Iterator[str]:
     """What has to be done, or is missing, before the backup can be deleted.
 
     Of a backup that is not being deleted only what is missing matters: the rest is done with it.
@@ -227,8 +227,8 @@ def _obstacles(backup: KubeObject, case: Target) -> Iterator[str]:
     going = backup.deletion_timestamp is not None
     try:
         for part in backup.mappings("status", "volumeBackups"):
-            yield from _part(backup, part, case)
-        for restore in case.snapshot.all(VM_RESTORE, backup.ref.namespace):
+            yield from _part(backup, part, target)
+        for restore in target.snapshot.all(VM_RESTORE, backup.ref.namespace):
             if (
                 restore.deletion_timestamp is None
                 and restore.text("spec", "virtualMachineBackupName") == backup.ref.name
@@ -236,15 +236,15 @@ def _obstacles(backup: KubeObject, case: Target) -> Iterator[str]:
             ):
                 yield f"{restore.ref} is in progress"
     except UnreadableError:
-        if going and backup.ref.namespace == case.ref.namespace:
+        if going and backup.ref.namespace == target.ref.namespace:
             raise
         if going:
             yield "in a namespace that was not looked into"
 
 
-def _part(backup: KubeObject, part: Mapping[str, Any], case: Target) -> Iterator[str]:
+def _part(backup: KubeObject, part: Mapping[str, Any], target: Target) -> Iterator[str]:
     """One disk of the backup."""
-    snapshot = case.snapshot.one(
+    snapshot = target.snapshot.one(
         ObjectRef(backup.ref.namespace, str(part.get("name")), VOLUME_SNAPSHOT)
     )
     if snapshot is None:
@@ -254,7 +254,7 @@ def _part(backup: KubeObject, part: Mapping[str, Any], case: Target) -> Iterator
     meta = source.get("metadata") if isinstance(source, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     ref = ObjectRef(str(meta.get("namespace")), str(meta.get("name")), PVC)
-    claim = case.snapshot.one(ref)
+    claim = target.snapshot.one(ref)
     if claim is None:
         yield f"{ref} is missing"
     elif backup.deletion_timestamp is not None and [o.uid for o in snapshot.owners] != [claim.uid]:

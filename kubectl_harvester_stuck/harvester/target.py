@@ -85,7 +85,7 @@ class Target:
         return self.snapshot.one(ObjectRef(self.ref.namespace, self.ref.name, VMI))
 
     @property
-    def target(self) -> KubeObject | None:
+    def obj(self) -> KubeObject | None:
         """The object that the operator named."""
         return self.vm if self.ref.kind is VM else self.vmi
 
@@ -179,10 +179,10 @@ class Target:
     @property
     def state(self) -> State | None:
         """How the target is stuck; None when it is not."""
-        target = self.target
-        if target is None:
+        obj = self.obj
+        if obj is None:
             return None
-        if target.deletion_timestamp is not None:
+        if obj.deletion_timestamp is not None:
             return State.TERMINATING
         vmi = self.vmi
         if vmi is not None and vmi.deletion_timestamp is not None:
@@ -199,9 +199,9 @@ class Target:
 
         None where the target is not stuck, and where nothing of it is being deleted yet.
         """
-        target = self.target
-        if target is None or target.deletion_timestamp is not None:
-            return target
+        obj = self.obj
+        if obj is None or obj.deletion_timestamp is not None:
+            return obj
         vmi = self.vmi
         if vmi is not None and vmi.deletion_timestamp is not None:
             return vmi
@@ -288,7 +288,7 @@ class Target:
         return None
 
     def without(self, *gone: ObjectRef) -> Target:
-        """This case as it will be once those objects are gone."""
+        """This target as it will be once those objects are gone."""
         return replace(self, snapshot=self.snapshot.without(*gone))
 
     def node(self, name: str) -> KubeObject | None:

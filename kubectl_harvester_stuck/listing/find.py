@@ -112,32 +112,32 @@ def _rows(
     """The VM in one row, and its VMI in a row of its own when that is being deleted."""
     vm, vmi = (Target(ObjectRef(namespace, name, kind), snapshot) for kind in (VM, VMI))
     spoken_for = False
-    for case in (vm, vmi):
+    for target in (vm, vmi):
         try:
-            row = _row(case)
+            row = _row(target)
             if row is None or (spoken_for and row.state is not State.TERMINATING):
                 continue
         except UnreadableError as error:
-            seen.miss(case.ref.kind, namespace, error)
+            seen.miss(target.ref.kind, namespace, error)
             continue
         # A VM speaks for the VMI that merely lost its pod, or its node.
         spoken_for = True
         yield row
 
 
-def _row(case: Target) -> StuckObject | None:
-    state, target = case.state, case.target
-    if state is None or target is None:
+def _row(target: Target) -> StuckObject | None:
+    state, obj = target.state, target.obj
+    if state is None or obj is None:
         return None
     return StuckObject(
-        ref=case.ref,
-        uid=target.uid,
-        resource_version=target.resource_version,
+        ref=target.ref,
+        uid=obj.uid,
+        resource_version=obj.resource_version,
         state=state,
-        since=case.stuck_since,
-        finalizers=target.finalizers,
-        node=case.node_name,
-        reason=case.why_not_deleted,
+        since=target.stuck_since,
+        finalizers=obj.finalizers,
+        node=target.node_name,
+        reason=target.why_not_deleted,
     )
 
 

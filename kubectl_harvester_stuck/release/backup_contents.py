@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.release.model import Plan
 
 
-def of_plan(case: Target, plan: Plan) -> tuple[KubeObject, ...]:
+def of_plan(target: Target, plan: Plan) -> tuple[KubeObject, ...]:
     """VM, VMI, the guest's pods, and every other pod that the plan deletes.
 
     Raises UnreadableError.
@@ -24,17 +24,17 @@ def of_plan(case: Target, plan: Plan) -> tuple[KubeObject, ...]:
     found = {
         item.ref: item
         for item in (
-            case.vm,
-            case.vmi,
-            *case.pods,
-            *(pod for pod in case.attachment_pods if pod.ref in touched),
+            target.vm,
+            target.vmi,
+            *target.pods,
+            *(pod for pod in target.attachment_pods if pod.ref in touched),
         )
         if item is not None
     }
     return tuple(found.values())
 
 
-def disks(cluster: Cluster, case: Target) -> tuple[tuple[KubeObject, ...], tuple[str, ...]]:
+def disks(cluster: Cluster, target: Target) -> tuple[tuple[KubeObject, ...], tuple[str, ...]]:
     """The PVCs of the target with their PVs, and for each that could not be read, why.
 
     A disk that is not there any more is neither. Never raises StuckError.
@@ -54,11 +54,11 @@ def disks(cluster: Cluster, case: Target) -> tuple[tuple[KubeObject, ...], tuple
         return item
 
     try:
-        claims = _claims(case)
+        claims = _claims(target)
     except StuckError as error:
-        return (), (f"the disks of {case.ref}: {error}",)
+        return (), (f"the disks of {target.ref}: {error}",)
     for name in claims:
-        claim = read(ObjectRef(case.ref.namespace, name, PVC))
+        claim = read(ObjectRef(target.ref.namespace, name, PVC))
         try:
             volume = claim.text("spec", "volumeName") if claim else ""
         except StuckError as error:
@@ -69,9 +69,11 @@ def disks(cluster: Cluster, case: Target) -> tuple[tuple[KubeObject, ...], tuple
     return tuple(found), tuple(missed)
 
 
-def _claims(case: Target) -> tuple[str, ...]:
+def _claims(target: Target) -> tuple[str, ...]:
     """Names of the PVCs in the spec, and of those that are ticked to go with the VM."""
-    names = [name for item in (case.vm, case.vmi) if item is not None for name in pvc_names(item)]
-    if case.vm is not None:
-        names += [name.strip() for name in case.vm.annotations.get(REMOVED_PVCS, "").split(",")]
+    names = [
+        name for item in (target.vm, target.vmi) if item is not None for name in pvc_names(item)
+    ]
+    if target.vm is not None:
+        names += [name.strip() for name in target.vm.annotations.get(REMOVED_PVCS, "").split(",")]
     return tuple(dict.fromkeys(name for name in names if name))

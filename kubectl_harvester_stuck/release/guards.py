@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, POD, VM, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, declared
-from kubectl_harvester_stuck.release.model import GuardResult, GuardState, Request, Step
+from kubectl_harvester_stuck.release.model import GuardResult, GuardState, ReleaseRequest, Step
 
 SYSTEM_NAMESPACES = frozenset(
     {HARVESTER_NAMESPACE, "longhorn-system", "kube-system", "kube-public", "kube-node-lease",
@@ -54,15 +54,15 @@ class GuardContext:
     `shown` are the steps that the operator agreed to, None before that.
     """
 
-    case: Target
-    request: Request
+    target: Target
+    request: ReleaseRequest
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
     shown: tuple[Step, ...] | None
 
     def object_of(self, step: Step) -> KubeObject:
         """The object that a step would change."""
-        found = self.case.snapshot.one(step.ref)
+        found = self.target.snapshot.one(step.ref)
         if found is None:
             raise UnreadableError(str(step.ref), "it is gone")
         return found
@@ -70,7 +70,7 @@ class GuardContext:
     @cached_property
     def goes_and_stays(self) -> GoesAndStays:
         """What goes with the target, and what stays of it."""
-        return goes_with_vm.follow(self.case)
+        return goes_with_vm.follow(self.target)
 
 
 class Firm(str):
@@ -146,14 +146,14 @@ def _name_of(check: Callable[..., str | None]) -> str:
 def run(draft: GuardContext) -> tuple[GuardResult, ...]:
     """The answer of every guard that decides from what was read, in their order."""
     return tuple(
-        _with_safe_cure(_run_one(entry, draft.request.overrides, draft), draft.case)
+        _with_safe_cure(_run_one(entry, draft.request.overrides, draft), draft.target)
         for entry in GUARDS
         if not entry.needs_preflight
     )
 
 
-def _with_safe_cure(result: GuardResult, case: Target) -> GuardResult:
-    return replace(result, cure=harmless.checked(result.cure, case.snapshot))
+def _with_safe_cure(result: GuardResult, target: Target) -> GuardResult:
+    return replace(result, cure=harmless.checked(result.cure, target.snapshot))
 
 
 def run_preflight(steps: tuple[Step, ...], results: PreflightResults) -> tuple[GuardResult, ...]:
@@ -190,19 +190,19 @@ def _run_one(entry: Guard, overrides: Collection[str], *subject: object) -> Guar
 @guard(reads=STATE)
 def terminating(draft: GuardContext) -> str | None:
     """Everything that would be changed is being deleted."""
-    if draft.case.state is not None and draft.case.stuck_object is None:
-        return f"nothing of {draft.case.ref} is being deleted: {draft.case.why_not_deleted}"
-    if draft.case.state is None:
-        pods = [pod for pod in draft.case.pods if pod.deletion_timestamp is not None]
+    if draft.target.state is not None and draft.target.stuck_object is None:
+        return f"nothing of {draft.target.ref} is being deleted: {draft.target.why_not_deleted}"
+    if draft.target.state is None:
+        pods = [pod for pod in draft.target.pods if pod.deletion_timestamp is not None]
         if pods:
             return (
-                f"{draft.case.ref} is not stuck: pod {pods[0].ref.name} is being deleted, but is"
+                f"{draft.target.ref} is not stuck: pod {pods[0].ref.name} is being deleted, but is"
                 " within its grace period or was left by a migration"
             )
-        return f"{draft.case.ref} is not being deleted (it has no deletionTimestamp)"
+        return f"{draft.target.ref} is not being deleted (it has no deletionTimestamp)"
     for step in draft.steps:
         if draft.object_of(step).deletion_timestamp is None:
-            vm = draft.case.vm
+            vm = draft.target.vm
             if vm is not None and "orphan" in vm.finalizers:
                 return f"{step.ref} is to be kept: {vm.ref} was deleted with --cascade=orphan"
             top = _topmost_alive(draft, step.ref)
@@ -214,7 +214,7 @@ def terminating(draft: GuardContext) -> str | None:
 
 def _topmost_alive(draft: GuardContext, ref: ObjectRef) -> ObjectRef:
     """The object whose deletion takes `ref` along: a VMI takes its pods."""
-    vmi = draft.case.vmi
+    vmi = draft.target.vmi
     is_alive = vmi is not None and vmi.deletion_timestamp is None
     return vmi.ref if vmi is not None and is_alive and ref.kind is POD else ref
 
@@ -254,17 +254,17 @@ def past_grace(draft: GuardContext) -> str | None:
     reason = too_young(draft)
     if reason is not None:
         return Firm(reason)  # the age has a flag of its own
-    left = grace_period.left(draft.case)
+    left = grace_period.left(draft.target)
     if left is None:
         return None
     waited, grace = left
-    for place in places.places(draft.case):
+    for place in places.places(draft.target):
         # A place that cannot be read is guest-stopped's to refuse.
         with suppress(UnreadableError):
-            found = places.assess(place, draft.case, draft.request.powered_off)
+            found = places.assess(place, draft.target, draft.request.powered_off)
             if found.proof is not None or not place.node:
                 continue
-        if read_node(draft.case, place.node).kubelet_answers:
+        if read_node(draft.target, place.node).kubelet_answers:
             return (
                 f"the guest on {place.node} may still be shutting down: {human(waited)} of its"
                 f" grace period of {human(grace)} have passed"
@@ -274,8 +274,8 @@ def past_grace(draft: GuardContext) -> str | None:
 
 def too_young(draft: GuardContext) -> str | None:
     """Why the deletion is too recent, or None."""
-    now, least = draft.case.snapshot.taken_at, draft.request.older_than
-    hanging = draft.case.stuck_object  # counts even where there is nothing to remove from it yet
+    now, least = draft.target.snapshot.taken_at, draft.request.older_than
+    hanging = draft.target.stuck_object  # counts even where there is nothing to remove from it yet
     for subject in (*map(draft.object_of, draft.steps), *((hanging,) if hanging else ())):
         asked = subject.deletion_requested
         if asked is not None and now - asked < least:
@@ -289,42 +289,42 @@ def too_young(draft: GuardContext) -> str | None:
 @guard(reads=places.PLACES)
 def guest_stopped(draft: GuardContext) -> str | None:
     """Every place where the guest may run is clear, each by a proof of its own."""
-    case, powered_off = draft.case, draft.request.powered_off
+    target, powered_off = draft.target, draft.request.powered_off
     reasons: list[str] = []
     blind: UnreadableError | None = None
-    for place in places.places(case):
+    for place in places.places(target):
         try:
-            found = places.assess(place, case, powered_off)
+            found = places.assess(place, target, powered_off)
         except UnreadableError as error:
             blind = blind or error
             continue
         if found.proof is None:
             reasons.append(found.reason)
-    reasons += filter(None, [places.may_run_elsewhere(case)])
-    reasons += _contradicted(case, powered_off)
+    reasons += filter(None, [places.may_run_elsewhere(target)])
+    reasons += _contradicted(target, powered_off)
     if blind is not None and not reasons:
         raise blind
     return "; ".join(dict.fromkeys(reasons)) or None
 
 
-def _contradicted(case: Target, powered_off: Collection[str]) -> Iterator[str]:
+def _contradicted(target: Target, powered_off: Collection[str]) -> Iterator[str]:
     """What speaks against the operator's word on the nodes of hotplugged volumes."""
-    held = {pod.text("spec", "nodeName") for pod in case.attachment_pods}
+    held = {pod.text("spec", "nodeName") for pod in target.attachment_pods}
     for name in sorted(held & set(powered_off)):
-        why = places.contradiction(read_node(case, name))
+        why = places.contradiction(read_node(target, name))
         if why is not None:
             yield why
 
 
-def could_be_powered_off(case: Target, request: Request) -> tuple[str, ...]:
+def could_be_powered_off(target: Target, request: ReleaseRequest) -> tuple[str, ...]:
     """Nodes that hold the guest back and show no life: what the operator could vouch for."""
     names = []
-    for place in places.places(case):
+    for place in places.places(target):
         if not place.node or place.node in request.powered_off:
             continue
-        if places.assess(place, case, request.powered_off).proof is not None:
+        if places.assess(place, target, request.powered_off).proof is not None:
             continue
-        signals = read_node(case, place.node).signals
+        signals = read_node(target, place.node).signals
         if all(sign.says is SignalState.SILENT for sign in signals):
             names.append(place.node)
     return tuple(dict.fromkeys(names))
@@ -363,7 +363,7 @@ _TO_KEEP = {
 @guard(overridable=True, reads=(THE_VMI, MIGRATION))
 def no_migration(draft: GuardContext) -> str | None:
     """No migration of this guest is in flight."""
-    for item in draft.case.migrations:
+    for item in draft.target.migrations:
         phase = item.text("status", "phase") or "not started"
         return f"{item.ref} is not finished ({phase})"
     return None
@@ -372,7 +372,7 @@ def no_migration(draft: GuardContext) -> str | None:
 @guard(reads=(THE_VMI,))
 def instance_gone(draft: GuardContext) -> str | None:
     """The VMI is absent, or goes earlier in the same plan."""
-    vmi = draft.case.vmi
+    vmi = draft.target.vmi
     if vmi is None or not any(step.ref.kind is VM for step in draft.steps):
         return None
     earlier = [step for step in draft.steps if step.ref == vmi.ref and not step.keeps]
@@ -418,7 +418,7 @@ def _first_no(
 @guard(overridable=True)
 def not_system(draft: GuardContext) -> str | None:
     """It is not in a namespace that Harvester itself uses."""
-    namespace = draft.case.ref.namespace
+    namespace = draft.target.ref.namespace
     if namespace in SYSTEM_NAMESPACES or namespace.startswith(SYSTEM_PREFIXES):
         return f"namespace {namespace} belongs to Harvester itself"
     return None

@@ -105,7 +105,7 @@ def is_denial(refusals: Iterable[GuardResult]) -> bool:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReleaseRequest:
     """What the operator asked for and vouches for."""
 
     older_than: timedelta = timedelta(minutes=5)

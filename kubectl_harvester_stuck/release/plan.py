@@ -1,4 +1,4 @@
-"""From a case and the operator's request to the exact requests that would be sent, or the refusals.
+"""From a target and the operator's request to the requests that would be sent, or the refusals.
 
 The order is a decision and is made here: the dead pod first, because in nearly all cases the
 controllers then do the rest; the VMI next, because it is the lock that keeps a second QEMU off
@@ -28,14 +28,14 @@ from kubectl_harvester_stuck.release.model import (
     GuardResult,
     GuardState,
     Plan,
-    Request,
+    ReleaseRequest,
     Step,
 )
 
 
 def build(
-    case: Target,
-    request: Request,
+    target: Target,
+    request: ReleaseRequest,
     *,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
@@ -44,40 +44,40 @@ def build(
     `shown` are the steps that the operator agreed to. Raises NotFoundError when the target does not
     exist, UnreadableError when the target itself could not be read.
     """
-    target = case.target
-    if target is None:
-        raise NotFoundError(f"{case.ref} was not found")
+    obj = target.obj
+    if obj is None:
+        raise NotFoundError(f"{target.ref} was not found")
     try:
-        state = case.state
+        state = target.state
     except UnreadableError as error:
-        return _blind(case, target, str(error))
+        return _blind(target, obj, str(error))
     steps: tuple[Step, ...] = ()
     judgments: tuple[FinalizerAssessment, ...] = ()
     kept: tuple[str, ...] = ()
-    hanging = case.stuck_object
+    hanging = target.stuck_object
     if state is not None and hanging is not None:
         try:
-            steps, judgments, kept = _steps(case, state, request)
+            steps, judgments, kept = _steps(target, state, request)
         except UnreadableError as error:
             kept = (str(error),)
-    draft = GuardContext(case, request, steps, kept, shown)
+    draft = GuardContext(target, request, steps, kept, shown)
     results = guards.run(draft)
     if hanging is None:
         # The other guards would only speak of what is not going to be touched.
         results = tuple(result for result in results if result.guard == TERMINATING)
     return Plan(
-        ref=case.ref,
-        uid=target.uid,
-        resource_version=target.resource_version,
+        ref=target.ref,
+        uid=obj.uid,
+        resource_version=obj.resource_version,
         state=state,
         since=hanging.deletion_timestamp if hanging else None,
-        node=case.node_name,
+        node=target.node_name,
         steps=steps,
         guards=results,
         judgments=judgments,
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
-        memory=places.remember(case),
-        silent_nodes=_silent_nodes(case, request) if state is not None else (),
+        memory=places.remember(target),
+        silent_nodes=_silent_nodes(target, request) if state is not None else (),
         goes=draft.goes_and_stays.goes if hanging is not None else (),
         stays=draft.goes_and_stays.stays if hanging is not None else (),
     )
@@ -89,13 +89,13 @@ def with_preflight(plan: Plan, results: PreflightResults) -> Plan:
     return replace(plan, guards=guards.in_order((*plan.guards, *answers)))
 
 
-def _blind(case: Target, target: KubeObject, why: str) -> Plan:
+def _blind(target: Target, obj: KubeObject, why: str) -> Plan:
     """Not even how the target is stuck can be told."""
     blocked = GuardResult(TERMINATING, GuardState.UNKNOWN, why)
     return Plan(
-        ref=case.ref,
-        uid=target.uid,
-        resource_version=target.resource_version,
+        ref=target.ref,
+        uid=obj.uid,
+        resource_version=obj.resource_version,
         state=None,
         since=None,
         node=None,
@@ -105,9 +105,9 @@ def _blind(case: Target, target: KubeObject, why: str) -> Plan:
     )
 
 
-def _silent_nodes(case: Target, request: Request) -> tuple[str, ...]:
+def _silent_nodes(target: Target, request: ReleaseRequest) -> tuple[str, ...]:
     with suppress(UnreadableError):
-        return guards.could_be_powered_off(case, request)
+        return guards.could_be_powered_off(target, request)
     return ()
 
 
@@ -154,16 +154,16 @@ def patch_of(subject: KubeObject, keeps: tuple[str, ...]) -> dict[str, object]:
 
 
 def _steps(
-    case: Target, state: State, request: Request
+    target: Target, state: State, request: ReleaseRequest
 ) -> tuple[tuple[Step, ...], tuple[FinalizerAssessment, ...], tuple[str, ...]]:
     """Steps in their order, every finalizer judged, and why the ones that stay have to."""
-    pods = case.stuck_pods if state is State.NOT_READY else case.pods
-    pods = (*pods, *_dead_attachments(case, request))
+    pods = target.stuck_pods if state is State.NOT_READY else target.pods
+    pods = (*pods, *_dead_attachments(target, request))
     steps = [_delete(pod) for pod in pods]
     judgments: list[FinalizerAssessment] = []
     kept: list[str] = []
-    later = case.without(*(pod.ref for pod in pods))
-    for subject in _to_patch(case, state):
+    later = target.without(*(pod.ref for pod in pods))
+    for subject in _to_patch(target, state):
         found = tuple(finalizers.judge(name, subject, later) for name in subject.finalizers)
         judgments += found
         chosen = [
@@ -193,22 +193,22 @@ def _steps(
     return tuple(steps), tuple(judgments), tuple(kept)
 
 
-def _dead_attachments(case: Target, request: Request) -> tuple[KubeObject, ...]:
+def _dead_attachments(target: Target, request: ReleaseRequest) -> tuple[KubeObject, ...]:
     """Pods of hotplugged volumes that hang as well: they run no guest, but hold its disks."""
     return tuple(
         pod
-        for pod in case.attachment_pods
+        for pod in target.attachment_pods
         if pod.deletion_timestamp is not None
         and (is_stopped(pod) or pod.text("spec", "nodeName") in request.powered_off)
     )
 
 
-def _to_patch(case: Target, state: State) -> tuple[KubeObject, ...]:
+def _to_patch(target: Target, state: State) -> tuple[KubeObject, ...]:
     """The objects whose finalizers stand in the way, in the order in which they have to go."""
     if state is State.NOT_READY:
         return ()
-    vmi, vm = case.vmi, case.vm
-    of_vm = case.ref.kind is VM and state is State.TERMINATING
+    vmi, vm = target.vmi, target.vm
+    of_vm = target.ref.kind is VM and state is State.TERMINATING
     return tuple(item for item in (vmi, vm if of_vm else None) if item is not None)
 
 

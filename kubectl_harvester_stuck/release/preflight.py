@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release import send
 from kubectl_harvester_stuck.release.guards import PreflightResults
-from kubectl_harvester_stuck.release.model import Action, Plan, Request, Step
+from kubectl_harvester_stuck.release.model import Action, Plan, ReleaseRequest, Step
 
 
 class Permissions:
@@ -45,14 +45,14 @@ class Permissions:
 
 def plan(
     rights: Permissions,
-    case: Target,
-    request: Request,
+    target: Target,
+    request: ReleaseRequest,
     *,
     dry_run: bool,
     shown: tuple[Step, ...] | None = None,
 ) -> Plan:
     """The plan; only if every other guard passes, the API server is asked about its steps."""
-    made = planning.build(case, request, shown=shown)
+    made = planning.build(target, request, shown=shown)
     if made.refusals:
         return made
     permissions = {step.ref: rights.why_not(step) for step in made.steps}

@@ -29,7 +29,7 @@ from kubectl_harvester_stuck.release.model import (
     Outcome,
     Plan,
     ReleaseReport,
-    Request,
+    ReleaseRequest,
     StepReport,
     StepStatus,
     TargetReport,
@@ -38,7 +38,11 @@ from kubectl_harvester_stuck.release.target_run import CommandRecord, TargetRun
 
 
 def preview(
-    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, ask_webhooks: bool
+    context: ReleaseContext,
+    targets: Sequence[ObjectRef],
+    request: ReleaseRequest,
+    *,
+    ask_webhooks: bool,
 ) -> ReleaseReport:
     """`--dry-run`: the plans, with the API server's word on each step.
 
@@ -58,7 +62,7 @@ def _planned(plan: Plan) -> TargetReport:
 
 
 def unstick(
-    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request
+    context: ReleaseContext, targets: Sequence[ObjectRef], request: ReleaseRequest
 ) -> ReleaseReport:
     """Release the targets, as far as every guard passes and the operator agrees.
 
@@ -96,7 +100,7 @@ def unstick(
 
 
 def _plan_all(
-    context: ReleaseContext, targets: Sequence[ObjectRef], request: Request, *, dry_run: bool
+    context: ReleaseContext, targets: Sequence[ObjectRef], request: ReleaseRequest, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
     snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)

@@ -36,7 +36,7 @@ from kubectl_harvester_stuck.release.model import (
     GuardState,
     Outcome,
     Plan,
-    Request,
+    ReleaseRequest,
     Step,
     StepReport,
     StepStatus,
@@ -67,7 +67,7 @@ class TargetRun:
     """
 
     def __init__(
-        self, context: ReleaseContext, command: CommandRecord, plan: Plan, request: Request
+        self, context: ReleaseContext, command: CommandRecord, plan: Plan, request: ReleaseRequest
     ) -> None:
         self._context = context
         self._command = command
@@ -88,13 +88,13 @@ class TargetRun:
         if self._is_interrupted:
             reason = "interrupted; nothing was sent for it"
             return TargetReport(self._plan, Outcome.REFUSED, reason=reason)
-        case, again = self._look_again()
+        target, again = self._look_again()
         if again.refusals:
             return TargetReport.refused(again)
         if (beyond := planning.destroyed_beyond(again, self._plan)) is not None:
             return TargetReport(again, Outcome.REFUSED, refusals=(beyond,))
-        self._save(case, again)
-        self._aim(case)
+        self._save(target, again)
+        self._aim(target)
         following: Plan | TargetReport = again
         while isinstance(following, Plan):
             following = self._step(following)
@@ -113,36 +113,36 @@ class TargetRun:
     def _look_again(self) -> tuple[Target, Plan]:
         """The target as it is now, and the plan for it, held against the one that was shown."""
         context = self._context
-        case = self._read()
+        target = self._read()
         shown = self._plan.steps
-        again = preflight.plan(context.rights, case, self._request, dry_run=True, shown=shown)
+        again = preflight.plan(context.rights, target, self._request, dry_run=True, shown=shown)
         self._memory = again.memory
-        return case, again
+        return target, again
 
     def _read(self) -> Target:
         ref = self._plan.ref
         snapshot = reader.around(self._context.cluster, [ref], guards.reads())
         return Target(ref, snapshot, self._memory)
 
-    def _save(self, case: Target, again: Plan) -> None:
+    def _save(self, target: Target, again: Plan) -> None:
         """Save what is going to be changed. Raises BackupError."""
-        saved = backup_contents.of_plan(case, again)
-        disks, not_saved = backup_contents.disks(self._context.cluster, case)
+        saved = backup_contents.of_plan(target, again)
+        disks, not_saved = backup_contents.disks(self._context.cluster, target)
         self._private = any(redaction.has_secrets(item.body) for item in saved)
         self._backup = self._context.archive.save(
             again, (*saved, *disks), self._command.digest, not_saved
         )
 
-    def _aim(self, case: Target) -> None:
+    def _aim(self, target: Target) -> None:
         """Every object of the plan has to go, and the VMI of a VM that is stopping."""
         plan = self._plan
         self._goals = {step.ref: step.uid for step in plan.steps}
         if plan.state is State.TERMINATING:
             self._goals = {plan.ref: plan.uid, **self._goals}
-        if case.vmi is not None:
-            self._old_vmi = case.vmi.uid
+        if target.vmi is not None:
+            self._old_vmi = target.vmi.uid
             if plan.state is State.STOPPING:
-                self._goals[case.vmi.ref] = case.vmi.uid
+                self._goals[target.vmi.ref] = target.vmi.uid
 
     # One step
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Answer
+from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Content
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +40,7 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
 
         return prometheus.listing(found)
 
-    return Answer(
+    return Content(
         lambda: document.listing(found, where),
         lambda wide: list_text.listing(found, wide=wide, headers=headers),
         lambda: [_name(row.ref) for row in found.targets],
@@ -53,10 +53,10 @@ def changes(happened: Sequence[WatchEvent], found: Listing, output: str, rows: R
     return "".join(_change(one, found, rows).text(output) for one in happened)
 
 
-def _change(one: WatchEvent, found: Listing, rows: Rows) -> Answer:
+def _change(one: WatchEvent, found: Listing, rows: Rows) -> Content:
     from kubectl_harvester_stuck.render import document, list_text
 
-    return Answer(
+    return Content(
         lambda: document.change(one, found),
         lambda _: rows.line(rows.cells(one.row, found, list_text.became(one))),
         lambda: [_name(one.row.ref)],
@@ -76,7 +76,7 @@ def diagnoses(
     """The answer of `diagnose`."""
     from kubectl_harvester_stuck.render import diagnosis_text, document
 
-    return Answer(
+    return Content(
         lambda: document.diagnoses(items, missing, where, taken_at),
         lambda _: diagnosis_text.diagnoses(items, where, plain=plain),
         lambda: [_name(item.plan.ref) for item in items],
@@ -88,7 +88,7 @@ def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True
     """The answer of `finalizers`."""
     from kubectl_harvester_stuck.render import document, finalizers_text
 
-    return Answer(
+    return Content(
         lambda: document.catalogue(entries),
         lambda wide: finalizers_text.catalogue(entries, wide=wide, headers=headers),
         lambda: dict.fromkeys(entry.name for entry in entries),
@@ -106,7 +106,7 @@ def carried(
     """The answer of `finalizers -f`."""
     from kubectl_harvester_stuck.render import document, finalizers_text, layout
 
-    return Answer(
+    return Content(
         lambda: document.carried(items, missing, where),
         lambda wide: finalizers_text.carried(items, wide=wide, headers=headers),
         lambda: dict.fromkeys(layout.safe(item.name) for item in items),
@@ -117,7 +117,7 @@ def restoration(done: Restoration, output: str, where: Invocation) -> str:
     """The answer of `restore`, dry or not."""
     from kubectl_harvester_stuck.render import document, restore_text
 
-    return Answer(
+    return Content(
         lambda: document.restoration(done, where),
         lambda _: restore_text.restoration(done, where),
         lambda: [_name(done.proposal.backup.ref)] if restore_text.is_made(done) else [],
@@ -128,7 +128,7 @@ def run(done: ReleaseReport, output: str, where: Invocation) -> str:
     """The answer of `unstick`, dry or not."""
     from kubectl_harvester_stuck.render import document, release_text
 
-    return Answer(
+    return Content(
         lambda: document.run(done, where),
         lambda _: release_text.run(done, where),
         lambda: map(_name, release_text.released(done)),
@@ -141,7 +141,7 @@ def journal(
     """The answer of `journal`, oldest first; `now` is for ages."""
     from kubectl_harvester_stuck.render import document, journal_table
 
-    return Answer(
+    return Content(
         lambda: document.journal(changes),
         lambda wide: journal_table.journal(changes, now, wide=wide, headers=headers),
         lambda: journal_table.changed_names(changes),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.render import document
-from kubectl_harvester_stuck.render.formats import Answer
+from kubectl_harvester_stuck.render.formats import Content
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.layout import WIDTH, safe
 
@@ -23,7 +23,7 @@ INDENT = "    "
 
 def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True) -> str:
     """The answer in the format that was asked for."""
-    return Answer(
+    return Content(
         lambda: as_document(done, where),
         lambda wide: table(done.results, where, wide=wide, headers=headers),
         lambda: dict.fromkeys(row.check.id for row in done.results),

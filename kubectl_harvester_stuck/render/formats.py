@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Answer:
+class Content:
     """What a command has to say, in each of the shapes that a format can build on.
 
     `table` is for people, with more columns if it is called with True; `names` are those of the
@@ -34,7 +34,7 @@ class Answer:
         return _REGISTERED[output].text(self)
 
 
-Format = Callable[[Answer], str]
+Format = Callable[[Content], str]
 
 
 @dataclass(frozen=True)
@@ -57,40 +57,40 @@ def output_format(name: str, *, is_document: bool = False) -> Callable[[Format],
 
 
 @output_format("table")
-def as_table(answer: Answer) -> str:
+def as_table(content: Content) -> str:
     """What fits on a narrow terminal."""
-    return answer.table(False)
+    return content.table(False)
 
 
 @output_format("wide")
-def as_wide_table(answer: Answer) -> str:
+def as_wide_table(content: Content) -> str:
     """With more columns."""
-    return answer.table(True)
+    return content.table(True)
 
 
 @output_format("json", is_document=True)
-def as_json(answer: Answer) -> str:
+def as_json(content: Content) -> str:
     """One document, or one line for each part."""
     from kubectl_harvester_stuck.render import document
 
-    if answer.is_part:
-        return document.line(answer.document())
-    return document.dump(answer.document(), "json")
+    if content.is_part:
+        return document.line(content.document())
+    return document.dump(content.document(), "json")
 
 
 @output_format("yaml", is_document=True)
-def as_yaml(answer: Answer) -> str:
+def as_yaml(content: Content) -> str:
     """One document, or a stream of them."""
     from kubectl_harvester_stuck.render import document
 
-    text = document.dump(answer.document(), "yaml")
-    return f"---\n{text}" if answer.is_part else text
+    text = document.dump(content.document(), "yaml")
+    return f"---\n{text}" if content.is_part else text
 
 
 @output_format("name")
-def as_names(answer: Answer) -> str:
+def as_names(content: Content) -> str:
     """One name a line, as `kubectl -o name` prints them."""
-    return "".join(f"{name}\n" for name in answer.names())
+    return "".join(f"{name}\n" for name in content.names())
 
 
 FORMATS = tuple(_REGISTERED)

@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import preflight
-from kubectl_harvester_stuck.release.model import GuardState, Request
+from kubectl_harvester_stuck.release.model import GuardState, ReleaseRequest
 from tests.support import builders
 from tests.support.builders import NOW, Body
 from tests.support.resources import path_of
@@ -139,7 +139,7 @@ def diagnose(world: World, ref: ObjectRef) -> Any:
     return run.item
 
 
-def examined(world: World, ref: ObjectRef, request: Request) -> Diagnosis:
+def examined(world: World, ref: ObjectRef, request: ReleaseRequest) -> Diagnosis:
     """The same for a request that `diagnose` has no flags for."""
     path: Path = world.kubeconfig()
     found = kubeconfig.load(kubeconfig.ConfigOverrides(kubeconfig=str(path)), {})
@@ -183,11 +183,13 @@ def test_a_situation_is_found(world: World, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(NOT_AT_ONCE))
 def test_a_situation_of_what_has_settled_is_found(world: World, name: str) -> None:
     with happening(world, name) as ref:
-        seen = examined(world, ref, Request(older_than=timedelta(0)))
+        seen = examined(world, ref, ReleaseRequest(older_than=timedelta(0)))
     assert name in {item.id for item in seen.findings}
 
 
-@pytest.mark.parametrize("name", [name for name in ASKED if ASKED[name][2]().request == Request()])
+@pytest.mark.parametrize(
+    "name", [name for name in ASKED if ASKED[name][2]().request == ReleaseRequest()]
+)
 def test_a_guard_answers(world: World, name: str) -> None:
     guard, verdict, scene = ASKED[name]
     told = scene()
@@ -200,7 +202,9 @@ def test_a_guard_answers(world: World, name: str) -> None:
 @pytest.mark.in_process(
     "diagnose has no flags for these requests, and unstick does not tell a pass"
 )
-@pytest.mark.parametrize("name", [name for name in ASKED if ASKED[name][2]().request != Request()])
+@pytest.mark.parametrize(
+    "name", [name for name in ASKED if ASKED[name][2]().request != ReleaseRequest()]
+)
 def test_a_guard_answers_what_was_asked(world: World, name: str) -> None:
     guard, verdict, scene = ASKED[name]
     told = scene()

@@ -59,7 +59,7 @@ class DiagnoseOptions(NamedTuple):
         """Why each target hangs."""
         from kubectl_harvester_stuck.cli.terminal import Terminal, reading
         from kubectl_harvester_stuck.diagnosis import run
-        from kubectl_harvester_stuck.release.model import Request
+        from kubectl_harvester_stuck.release.model import ReleaseRequest
         from kubectl_harvester_stuck.release.preflight import Permissions
 
         terminal = Terminal(session.where)
@@ -72,7 +72,7 @@ class DiagnoseOptions(NamedTuple):
         with reading(terminal.progress, f"reading {session.what}"):
             rights = Permissions(session.cluster) if session.cluster else None
             done = run.diagnose_all(
-                session.source, targets, Request(), rights=rights, logs=not self.no_logs
+                session.source, targets, ReleaseRequest(), rights=rights, logs=not self.no_logs
             )
         terminal.clear()
         return self._answer(session, done, missing + done.missing)

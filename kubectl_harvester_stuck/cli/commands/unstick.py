@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.context import ReleaseContext
-    from kubectl_harvester_stuck.release.model import ReleaseReport, Request
+    from kubectl_harvester_stuck.release.model import ReleaseReport, ReleaseRequest
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
@@ -216,10 +216,10 @@ class UnstickOptions(NamedTuple):
             is_server = self.dry_run == "server"
             return run.preview(means.context, targets, request, ask_webhooks=is_server)
 
-    def _request(self, targets: int) -> Request:
-        from kubectl_harvester_stuck.release.model import Request
+    def _request(self, targets: int) -> ReleaseRequest:
+        from kubectl_harvester_stuck.release.model import ReleaseRequest
 
-        return Request(
+        return ReleaseRequest(
             older_than=self.older_than,
             finalizers=frozenset(self.finalizers),
             leave_behind=frozenset(self.leave_behind),

@@ -41,7 +41,7 @@ def run(examined: FindingContext) -> tuple[tuple[Finding, ...], tuple[str, ...]]
                     item.summary,
                     item.evidence,
                     item.advice,
-                    harmless.checked(item.steps, examined.case.snapshot),
+                    harmless.checked(item.steps, examined.target.snapshot),
                 )
                 for item in situation.look(examined)
             ]

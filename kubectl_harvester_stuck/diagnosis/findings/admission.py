@@ -61,8 +61,8 @@ def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Comm
     """The backups for which a stop is rejected."""
     if not any(words in reason for words in webhook_denials.OF_A_BACKUP):
         return
-    for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
-        of_this = backup.text("spec", "source", "name") == examined.case.ref.name
+    for backup in examined.target.snapshot.all(VM_BACKUP, examined.target.ref.namespace):
+        of_this = backup.text("spec", "source", "name") == examined.target.ref.name
         if of_this and pending_work.holds_a_stop(backup):
             yield commands.describe(backup.ref)
 
@@ -72,7 +72,7 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
     """A webhook that every update has to pass does not run (K#13098, K#9735)."""
     if not examined.stuck:
         return
-    there = {item.ref.name: item for item in examined.case.snapshot.all(
+    there = {item.ref.name: item for item in examined.target.snapshot.all(
         DEPLOYMENT, HARVESTER_NAMESPACE)}  # fmt: skip
     for name in ("virt-api", "harvester-webhook"):
         workload = there.get(name)
@@ -92,11 +92,11 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=HANGING)
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
-    vmi, vm = examined.case.vmi, examined.case.vm
+    vmi, vm = examined.target.vmi, examined.target.vm
     last = "kubevirt.io/virtualMachineControllerFinalize"
     if vmi is None or vm is None or vmi.deletion_timestamp is None or vmi.finalizers != (last,):
         return
-    if vmi.text("status", "phase") in FINAL_PHASES and not examined.case.pods:
+    if vmi.text("status", "phase") in FINAL_PHASES and not examined.target.pods:
         yield Found(
             "the VMI has ended and waits only for virt-controller to store the VM's status;"
             " when that update is vetoed, the VMI stays for as long as the veto does",
@@ -116,13 +116,13 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, VM))
 def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     ours = set(pvc_names(vm))
     if not ours:
         return
-    for other in examined.case.snapshot.all(VM, vm.ref.namespace):
+    for other in examined.target.snapshot.all(VM, vm.ref.namespace):
         shared = sorted(ours & set(pvc_names(other)))
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
@@ -145,7 +145,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM,))
 def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
     """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     written = vm.annotations.get(VOLUME_CLAIM_TEMPLATES)
@@ -168,7 +168,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, THE_VMI, VM))
 def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """The MAC address that is to be written into the VM is another VM's (H#9788)."""
-    vm, vmi = examined.case.vm, examined.case.vmi
+    vm, vmi = examined.target.vm, examined.target.vmi
     if vm is None or vmi is None or vm.deletion_timestamp is not None:
         return
     written = vm.annotations.get(MAC_ADDRESSES)
@@ -179,7 +179,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     except (ValueError, AttributeError):
         raise UnreadableError(str(vm.ref), f"its annotation {MAC_ADDRESSES} is malformed") from None
     path = ("spec", "template", "spec", "domain", "devices", "interfaces")
-    for other in examined.case.snapshot.all(VM, vm.ref.namespace):
+    for other in examined.target.snapshot.all(VM, vm.ref.namespace):
         theirs = {str(item.get("macAddress")).lower() for item in other.mappings(*path)}
         for address in sorted(ours & theirs) if other.ref != vm.ref else ():
             yield Found(
@@ -194,7 +194,7 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, Read(NETWORK, EVERYWHERE, metadata_only=True)))
 def network_missing(examined: FindingContext) -> Iterator[Found]:
     """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     wanted = [
@@ -204,7 +204,7 @@ def network_missing(examined: FindingContext) -> Iterator[Found]:
     ]
     if not wanted:
         return
-    there = {item.ref.key for item in examined.case.snapshot.all(NETWORK)}
+    there = {item.ref.key for item in examined.target.snapshot.all(NETWORK)}
     for name in wanted:
         key = name if "/" in name else f"{vm.ref.namespace}/{name}"
         if key not in there:
@@ -219,7 +219,7 @@ def network_missing(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, PCI_DEVICE, USB_DEVICE))
 def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
@@ -229,7 +229,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     there = {
         device.text("status", "resourceName")
         for kind in (PCI_DEVICE, USB_DEVICE)
-        for device in examined.case.snapshot.all(kind)
+        for device in examined.target.snapshot.all(kind)
     }
     for name in wanted:
         if name not in there:
@@ -245,12 +245,12 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(*HANGING, RESOURCE_QUOTA))
 def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
     """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
-    vm = examined.case.vm
-    if vm is None or not examined.stuck or examined.case.pods:
+    vm = examined.target.vm
+    if vm is None or not examined.stuck or examined.target.pods:
         return
     if run_strategy(vm) == "Halted":
         return
-    for quota in examined.case.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
+    for quota in examined.target.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
         if quota.mapping("spec", "hard"):
             yield Found(
                 f"{quota.ref} limits the namespace; without a pod of the VM, Harvester checks at"
@@ -263,14 +263,14 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, settings.read(settings.SERVER_VERSION)))
 def memory_missing(examined: FindingContext) -> Iterator[Found]:
     """The VM says nothing of its memory, for which Harvester rejects every update (H#9685)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     domain = ("spec", "template", "spec", "domain")
     guest = vm.mapping(*domain, "memory").get("guest")
     if guest or vm.mapping(*domain, "resources", "limits").get("memory"):
         return
-    setting = examined.case.snapshot.one(settings.ref(settings.SERVER_VERSION))
+    setting = examined.target.snapshot.one(settings.ref(settings.SERVER_VERSION))
     version = settings.version_of(setting) if setting is not None else None
     if version is not None and version >= ASKS_FOR_MEMORY:
         yield Found(
@@ -287,7 +287,7 @@ def aggregated_api_down(examined: FindingContext) -> Iterator[Found]:
     """An aggregated API is unavailable, which stops the garbage collector and virtctl."""
     if not examined.stuck:
         return
-    for service in examined.case.snapshot.all(API_SERVICE):
+    for service in examined.target.snapshot.all(API_SERVICE):
         for condition in service.mappings("status", "conditions"):
             if condition.get("type") == "Available" and condition.get("status") == "False":
                 yield Found(

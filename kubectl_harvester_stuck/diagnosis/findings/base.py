@@ -27,7 +27,7 @@ class LogExcerpt:
 class FindingContext:
     """A target, and the plan that `unstick` would have for it."""
 
-    case: Target
+    target: Target
     plan: Plan
     words: tuple[LogExcerpt, ...]
 

@@ -45,16 +45,16 @@ from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 @finding(reads=(THE_VM, THE_VMI))
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
     """Nothing of the target is being deleted; what state it is in instead."""
-    target = examined.case.target
-    if examined.stuck or target is None:
+    obj = examined.target.obj
+    if examined.stuck or obj is None:
         return
-    status = target.text("status", "printableStatus") or "none"
+    status = obj.text("status", "printableStatus") or "none"
     yield Found(
-        f"{target.ref} is not stuck: it is not being deleted (status {status})",
-        (saw(target, "metadata.deletionTimestamp", "none"),),
+        f"{obj.ref} is not stuck: it is not being deleted (status {status})",
+        (saw(obj, "metadata.deletionTimestamp", "none"),),
         Verdict.NONE,
     )
-    vmi = examined.case.vmi
+    vmi = examined.target.vmi
     if vmi is None:
         return
     for condition in vmi.mappings("status", "conditions"):
@@ -72,14 +72,14 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
                 ),
             )
     if vmi.text("status", "phase") in FINAL_PHASES:
-        phase, strategy = vmi.text("status", "phase"), target.text("spec", "runStrategy") or "none"
+        phase, strategy = vmi.text("status", "phase"), obj.text("spec", "runStrategy") or "none"
         remove = commands.delete(vmi.ref, "--wait=false")
         if (phase, strategy) == ("Failed", "RerunOnFailure"):
             remove = remove.noted("its guest may start again, as runStrategy RerunOnFailure says")
         yield Found(
             f"its VMI is {phase} under runStrategy {strategy}; the UI calls that Stopping, but no"
             " finalizer holds it (H#4033, H#3195, H#4725)",
-            (saw(vmi, "status.phase", phase), saw(target, "spec.runStrategy", strategy)),
+            (saw(vmi, "status.phase", phase), saw(obj, "spec.runStrategy", strategy)),
             None,
             (remove,),
         )
@@ -91,17 +91,17 @@ def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
 
     H#4725, H#10698; H#913, H#982.
     """
-    case = examined.case
-    vm, vmi = case.vm, case.vmi
-    if not examined.stuck or vmi is None or case.stuck_object is not None:
+    target = examined.target
+    vm, vmi = target.vm, target.vmi
+    if not examined.stuck or vmi is None or target.stuck_object is not None:
         return
     phase = vmi.text("status", "phase")
     evidence = [saw(vmi, "metadata.deletionTimestamp", "none"), saw(vmi, "status.phase", phase)]
-    if vm is None or not case.is_to_be_stopped:
-        found = case.silence
+    if vm is None or not target.is_to_be_stopped:
+        found = target.silence
         if found is not None:
             yield Found(
-                case.why_not_deleted,
+                target.why_not_deleted,
                 (*evidence, Evidence(f"Node {found.node}", "signs", found.signs)),
                 Verdict.REPAIR if found.is_overdue else Verdict.WAIT,
                 (commands.describe(ObjectRef("", found.node, NODE)),) if found.is_overdue else (),
@@ -118,13 +118,13 @@ def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
         steps = (commands.virtctl_evacuate_cancel(vmi.ref).noted(note),)
     else:
         steps = (commands.describe(vm.ref),)
-    yield Found(case.why_not_deleted, tuple(evidence), Verdict.REPAIR, steps)
+    yield Found(target.why_not_deleted, tuple(evidence), Verdict.REPAIR, steps)
 
 
 @finding(reads=(THE_VM, THE_VMI))
 def instance_lives(examined: FindingContext) -> Iterator[Found]:
     """The VM is being deleted and its VMI is not, so that nothing has asked the guest to stop."""
-    vm, vmi = examined.case.vm, examined.case.vmi
+    vm, vmi = examined.target.vm, examined.target.vmi
     if vm is None or vmi is None or vm.deletion_timestamp is None:
         return
     if vmi.deletion_timestamp is not None or "orphan" in vm.finalizers:
@@ -140,7 +140,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=HANGING)
 def settling(examined: FindingContext) -> Iterator[Found]:
     """It was deleted only now; its controllers, or its guest, are still at work."""
-    reason, hanging = examined.refusal(PAST_GRACE), examined.case.stuck_object
+    reason, hanging = examined.refusal(PAST_GRACE), examined.target.stuck_object
     if reason is not None and hanging is not None:
         yield Found(
             reason,
@@ -152,9 +152,9 @@ def settling(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=SIGNS)
 def node_silent(examined: FindingContext) -> Iterator[Found]:
     """The guest ran on a node that shows no life: the power cut (H#8003, H#4049)."""
-    case = examined.case
+    target = examined.target
     for name in examined.plan.silent_nodes:
-        reading = read_node(case, name)
+        reading = read_node(target, name)
         yield Found(
             f"node {name} shows no life ({describe(reading)}); whether it has power, no"
             " object in Kubernetes can tell",
@@ -167,17 +167,19 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, *places.PLACES))
 def node_contradicts(examined: FindingContext) -> Iterator[Found]:
     """The node is not Ready, but gives signs of life: a partition or a dead kubelet (K#8104)."""
-    case = examined.case
+    target = examined.target
     if not examined.stuck:
         return
-    for name in dict.fromkeys(place.node for place in places.places(case) if place.node):
+    for name in dict.fromkeys(place.node for place in places.places(target) if place.node):
         found = [
-            places.assess(place, case, ()) for place in places.places(case) if place.node == name
+            places.assess(place, target, ())
+            for place in places.places(target)
+            if place.node == name
         ]
         if all(item.proof is not None for item in found):
             continue
         # A pod that was deleted by force says nothing of the QEMU that it started.
-        reading = read_node(case, name)
+        reading = read_node(target, name)
         alive = reading.saying(SignalState.ALIVE)
         if alive and not reading.kubelet_answers:
             yield Found(
@@ -185,7 +187,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
                 f" ({describe(reading)}) (K#8104)",
                 tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in alive),
                 # Minutes after a power cut they are no news: Kubernetes has not even acted yet.
-                Verdict.REPAIR if case.stuck_object is not None else None,
+                Verdict.REPAIR if target.stuck_object is not None else None,
                 (Remark(f"on {name}: is the kubelet running? (rke2-agent or rke2-server)"),),
             )
 
@@ -193,11 +195,11 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=places.PLACES)
 def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
     """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
-    case = examined.case
+    target = examined.target
     if not examined.stuck or examined.refusal(GUEST_STOPPED) is None:
         return
-    for name in places.nodes(case):
-        for sign in read_node(case, name).saying(SignalState.UNREADABLE):
+    for name in places.nodes(target):
+        for sign in read_node(target, name).saying(SignalState.UNREADABLE):
             yield Found(
                 f"a sign of node {name} cannot be read, and is taken neither for life nor for"
                 f" silence ({sign.name}: {sign.text})",
@@ -214,17 +216,17 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, *NODES))
 def guest_runs(examined: FindingContext) -> Iterator[Found]:
     """The node answers, the grace period is over, and a container of the guest still runs."""
-    case = examined.case
-    if not examined.stuck or grace_period.left(case) is not None:
+    target = examined.target
+    if not examined.stuck or grace_period.left(target) is not None:
         return
-    vmi = case.vmi
-    for pod in case.pods:
+    vmi = target.vmi
+    for pod in target.pods:
         node = pod.text("spec", "nodeName")
         running = running_containers(pod)
         if (
             pod.deletion_timestamp is None
             or not running
-            or not read_node(case, node).kubelet_answers
+            or not read_node(target, node).kubelet_answers
         ):
             continue
         name = pod.ref.name
@@ -239,8 +241,8 @@ def guest_runs(examined: FindingContext) -> Iterator[Found]:
             )
             continue
         is_over = vmi is None or vmi.text("status", "phase") in FINAL_PHASES
-        has_vm = case.vm is not None and not is_over
-        force = (commands.virtctl_force_stop(case.ref),) if has_vm else ()
+        has_vm = target.vm is not None and not is_over
+        force = (commands.virtctl_force_stop(target.ref),) if has_vm else ()
         yield Found(
             f"the guest still runs on {node}, which answers, although its grace period is over",
             (saw(pod, "status.phase", pod.text("status", "phase")),),
@@ -255,13 +257,13 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
 
     H#5788, H#5109, L#6919, k8s#119608.
     """
-    case = examined.case
-    for pod in case.pods:
+    target = examined.target
+    for pod in target.pods:
         node = pod.text("spec", "nodeName")
         if pod.deletion_timestamp is None or not is_stopped(pod):
             continue
-        if read_node(case, node).kubelet_answers:
-            failed = _failed_kill(pod, case)
+        if read_node(target, node).kubelet_answers:
+            failed = _failed_kill(pod, target)
             if failed is not None:
                 message = redact_text(failed.text("message"))
                 yield Found(
@@ -290,12 +292,12 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
             )
 
 
-def _failed_kill(pod: KubeObject, case: Target) -> KubeObject | None:
+def _failed_kill(pod: KubeObject, target: Target) -> KubeObject | None:
     """The newest event in which the kubelet says why it cannot finish the pod."""
     with suppress(UnreadableError):
         events = [
             event
-            for event in case.snapshot.all(EVENT, pod.ref.namespace)
+            for event in target.snapshot.all(EVENT, pod.ref.namespace)
             if event.text("reason") == "FailedKillPod"
             and event.text("involvedObject", "uid") == pod.uid
         ]
@@ -306,7 +308,7 @@ def _failed_kill(pod: KubeObject, case: Target) -> KubeObject | None:
 @finding(reads=(THE_VMI,))
 def never_scheduled(examined: FindingContext) -> Iterator[Found]:
     """The VMI is being deleted and has never run (K#4359)."""
-    vmi = examined.case.vmi
+    vmi = examined.target.vmi
     if vmi is None or vmi.deletion_timestamp is None:
         return
     phase = vmi.text("status", "phase")
@@ -321,19 +323,19 @@ def never_scheduled(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VMI, MIGRATION))
 def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
     """A migration of the guest is not finished."""
-    for item in examined.case.migrations:
+    for item in examined.target.migrations:
         yield Found(
             f"{item.ref} is not finished ({item.text('status', 'phase') or 'no phase'})",
             (saw(item, "status.phase", item.text("status", "phase")),),
             Verdict.REPAIR,
-            (commands.virtctl_migrate_cancel(examined.case.ref),) if examined.stuck else (),
+            (commands.virtctl_migrate_cancel(examined.target.ref),) if examined.stuck else (),
         )
 
 
 @finding(reads=(THE_VM,))
 def state_change_left(examined: FindingContext) -> Iterator[Found]:
     """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None:
         return
     waiting = vm.mappings("status", "stateChangeRequests")
@@ -350,7 +352,7 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
     """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
         return
-    setting = examined.case.snapshot.one(settings.ref(settings.FORCE_RESET))
+    setting = examined.target.snapshot.one(settings.ref(settings.FORCE_RESET))
     if setting is not None and not settings.force_reset_is_on(setting):
         yield Found(
             "the setting vm-force-reset-policy is off, so Harvester does not free the VMs of"
@@ -359,7 +361,7 @@ def force_reset_off(examined: FindingContext) -> Iterator[Found]:
             None,
             (commands.edit(setting.ref).noted("for the next outage"),),
         )
-    for one in settings.unfinished_upgrades(examined.case.snapshot):
+    for one in settings.unfinished_upgrades(examined.target.snapshot):
         yield Found(
             f"{one.item.ref} is not finished ({one.state or 'no state'}): for as long as it stands,"
             " vm-force-reset-policy does nothing",

@@ -36,10 +36,10 @@ from kubectl_harvester_stuck.release.model import PAST_GRACE
 @finding(reads=(THE_VM, VM_BACKUP, *metadata(PVC, VOLUME_SNAPSHOT)))
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
     """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#10294)."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
         return
-    snapshot = examined.case.snapshot
+    snapshot = examined.target.snapshot
     snapshots = {item.ref.name for item in snapshot.all(VOLUME_SNAPSHOT, vm.ref.namespace)}
     claims = {item.ref.name for item in snapshot.all(PVC, vm.ref.namespace)}
     for backup in snapshot.all(VM_BACKUP, vm.ref.namespace):
@@ -96,10 +96,10 @@ def _name_of_claim(volume: object) -> str:
 @finding(reads=(THE_VM, Read(VM_BACKUP, EVERYWHERE)))
 def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
     """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
         return
-    for backup in examined.case.snapshot.all(VM_BACKUP):
+    for backup in examined.target.snapshot.all(VM_BACKUP):
         is_ours = backup.ref.namespace == vm.ref.namespace
         of_the_name = backup.text("spec", "source", "name") == vm.ref.name
         if of_the_name and not is_ours and backup.text("spec", "type") != "backup":
@@ -121,12 +121,12 @@ def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
     """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
     if not examined.stuck:
         return
-    vm = examined.case.vm
+    vm = examined.target.vm
     waiting = vm.mappings("status", "stateChangeRequests") if vm is not None else ()
     stops = any(item.get("action") == "Stop" for item in waiting)
     told = ", and every update is rejected for as long as a stop waits" if stops else ""
-    for backup in examined.case.snapshot.all(VM_BACKUP, examined.case.ref.namespace):
-        of_this = backup.text("spec", "source", "name") == examined.case.ref.name
+    for backup in examined.target.snapshot.all(VM_BACKUP, examined.target.ref.namespace):
+        of_this = backup.text("spec", "source", "name") == examined.target.ref.name
         ready = backup.mapping("status").get("readyToUse")
         if not of_this or ready is True or backup.deletion_timestamp is not None:
             continue
@@ -164,22 +164,22 @@ def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
 
 def _what_it_waits_for(item: FinalizerAssessment, examined: FindingContext) -> Iterator[Advice]:
     """What ends the wait of a finalizer, as far as one object stands for it."""
-    vm = examined.case.vm
+    vm = examined.target.vm
     if vm is None or vm.ref != item.ref or item.state is not FinalizerState.PENDING:
         return
     if item.name == "snapshot.kubevirt.io/snapshot-source-protection":
         name = vm.text("status", "snapshotInProgress")
         yield commands.describe(ObjectRef(vm.ref.namespace, name, VM_SNAPSHOT))
     if item.name == "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot":
-        yield from _shorter_list(vm, examined.case)
+        yield from _shorter_list(vm, examined.target)
 
 
-def _shorter_list(vm: KubeObject, case: Target) -> Iterator[Advice]:
+def _shorter_list(vm: KubeObject, target: Target) -> Iterator[Advice]:
     """The list of the disks to be deleted, without those that Harvester may not delete."""
     kept = []
-    for claim in pending_work.selected_disks(vm, case):
+    for claim in pending_work.selected_disks(vm, target):
         with suppress(UnreadableError):
-            if pending_work.why_kept(claim, case.snapshot):
+            if pending_work.why_kept(claim, target.snapshot):
                 kept.append(claim.ref.name)
     if kept:
         left = ",".join(sorted(pending_work.selected(vm).difference(kept)))
@@ -202,11 +202,11 @@ def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
 @finding(reads=(THE_VM, THE_VMI))
 def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
     """The VM is gone, its VMI is not: a finalizer's owner fails without the VM (H#9788)."""
-    vmi = examined.case.vmi
+    vmi = examined.target.vmi
     name = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
     if vmi is None or vmi.deletion_timestamp is None or name not in vmi.finalizers:
         return
-    if examined.case.vm is None:
+    if examined.target.vm is None:
         yield Found(
             "the VM is gone, and the owner of BackfillObservedNetworkMacAddress fails without"
             " it at every try (H#9788)",
@@ -226,7 +226,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
         wanted = {name.removeprefix(prefix) for name in workloads if name.startswith(prefix)}
         if not wanted:
             continue
-        there = {item.ref.name: item for item in examined.case.snapshot.all(
+        there = {item.ref.name: item for item in examined.target.snapshot.all(
             kind, HARVESTER_NAMESPACE)}  # fmt: skip
         for name in sorted(wanted):
             workload, ref = there.get(name), ObjectRef(HARVESTER_NAMESPACE, name, kind)
@@ -293,15 +293,15 @@ def waits_for_dependents(examined: FindingContext) -> Iterator[Found]:
     for item in examined.plan.judgments:
         if item.name == "foregroundDeletion" and item.state is FinalizerState.PENDING:
             yield Found(item.reason, (Evidence(str(item.ref), "metadata.finalizers", item.name),))
-            yield from _hanging_dependents(item, examined.case)
+            yield from _hanging_dependents(item, examined.target)
 
 
-def _hanging_dependents(item: FinalizerAssessment, case: Target) -> Iterator[Found]:
+def _hanging_dependents(item: FinalizerAssessment, target: Target) -> Iterator[Found]:
     """What the garbage collector waits for, and what that waits for itself."""
-    owner = case.snapshot.one(item.ref)
+    owner = target.snapshot.one(item.ref)
     for kind in _DEPENDENTS:
         with suppress(UnreadableError):  # the finalizer's own reason says so
-            for one in case.snapshot.all(kind, item.ref.namespace):
+            for one in target.snapshot.all(kind, item.ref.namespace):
                 if owner is None or not one.blocks_deletion_of(owner) or not one.finalizers:
                     continue
                 if one.deletion_timestamp is not None:
