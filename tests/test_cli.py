@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from kubectl_harvester_stuck import render
+from kubectl_harvester_stuck.cli import commands as cli_commands
 from kubectl_harvester_stuck.cli import main, options, session
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
@@ -55,25 +57,46 @@ def test_every_example_in_the_help_parses(world: World, command: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("--help",), ("list", "--help"), ("--version",)])
-def test_help_loads_neither_client_nor_yaml_nor_tables(words: tuple[str, ...]) -> None:
+def test_help_loads_neither_what_costs_time_nor_another_command(
+    words: tuple[str, ...],
+) -> None:
     code = (
-        "import sys, runpy\n"
-        f"sys.argv = ['kubectl-harvester_stuck', *{list(words)!r}]\n"
-        "try:\n    runpy.run_module('kubectl_harvester_stuck', run_name='__main__')\n"
-        "except SystemExit as end:\n    assert not end.code\n"
+        "import sys\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
+        f"assert not cli.run({list(words)!r})\n"
         "heavy = {'kubernetes', 'urllib3', 'yaml', 'tabulate', 'dateutil'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
+        "place = f'{cli.__package__}.commands'\n"
+        "loaded = {name for name in cli.COMMANDS if f'{place}.{name}' in sys.modules}\n"
+        f"assert loaded <= {set(words)!r}, loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_module_of_a_command_is_in_the_help() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(cli_commands.__path__)}
+    assert set(main.COMMANDS) == modules
+
+
+@pytest.mark.parametrize("wait", ["", "thread.join()\n"], ids=["at work", "done"])
+def test_the_process_ends_with_its_status_once_no_thread_writes_any_more(wait: str) -> None:
+    code = (
+        "import sys, threading, time\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
+        "def work():\n    time.sleep(0.3)\n    sys.stdout.write('written')\n"
+        "    sys.stdout.flush()\n"
+        f"thread = threading.Thread(target=work)\nthread.start()\n{wait}cli._end(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "written")
 
 
 def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
     code = (
         "import sys\n"
         "from kubectl_harvester_stuck.cli import main as cli\n"
-        "try:\n    cli.main(['list', '-s', 'http://127.0.0.1:1'])\n"
-        "except SystemExit:\n    pass\n"
+        "cli.run(['list', '-s', 'http://127.0.0.1:1'])\n"
         "assert 'kubernetes.client.configuration' in sys.modules\n"
         "heavy = ('kubernetes.client.models', 'kubernetes.client.api',"
         " 'kubectl_harvester_stuck.release.model',"

@@ -252,7 +252,7 @@ def test_a_server_that_stalls_costs_two_seconds_at_most(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         environ = configured(tmp_path, server, {"token": "t"})
-        start_up = timed("nothing", environ=environ)
+        start_up = timed("unstick", "--settle", "", environ=environ)
         assert timed(*words, environ=environ) - start_up < 2
 
 
@@ -276,7 +276,7 @@ def test_a_credential_plugin_that_hangs_is_not_waited_for_and_does_not_stay(tmp_
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     user = plugin(tmp_path, f"exec 9> {fifo}; echo started >&9; sleep 61; echo ended >&9")
     environ = configured(tmp_path, "https://127.0.0.1:1", user)
-    start_up = timed("nothing", environ=environ)
+    start_up = timed("unstick", "--settle", "", environ=environ)
     assert timed("unstick", "vm", "", environ=environ) - start_up < 2
     os.set_blocking(reader, True)
     with open(reader, "rb") as told:  # noqa: PTH123 - a descriptor

@@ -3,6 +3,7 @@
     python -m tools.mutants             all of MODULES
     python -m tools.mutants guards      one of them
     python -m tools.mutants --again     only what survived the last time
+    python -m tools.mutants --sample 50 as many of each module, the same ones every time
 
 The changes are those of mutmut, conditions that are forced either way, and operands of `and` and
 `or` that are left out. mutmut itself cannot run here: it passes over every function with a
@@ -23,6 +24,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -222,6 +224,14 @@ def mutants_of(module: str) -> Iterator[Mutant]:
             )
 
 
+def chosen(module: str, number: int | None) -> list[Mutant]:
+    """Every mutant of a module, or so many of them at random."""
+    every = list(mutants_of(module))
+    if number is None or number >= len(every):
+        return every
+    return random.Random(module).sample(every, number)
+
+
 def compiles(code: str) -> bool:
     """Whether it is Python at all."""
     try:
@@ -405,13 +415,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.mutants")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--again", action="store_true", help="only what survived the last time")
+    parser.add_argument("--sample", type=int, metavar="N", help="at most so many of each module")
     parser.add_argument("--quick", action="store_true", help="leave the slow tests out")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     os.chdir(ROOT)
     began = time.monotonic()
     modules = options.modules or MODULES
-    mutants = [mutant for module in modules for mutant in mutants_of(module)]
+    mutants = [mutant for module in modules for mutant in chosen(module, options.sample)]
     if options.again:
         left = {tuple(key) for key in json.loads(LIVING.read_text())}
         mutants = [mutant for mutant in mutants if mutant.key in left]
@@ -422,7 +433,8 @@ def main() -> int:
     for mutant in living:
         if mutant.key not in explained:
             print(mutant)
-    unused = set() if options.again else explained.keys() - {mutant.key for mutant in living}
+    is_whole = not options.again and options.sample is None
+    unused = explained.keys() - {mutant.key for mutant in living} if is_whole else set()
     idle = [key for key in unused if key[0] in modules]
     for key in idle:
         print("explained for nothing:", *key, sep="\n  ")

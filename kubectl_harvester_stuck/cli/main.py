@@ -6,8 +6,12 @@ contract; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import sys
+import threading
+from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -15,18 +19,47 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import completion, exit_status
-from kubectl_harvester_stuck.cli.commands.check import check
-from kubectl_harvester_stuck.cli.commands.completion import completion_
-from kubectl_harvester_stuck.cli.commands.diagnose import diagnose
-from kubectl_harvester_stuck.cli.commands.finalizers import finalizers_
-from kubectl_harvester_stuck.cli.commands.journal import journal_
-from kubectl_harvester_stuck.cli.commands.list import list_
-from kubectl_harvester_stuck.cli.commands.restore import restore
-from kubectl_harvester_stuck.cli.commands.unstick import unstick
-from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
 from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, write
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
+
+COMMANDS = {
+    "list": "Show what hangs in its deletion, in a stop, or on a silent node.",
+    "diagnose": "Say why it hangs, with the evidence, and what to do.",
+    "unstick": "Release it, the least destructive step first.",
+    "restore": "Create a VM again from what unstick saved.",
+    "check": "Is this cluster ready for the next power failure?",
+    "finalizers": "Show who owns a finalizer, and what it guards.",
+    "journal": "Show what was changed from here.",
+    "completion": "Set up TAB completion.",
+    "version": "Show the versions of program, API server and Harvester.",
+}
+"""What the help says of each command, in its order; `cli.commands` has a module of each name."""
+
+
+class _Commands(MutableMapping[str, click.Command]):
+    """Each command is imported when it is asked for, for start-up is felt at every call."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded and name in COMMANDS:
+            module = importlib.import_module(f"kubectl_harvester_stuck.cli.commands.{name}")
+            self._loaded[name] = module.command
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
 
 
 class _Program(click.Group):
@@ -36,9 +69,20 @@ class _Program(click.Group):
         """Parse the options of the group; the rest is left to its command."""
         return super().parse_args(ctx, [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args])
 
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the help says of each command, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
 
 @click.group(
-    cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
+    cls=_Program,
+    commands=_Commands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(__version__, prog_name=PROGRAM)
 @connection
@@ -52,15 +96,6 @@ def cli() -> None:
     """
 
 
-COMMANDS = (
-    list_, diagnose, unstick, restore, check, finalizers_, journal_, completion_, version
-)  # fmt: skip
-"""In the order of the help."""
-
-for _command in COMMANDS:
-    cli.add_command(_command)
-
-
 def _document_asked(arguments: list[str]) -> str | None:
     """Which document the caller asked for, found in arguments that may not even be valid."""
     words = " ".join(arguments)
@@ -68,14 +103,29 @@ def _document_asked(arguments: list[str]) -> str | None:
     return found.group(1) if found else None
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:]
     if given[:1] == [completion.COMMAND]:
         completion.end(cli, given[1:])
+    _end(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the program and return its exit status, when everything has been written."""
     with prepared():
-        status = _run(given)
-    sys.exit(status)
+        return _run(arguments)
+
+
+def _end(status: int) -> NoReturn:
+    """End the process.
+
+    Taking the interpreter down costs as much as a tenth of a short command and does nothing that
+    is needed, unless a thread still has something to write.
+    """
+    if threading.active_count() > 1:
+        sys.exit(status)
+    os._exit(status)
 
 
 def _run(given: list[str]) -> int:
@@ -97,7 +147,7 @@ def _run(given: list[str]) -> int:
 
 def complete() -> NoReturn:
     """What kubectl runs as `kubectl_complete-harvester_stuck`."""
-    main([completion.COMMAND, *sys.argv[1:]])
+    completion.end(cli, sys.argv[1:])
 
 
 def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:

@@ -8,12 +8,11 @@ command line asks for the names alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a command has to say, in each of the shapes that a format can build on.
 
     `table` is for people, with more columns if it is called with True; `names` are those of the
@@ -24,7 +23,7 @@ class Content:
     document: Callable[[], Mapping[str, Any]]
     table: Callable[[bool], str]
     names: Callable[[], Iterable[str]]
-    own: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    own: Mapping[str, Callable[[], str]] = MappingProxyType({})
     is_part: bool = False
 
     def text(self, output: str) -> str:
@@ -37,8 +36,7 @@ class Content:
 Format = Callable[[Content], str]
 
 
-@dataclass(frozen=True)
-class _OutputFormat:
+class _OutputFormat(NamedTuple):
     text: Format
     is_document: bool
 

@@ -350,17 +350,13 @@ class World:
 
     def _call(self, arguments: tuple[str, ...], reader: Answers, environ: Mapping[str, str]) -> Run:
         out, err = io.StringIO(), io.StringIO()
-        status: Any = None
         with (
             mock.patch.dict(os.environ, environ, clear=True),
             mock.patch.object(sys, "stdin", reader),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            try:
-                main.main(list(arguments))
-            except SystemExit as end:
-                status = end.code
+            status = main.run(list(arguments))
         return Run(ExitStatus(status), out.getvalue(), err.getvalue())
 
     def unstick(self, *arguments: str, **more: Any) -> Run:

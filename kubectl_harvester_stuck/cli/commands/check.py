@@ -86,7 +86,7 @@ class CheckOptions(NamedTuple):
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a check fails.")
 @click.pass_context
-def check(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Is this cluster ready for the next power failure?
 
     High availability, backups, monitoring, graceful shutdown, the path of a

@@ -95,7 +95,7 @@ def _folder() -> Path:
 
 
 @click.group("completion")
-def completion_() -> None:
+def command() -> None:
     """Set up TAB completion.
 
     \b
@@ -104,7 +104,7 @@ def completion_() -> None:
     """
 
 
-@completion_.command("install", cls=Command)
+@command.command("install", cls=Command)
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where to write it (default: beside the plugin).")  # fmt: skip
 @click.pass_context

@@ -133,7 +133,7 @@ class DiagnoseOptions(NamedTuple):
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")
 @click.pass_context
-def diagnose(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Say why it is stuck, what holds each finalizer, and what to do next.
 
     Without a name: everything that is stuck in scope. Nothing is changed; the

@@ -77,7 +77,7 @@ class FinalizersOptions(NamedTuple):
 @output(*FORMATS)
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.pass_context
-def finalizers_(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show the catalogue: who owns a finalizer, and what it guards.
 
     With -f: the finalizers that the VMs and VMIs in the files carry.

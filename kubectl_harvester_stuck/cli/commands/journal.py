@@ -62,7 +62,7 @@ class JournalOptions(NamedTuple):
 @click.option("-n", "--namespace", metavar="NAME", help="Only what was changed there.")
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.pass_context
-def journal_(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what was changed from here: when, by whom, with which outcome.
 
     No cluster is asked. A change that is `interrupted` was begun and has no

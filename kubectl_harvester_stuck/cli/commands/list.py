@@ -136,7 +136,7 @@ class ListOptions(NamedTuple):
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("-w", "--watch", "follow", is_flag=True, help="Go on and show what changes.")
 @click.pass_context
-def list_(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what is stuck: Terminating, Stopping, or on a pod that hangs.
 
     \b

@@ -136,7 +136,7 @@ class RestoreOptions(NamedTuple):
 @click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
 @click.option("--redact", is_flag=True, help="Print a copy of FILE without secrets, to share.")
 @click.pass_context
-def restore(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Create a VM again from the backup that unstick saved, powered off.
 
     Refused if the name is taken, if a disk is gone, is another one, or is used

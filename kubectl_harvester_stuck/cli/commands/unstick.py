@@ -325,7 +325,7 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where the objects are saved before the first change.")  # fmt: skip
 @click.pass_context
-def unstick(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Release a stuck VM: dead pod first, then VMI, then VM.
 
     Nothing is changed unless every guard passes. The objects are saved before

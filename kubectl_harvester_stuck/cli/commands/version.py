@@ -71,7 +71,7 @@ def _of_cluster(there: There | None) -> str:
 @output("table", "json", "yaml")
 @click.option("--client", "only_here", is_flag=True, help="Ask no cluster.")
 @click.pass_context
-def version(ctx: click.Context, /, **flags: Any) -> ExitStatus:
+def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show the versions of this program, the API server and Harvester.
 
     \b
