@@ -97,6 +97,10 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "vm"),
         ("unstick", "vm/"),
         ("unstick", "vm/web", "db"),
+        ("unstick", "web,db"),
+        ("diagnose", "shop/Web"),
+        ("unstick", "shop/web", "-n", "lab"),
+        ("diagnose", "-n", "lab", "shop/web"),
         ("unstick", "vm", "vm/web"),
         ("diagnose", "vm/web", "vmi/web"),
         ("diagnose", "pod/web"),
@@ -291,6 +295,11 @@ def test_colour_changes_no_character_but_its_own(world: World) -> None:
         ("vm/web", "-n", "{namespace}"),
         ("-o", "json", "VM/web", "-n", "{namespace}"),
         ("vms.kubevirt.io/web", "-n", "{namespace}", "vm/web"),
+        ("web", "-n", "{namespace}"),
+        ("{namespace}/web",),
+        ("-n", "{namespace}", "{namespace}/web", "web"),
+        ("vm", "{namespace}/web"),
+        ("vm/{namespace}/web",),
     ],
     ids=" ".join,
 )
@@ -301,4 +310,5 @@ def test_a_target_is_named_as_kubectl_takes_it(world: World, words: tuple[str, .
         run = world.run(*command, *given, "-o", "json")
         assert run.status is ExitStatus.OK, run.err
         assert run.item["target"]["name"] == "web"
+        assert run.item["target"]["namespace"] == world.namespace
     world.api.wipe(world.namespace)

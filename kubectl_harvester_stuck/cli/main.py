@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.cli.commands.unstick import unstick
 from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
 from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, write
+from kubectl_harvester_stuck.cli.session import ARGUMENTS
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 
@@ -34,6 +35,7 @@ class _Program(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options of the group; the rest is left to its command."""
+        ctx.meta[ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args])
 
 

@@ -65,44 +65,6 @@ class TargetKind(click.ParamType):  # type: ignore[type-arg]
         return completion.kinds(incomplete)
 
 
-def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
-    """`vm NAME...` or `vm/NAME...`, as kubectl takes both, wherever the flags stand.
-
-    Gives the command `kind`, None where nothing was said and nothing is `required`, and `names`.
-    """
-
-    def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
-        ctx.meta[completion.WORDS] = words
-        first, *rest = words or ("",)
-        if "/" in first:
-            if not all("/" in word for word in rest):
-                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-            pairs = [tuple(word.split("/", 1)) for word in words]
-            kinds = {TargetKind().convert(kind, param, ctx) for kind, _ in pairs}
-            if len(kinds) > 1:
-                raise click.UsageError("name targets of one kind at a time")
-            chosen: Kind | None = next(iter(kinds))
-            names = [name for _, name in pairs]
-        else:
-            if any("/" in word for word in rest):
-                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-            if required and not first:
-                raise click.MissingParameter(ctx=ctx, param=param)
-            chosen, names = (TargetKind().convert(first, param, ctx) if first else None), rest
-        if not all(names):
-            raise click.UsageError("a name is missing behind the slash")
-        ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
-
-    return click.argument(
-        "words",
-        nargs=-1,
-        metavar=metavar,
-        expose_value=False,
-        callback=split,
-        shell_complete=completion.targets,
-    )
-
-
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Remember a flag that was given; the one nearest to the command wins."""
     given: dict[str, Any] = ctx.ensure_object(dict)

@@ -16,10 +16,10 @@ from kubectl_harvester_stuck.cli.options import (
     connection,
     filename,
     output,
-    target_arguments,
 )
 from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import Session, open_session
+from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DiagnoseOptions(NamedTuple):
     """The flags of `diagnose`."""
 
     kind: Kind | None
-    names: tuple[str, ...]
+    names: tuple[Named, ...]
     filenames: tuple[str, ...]
     output: str
     all_namespaces: bool
@@ -48,8 +48,10 @@ class DiagnoseOptions(NamedTuple):
 
     def complete(self, ctx: click.Context) -> Session:
         """The cluster, or the files."""
+        given = ctx.ensure_object(dict)
+        check_namespaces(given.get("namespace"), self.names)
         return open_session(
-            ctx.ensure_object(dict),
+            given,
             self.filenames,
             all_namespaces=self.all_namespaces,
             selector=self.selector,
@@ -123,7 +125,7 @@ class DiagnoseOptions(NamedTuple):
 
 
 @click.command("diagnose", cls=Command)
-@target_arguments("[vm|vmi] [NAME]...", required=False)
+@target_arguments("[vm|vmi] [NAME]...")
 @connection
 @filename
 @output(*FORMATS, "mermaid")
@@ -141,8 +143,8 @@ def diagnose(ctx: click.Context, /, **flags: Any) -> ExitStatus:
 
     \b
     Examples:
-      kubectl harvester-stuck diagnose vm web-1 -n shop
-      kubectl harvester-stuck diagnose vm/web-1 -o mermaid
+      kubectl harvester-stuck diagnose web-1
+      kubectl harvester-stuck diagnose shop/web-1 -o mermaid
       kubectl harvester-stuck diagnose -A --older-than 10m
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """

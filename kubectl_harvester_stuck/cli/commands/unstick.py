@@ -19,10 +19,10 @@ from kubectl_harvester_stuck.cli.options import (
     Duration,
     connection,
     output,
-    target_arguments,
 )
 from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
+from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class _Means(NamedTuple):
 class UnstickOptions(NamedTuple):
     """The flags of `unstick`."""
 
-    kind: Kind
-    names: tuple[str, ...]
+    kind: Kind | None
+    names: tuple[Named, ...]
     output: str
     everything: bool
     all_namespaces: bool
@@ -75,16 +75,22 @@ class UnstickOptions(NamedTuple):
         """Whether the targets are looked for, and not named."""
         return bool(self.everything or self.selector or self.host)
 
+    @property
+    def _kind(self) -> Kind:
+        from kubectl_harvester_stuck.k8s.kinds import VM
+
+        return self.kind or VM
+
     def validate(self) -> None:
         """There is one way to agree, and one to say what the targets are."""
         if self.yes and self.confirm:
             raise click.UsageError("--yes and --confirm exclude each other")
         if self.by_search == bool(self.names):
-            raise click.UsageError("name the targets, or say --all, -l or --node")
+            raise click.UsageError("name the targets, or say --all, -l or --node, but not both")
         check_selector(self.selector)
         if self.all_namespaces and not self.by_search:
             raise click.UsageError(
-                "-A goes with --all, -l or --node; a name needs its namespace: -n"
+                "-A goes with --all, -l or --node; for one VM say NAMESPACE/NAME or -n"
             )
 
     def complete(self, ctx: click.Context) -> _Means:
@@ -98,7 +104,9 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck.state.backups import Backups, state_directory
         from kubectl_harvester_stuck.state.journal import Journal
 
-        cluster, namespace, where = connect(ctx.ensure_object(dict), repeated(ctx))
+        given = ctx.ensure_object(dict)
+        check_namespaces(given.get("namespace"), self.names)
+        cluster, namespace, where = connect(given, repeated(ctx))
         terminal = Terminal(where, yes=self.yes, confirmed=self.confirm)
         state = state_directory(os.environ, Path.home())
         directory = self.backup_dir or state / "backups"
@@ -125,8 +133,11 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
         if not self.by_search:
-            named = dict.fromkeys(self.names)
-            return self._release(means, [ObjectRef(means.namespace, n, self.kind) for n in named])
+            refs = (
+                ObjectRef(namespace or means.namespace, name, self._kind)
+                for namespace, name in self.names
+            )
+            return self._release(means, list(dict.fromkeys(refs)))
         found = self._search(means)
         there = [row for row in found.targets if self.host in (None, row.node)]
         if self.host is not None and not there:
@@ -153,7 +164,7 @@ class UnstickOptions(NamedTuple):
         with reading(means.terminal.progress, "looking for what is stuck"):
             found = find.stuck(
                 means.context.cluster,
-                kinds=frozenset({self.kind}),
+                kinds=frozenset({self._kind}),
                 namespaces=(None if self.all_namespaces else means.namespace,),
                 labels=self.selector,
             )
@@ -286,7 +297,7 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
 
 
 @click.command("unstick", cls=_UnstickCommand)
-@target_arguments("vm|vmi [NAME]...", required=True)
+@target_arguments("[vm|vmi] [NAME]...")
 @connection
 @output(*FORMATS)
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
@@ -334,9 +345,9 @@ def unstick(ctx: click.Context, /, **flags: Any) -> ExitStatus:
 
     \b
     Examples:
-      kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
-      kubectl harvester-stuck unstick vm web-1 -n shop
-      kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
-      kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
+      kubectl harvester-stuck unstick web-1 --dry-run=server
+      kubectl harvester-stuck unstick shop/web-1 lab/db-1
+      kubectl harvester-stuck unstick web-1 --node-powered-off node-2
+      kubectl harvester-stuck unstick -A --node n2 --node-powered-off n2
     """
     return execute(ctx, UnstickOptions(**flags))
