@@ -84,6 +84,7 @@ def open_session(
     *,
     all_namespaces: bool = False,
     selector: str | None = None,
+    node: str | None = None,
     options: tuple[str, ...] = (),
 ) -> Session:
     """What is to be read: the files that were named, otherwise the cluster of the kubeconfig.
@@ -92,14 +93,16 @@ def open_session(
     UsageError for flags that do not go with files.
     """
     check_selector(selector)
+    on_node = f" on node {node}" if node else ""
     if filenames:
-        return _of_files(given, filenames, all_namespaces=all_namespaces)
+        session = _of_files(given, filenames, all_namespaces=all_namespaces)
+        return session._replace(place=session.place + on_node)
     cluster, namespace, where = connect(given, options)
     return Session(
         source=cluster,
         where=where,
         namespaces=(None if all_namespaces else namespace,),
-        place="" if all_namespaces else f" in {namespace} namespace",
+        place=("" if all_namespaces else f" in {namespace} namespace") + on_node,
         namespace=namespace,
         cluster=cluster,
     )

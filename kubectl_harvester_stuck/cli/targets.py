@@ -66,6 +66,30 @@ def target_arguments(metavar: str) -> Callable[[F], F]:
     )
 
 
+def kind_arguments(metavar: str) -> Callable[[F], F]:
+    """Kinds with spaces or commas between them, as kubectl takes them. Gives `kinds`."""
+
+    def split(
+        _ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]
+    ) -> tuple[Kind, ...]:
+        return tuple(_target_kind(piece) for word in words for piece in word.split(",") if piece)
+
+    return click.argument(
+        "kinds",
+        nargs=-1,
+        metavar=metavar,
+        callback=split,
+        shell_complete=lambda _ctx, _param, incomplete: completion.kinds(incomplete),
+    )
+
+
+def _target_kind(word: str) -> Kind:
+    kind = kind_of(word)
+    if kind is None:
+        raise click.UsageError(f"{word!r} is neither vm nor vmi; for one VM use diagnose")
+    return kind
+
+
 def parse(ctx: click.Context, words: Sequence[str]) -> Targets:
     """The targets that the words name; without a kind they are VMs. Raises UsageError."""
     from kubectl_harvester_stuck.k8s.kinds import VM

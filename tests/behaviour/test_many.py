@@ -182,11 +182,35 @@ def test_a_vm_whose_node_is_not_known_is_not_chosen_by_node_and_that_is_said(
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
-def test_a_node_that_does_not_exist_is_no_all_clear(world: World) -> None:
+@pytest.mark.parametrize("command", ["unstick vm --yes", "list", "diagnose", "list --watch"])
+def test_a_node_that_does_not_exist_is_no_all_clear(world: World, command: str) -> None:
     world.vm()
-    run = world.run("unstick", "vm", "--node", "typo", "--yes")
+    run = world.run(*command.split(), "--node", "typo")
     assert run.status is ExitStatus.ERROR
     assert "node typo was not found" in run.err
+
+
+def test_a_node_chooses_what_is_listed_and_diagnosed(site: Site) -> None:
+    world = site.world
+    for node, expected in (
+        (world.dead, {item["metadata"]["name"] for item in site.dead}),
+        (world.live, {"db-0"}),
+    ):
+        listed = world.run("list", "-A", "--node", node, "-o", "json").json["items"]
+        assert {item["name"] for item in listed} == expected
+        assert {item["node"] for item in listed} == {node}
+        told = world.run("diagnose", "-A", "--node", node, "-o", "json").json["items"]
+        assert {item["target"]["name"] for item in told} == expected
+
+
+@pytest.mark.parametrize("command", ["list", "diagnose"])
+def test_what_names_no_node_is_left_out_aloud(world: World, command: str) -> None:
+    world.dead_node()
+    world.delete(world.vm())
+    run = world.run(command, "--node", world.dead)
+    assert (run.status, run.out) == (ExitStatus.OK, "")
+    assert "1 stuck VM names no node and was left out" in run.err
+    assert f"Nothing is stuck in {world.namespace} namespace on node {world.dead}." in run.err
 
 
 def test_what_is_not_being_deleted_yet_is_left_out_and_that_is_said(world: World) -> None:

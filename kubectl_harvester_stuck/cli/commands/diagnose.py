@@ -15,9 +15,10 @@ from kubectl_harvester_stuck.cli.options import (
     Duration,
     connection,
     filename,
+    node,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -37,14 +38,17 @@ class DiagnoseOptions(NamedTuple):
     output: str
     all_namespaces: bool
     selector: str | None
+    host: str | None
     older_than: timedelta
     exit_code: bool
     no_logs: bool
 
     def validate(self) -> None:
         """What is searched for has no name."""
-        if self.names and (self.all_namespaces or self.selector):
-            raise click.UsageError("-A and -l go without a name")
+        if self.names and (self.all_namespaces or self.selector or self.host or self.older_than):
+            raise click.UsageError(
+                "-A, -l, --node and --older-than go without a name: they say what to look for"
+            )
 
     def complete(self, ctx: click.Context) -> Session:
         """The cluster, or the files."""
@@ -55,6 +59,7 @@ class DiagnoseOptions(NamedTuple):
             self.filenames,
             all_namespaces=self.all_namespaces,
             selector=self.selector,
+            node=self.host,
         )
 
     def run(self, session: Session) -> Answer:
@@ -90,7 +95,9 @@ class DiagnoseOptions(NamedTuple):
             namespaces=session.namespaces,
             labels=self.selector,
             older_than=self.older_than,
+            node=self.host,
         )
+        click.echo(left_out(found), nl=False, err=True)
         # A VM's diagnosis tells of its VMI as well.
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         refs = [row.ref for row in found.targets]
@@ -131,6 +138,7 @@ class DiagnoseOptions(NamedTuple):
 @output(*FORMATS, "mermaid")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
+@node("Without a name: what ran on this node.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")

@@ -18,18 +18,18 @@ from kubectl_harvester_stuck.cli.options import (
     Command,
     Duration,
     connection,
+    node,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
-from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError
+from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cli.terminal import Terminal
-    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.context import ReleaseContext
     from kubectl_harvester_stuck.release.model import ReleaseReport, ReleaseRequest
@@ -128,8 +128,6 @@ class UnstickOptions(NamedTuple):
 
     def run(self, means: _Means) -> Answer:
         """Release the targets, or show what would be done."""
-        from dataclasses import replace
-
         from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
         if not self.by_search:
@@ -139,12 +137,8 @@ class UnstickOptions(NamedTuple):
             )
             return self._release(means, list(dict.fromkeys(refs)))
         found = self._search(means)
-        there = [row for row in found.targets if self.host in (None, row.node)]
-        if self.host is not None and not there:
-            gaps = _unknown_node(means.context.cluster, self.host)
-            found = replace(found, missing=found.missing + gaps)
-        targets = [row.ref for row in there if not row.reason]
-        waiting = len(there) - len(targets)
+        targets = [row.ref for row in found.releasable]
+        waiting = len(found.targets) - len(targets)
         if waiting:
             which = "VM was" if waiting == 1 else "VMs were"
             click.echo(
@@ -167,11 +161,9 @@ class UnstickOptions(NamedTuple):
                 kinds=frozenset({self._kind}),
                 namespaces=(None if self.all_namespaces else means.namespace,),
                 labels=self.selector,
+                node=self.host,
             )
-        homeless = sum(row.node is None for row in found.targets) if self.host else 0
-        if homeless:
-            which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
-            click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
+        click.echo(left_out(found), nl=False, err=True)
         return found
 
     def _nothing(self, means: _Means, found: Listing, *, is_waiting: bool) -> Answer:
@@ -280,22 +272,6 @@ class _UnstickCommand(Command):
             )  # fmt: skip
 
 
-def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
-    """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
-    from kubectl_harvester_stuck.k8s.kinds import NODE
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef
-    from kubectl_harvester_stuck.listing.survey import missing
-
-    try:
-        if cluster.get(ObjectRef("", name, NODE), metadata_only=True) is None:
-            raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
-    except NotFoundError:
-        raise
-    except StuckError as error:
-        return (missing(NODE, "", error),)
-    return ()
-
-
 @click.command("unstick", cls=_UnstickCommand)
 @target_arguments("[vm|vmi] [NAME]...")
 @connection
@@ -303,8 +279,7 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="With --all, -l, --node: everywhere.")
 @click.option("-l", "--selector", metavar="LABELS", help="What is stuck and has these labels.")
-@click.option("--node", "host", metavar="NODE", shell_complete=completion.nodes,
-              help="What is stuck and ran on this node.")  # fmt: skip
+@node("What is stuck and ran on this node.")
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
