@@ -106,6 +106,11 @@ class NotFoundError(StuckError):
 class RefusedError(StuckError):
     """The operator did not confirm, or what was confirmed is no longer what would be done."""
 
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        """The line that confirms it, to be pasted; "" where there is none."""
+
 
 class StatementError(StuckError):
     """The operator states something that cannot be meant; nothing was changed."""

@@ -110,6 +110,9 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "vm", "web", "--override", "guest-stopped"),
         ("unstick", "vm", "web", "--yes", "--confirm", "0"),
         ("unstick", "vm", "web", "--max", "0"),
+        ("unstick", "web", "--settle", "1m", "--timeout", "59s"),
+        ("unstick", "web", "--timeout", "10s"),
+        ("unstick", "web", "--settle", "3m"),
         ("unstick", "vm", "web", "--dry-run=maybe"),
         ("journal", "web"),
         ("journal", "-o", "xml"),
@@ -241,7 +244,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "diagnose": "-o --output -A --all-namespaces -l --selector --node --older-than --exit-code",
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
         " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
-        " --backup-dir",
+        " --backup-dir --ignore-not-found",
         "restore": "-o --output --dry-run -y --yes --redact",
     }
     for name, flags in own.items():

@@ -27,7 +27,7 @@ from kubectl_harvester_stuck.cli.commands.version import version
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
 from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, safe_lines, write
 from kubectl_harvester_stuck.cli.session import ARGUMENTS
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError
+from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
 
 ALIASES = {"get": "list"}
 """Words of kubectl for a command of ours."""
@@ -123,7 +123,8 @@ def _run(given: list[str]) -> int:
             click.echo(f"See '{shown} --help' for usage.", err=True)
     except StuckError as error:
         status = exit_status.of_error(error)
-        _fail(given, str(error), status)
+        commands = (error.command,) if isinstance(error, RefusedError) and error.command else ()
+        _fail(given, str(error), status, commands)
         click.echo(error_line(error), nl=False, err=True)
     except (KeyboardInterrupt, click.Abort):
         return exit_status.INTERRUPTED
@@ -135,7 +136,9 @@ def complete() -> NoReturn:
     main([completion.COMMAND, *sys.argv[1:]])
 
 
-def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:
+def _fail(
+    arguments: list[str], message: str, status: ExitStatus, commands: tuple[str, ...] = ()
+) -> None:
     """Answer with a document, if one was asked for, although there is no answer."""
     asked = _document_asked(arguments)
     if asked is None:
@@ -148,4 +151,4 @@ def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:
     command = "diagnosis" if command == "diagnose" else command
     # Where it cannot be written, the error itself says more than that.
     with suppress(OutputError):
-        write(document.dump(document.failure(command, message, status), asked))
+        write(document.dump(document.failure(command, message, status, commands), asked))

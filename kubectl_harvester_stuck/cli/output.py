@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import click
 
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError
+from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
@@ -207,7 +207,8 @@ def error_line(error: StuckError) -> str:
 
     text = safe(str(error))
     own_words = ("Error from server", "The connection", "Unable to connect", "error:")
-    return f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
+    line = f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
+    return f"{line}{error.command}\n" if isinstance(error, RefusedError) and error.command else line
 
 
 def left_out(found: Listing) -> str:

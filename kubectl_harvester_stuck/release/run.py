@@ -11,9 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.errors import (
-    StuckError,
-)
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.commands import Remark
@@ -104,9 +102,10 @@ def _plan_all(
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
     snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)
-    looked_at = [Target(ref, snapshot) for ref in targets]
-    statements.check(looked_at, request.powered_off)
-    statements.check_finalizers(looked_at, request.finalizers)
+    there = [target for ref in targets if _may_exist(target := Target(ref, snapshot))]
+    if there:
+        statements.check(there, request.powered_off)
+        statements.check_finalizers(there, request.finalizers)
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:
@@ -121,6 +120,14 @@ def _plan_all(
         tuple(end for end in ends if isinstance(end, Failure)),
         snapshot,
     )
+
+
+def _may_exist(target: Target) -> bool:
+    """Whether the target is not known to be absent: of an absent one nothing can be stated."""
+    try:
+        return target.obj is not None
+    except UnreadableError:
+        return True
 
 
 def _with_leftovers(

@@ -670,6 +670,28 @@ def test_a_target_that_does_not_exist_is_an_error(world: World) -> None:
     assert run.json["items"] == []
 
 
+def test_a_target_that_does_not_exist_can_be_ignored(world: World) -> None:
+    off = ("--finalizer", "example.com/x", "--node-powered-off", "typo")
+    run = world.unstick("--yes", "--ignore-not-found", *off)
+    assert run.status is ExitStatus.OK
+    assert run.json["items"] == []
+    assert run.err == f"VirtualMachine {world.namespace}/web was not found: nothing to do\n"
+    table = world.run("unstick", "web", "--ignore-not-found")
+    assert (table.status, table.out) == (ExitStatus.OK, "")
+    kept = world.vm("kept")
+    run = world.unstick("vm", "web", "kept", "--yes", "--ignore-not-found")
+    assert run.status is ExitStatus.REFUSED
+    assert [item["outcome"] for item in run.json["items"]] == ["refused"]
+    assert world.finalizers(kept) == [VM_FINALIZER]
+
+
+def test_what_cannot_be_read_is_not_ignored_as_absent(world: World) -> None:
+    world.delete(world.vm())
+    run = world.unstick("--yes", "--ignore-not-found", user="alice")
+    assert run.status is ExitStatus.ERROR
+    assert "orbidden" in run.err
+
+
 def test_more_targets_than_max_are_refused(world: World) -> None:
     machines = [world.delete(world.vm(name)) for name in ("web", "db")]
     run = world.unstick("vm", "web", "db", "--yes", "--max=1")

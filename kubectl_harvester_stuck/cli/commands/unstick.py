@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ from kubectl_harvester_stuck.cli.options import (
     output,
 )
 from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
-from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
+from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated, retyped
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
@@ -69,6 +70,7 @@ class UnstickOptions(NamedTuple):
     settle: timedelta
     timeout: timedelta
     backup_dir: Path | None
+    ignore_not_found: bool
 
     @property
     def by_search(self) -> bool:
@@ -88,6 +90,12 @@ class UnstickOptions(NamedTuple):
         if self.by_search == bool(self.names):
             raise click.UsageError("name the targets, or say --all, -l or --node, but not both")
         check_selector(self.selector)
+        if self.settle > self.timeout:
+            settle, timeout = (f"{item.total_seconds():g}s" for item in (self.settle, self.timeout))
+            raise click.UsageError(
+                f"--settle {settle}, the wait after one step, is longer than --timeout {timeout},"
+                f" the wait for all: say --settle {timeout} or less"
+            )
         if self.all_namespaces and not self.by_search:
             raise click.UsageError(
                 "-A goes with --all, -l or --node; for one VM say NAMESPACE/NAME or -n"
@@ -107,7 +115,9 @@ class UnstickOptions(NamedTuple):
         given = ctx.ensure_object(dict)
         check_namespaces(given.get("namespace"), self.names)
         cluster, namespace, where = connect(given, repeated(ctx))
-        terminal = Terminal(where, yes=self.yes, confirmed=self.confirm)
+        terminal = Terminal(
+            where, yes=self.yes, confirmed=self.confirm, retyped=partial(retyped, ctx)
+        )
         state = state_directory(os.environ, Path.home())
         directory = self.backup_dir or state / "backups"
         here = (where.context, where.server, __version__)
@@ -193,6 +203,8 @@ class UnstickOptions(NamedTuple):
         done = self._report(means, targets)
         done = replace(done, missing=found.missing if found else ())
         means.terminal.clear()
+        if self.ignore_not_found:
+            done = _without_absent(done)
         errors = (error_line(failure.error) for failure in done.failures)
         private = release_text.private(done, means.where)
         return Answer(
@@ -231,6 +243,20 @@ class UnstickOptions(NamedTuple):
             targets=targets,
             max_targets=self.max_targets,
         )
+
+
+def _without_absent(done: ReleaseReport) -> ReleaseReport:
+    """The report without the targets that do not exist, which are named on stderr."""
+    from dataclasses import replace
+
+    from kubectl_harvester_stuck.errors import NotFoundError
+    from kubectl_harvester_stuck.render.layout import safe
+
+    absent = [item for item in done.failures if isinstance(item.error, NotFoundError)]
+    for failure in absent:
+        click.echo(safe(f"{failure.error}: nothing to do"), err=True)
+    left = tuple(item for item in done.failures if item not in absent)
+    return replace(done, failures=left, found_nothing=not (left or done.outcomes))
 
 
 def _known_finalizers(
@@ -310,6 +336,8 @@ class _UnstickCommand(Command):
               help="How long to wait until everything is gone.")  # fmt: skip
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where the objects are saved before the first change.")  # fmt: skip
+@click.option("--ignore-not-found", is_flag=True,
+              help="A target that does not exist is no error.")  # fmt: skip
 @click.pass_context
 def unstick(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Release a stuck VM: dead pod first, then VMI, then VM.
