@@ -117,7 +117,25 @@ def test_a_batch_over_max_is_refused_as_a_whole(
     assert run.status is ExitStatus.REFUSED
     assert world.changes() == []
     assert {item["refusals"][-1]["guard"] for item in run.json["items"]} == {"within-max"}
+    assert {len(item["refusals"]) for item in run.json["items"]} == {1}
+    assert len(run.json["items"]) == 6
     assert all(world.finalizers(item) == [VM_FINALIZER] for item in dead)
+
+
+def test_too_many_are_refused_once_and_before_anything_is_read_of_them(site: Site) -> None:
+    world = site.world
+    for words in (("-A", "--node", world.dead), ("a", "b", "c", "d", "e", "f")):
+        world.api.forget()
+        run = world.run("unstick", *words, "--max", "5", "--yes")
+        assert (run.status, run.out) == (ExitStatus.REFUSED, "")
+        assert run.err == (
+            "error: nothing was changed: 6 targets, and --max is 5; name fewer of them, or say"
+            " --max 6\n"
+        )
+        asked = {item.path.partition("?")[0].split("/")[-1] for item in world.api.recorded()}
+        # What a plan would be made from.
+        assert not asked & {"persistentvolumeclaims", "virtualmachineinstancemigrations"}
+        assert words[0] == "-A" or not asked
 
 
 def test_one_that_is_refused_does_not_stop_the_others(

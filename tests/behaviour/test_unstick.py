@@ -427,6 +427,21 @@ def test_a_user_without_the_right_is_refused_before_anything_is_sent(world: Worl
     assert [item.method for item in world.api.recorded() if item.method == "PATCH"] == []
 
 
+def test_a_refusal_names_all_that_the_user_may_not_do(world: World) -> None:
+    world.power_cut()
+    _grant(world, "alice", (["*"], ["*"], ["get", "list"]))
+    run = world.unstick(*power_off(world), user="alice")
+    assert refusals(run) == {"permitted"}
+    reason = run.item["refusals"][0]["reason"]
+    where = f"in namespace {world.namespace}"
+    assert reason.startswith(
+        f"this user may not delete pods {where}; this user may not patch"
+        f" virtualmachineinstances.kubevirt.io {where}; this user may not patch"
+        f" virtualmachines.kubevirt.io {where}; "
+    )
+    assert "harvester-stuck-operator" in reason
+
+
 def test_a_user_who_cannot_read_nodes_is_refused(world: World) -> None:
     world.power_cut()
     _grant(

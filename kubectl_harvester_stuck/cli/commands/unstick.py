@@ -178,6 +178,7 @@ class UnstickOptions(NamedTuple):
 
     def _nothing(self, means: _Means, found: Listing, *, is_waiting: bool) -> Answer:
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.release.model import ReleaseReport
         from kubectl_harvester_stuck.render import layout
 
@@ -189,7 +190,7 @@ class UnstickOptions(NamedTuple):
         return Answer(
             exit_status.of_nothing_to_release(done, is_waiting=is_waiting),
             render.run(done, self.output, means.where) if is_document else "",
-            nothing + layout.unreadable(found.missing),
+            nothing + layout.unreadable(found.missing, OPERATOR_ROLE),
         )
 
     def _release(
@@ -198,8 +199,12 @@ class UnstickOptions(NamedTuple):
         from dataclasses import replace
 
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.render import layout, release_text
 
+        too_many = self._too_many(means, targets)
+        if too_many is not None:
+            return too_many
         done = self._report(means, targets)
         done = replace(done, missing=found.missing if found else ())
         means.terminal.clear()
@@ -207,12 +212,28 @@ class UnstickOptions(NamedTuple):
             done = _without_absent(done)
         errors = (error_line(failure.error) for failure in done.failures)
         private = release_text.private(done, means.where)
+        gaps = layout.unreadable((*done.missing, *done.blind), OPERATOR_ROLE)
         return Answer(
             exit_status.of_release(done),
             render.run(done, self.output, means.where),
-            "".join([*errors, layout.unreadable(done.missing), private]),
+            "".join([*errors, gaps, private]),
             for_people=self.output in ("table", "wide"),
             is_report=True,
+        )
+
+    def _too_many(self, means: _Means, targets: list[ObjectRef]) -> Answer | None:
+        """The answer where there are more than --max: the reason once, whatever their number."""
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.release import run
+
+        done = run.too_many(means.where.server, targets, self._request(len(targets)))
+        if done is None:
+            return None
+        is_document = self.output in render.DOCUMENTS
+        return Answer(
+            exit_status.of_release(done),
+            render.run(done, self.output, means.where) if is_document else "",
+            f"error: nothing was changed: {done.outcomes[0].refusals[0].reason}\n",
         )
 
     def _report(self, means: _Means, targets: list[ObjectRef]) -> ReleaseReport:
