@@ -7,6 +7,7 @@ the Kubernetes client, click or another module of this package.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, unique
 
 
@@ -90,13 +91,35 @@ class ApiError(StuckError):
         return "admission webhook" in self.message or "failed calling webhook" in self.message
 
 
+_FORBIDDEN = "Error from server (Forbidden)"
+_USER = re.compile(r'User "[^"]*"')
+
+
+def is_forbidden(why: str) -> bool:
+    """Whether the API server said no to the user."""
+    return why.startswith(_FORBIDDEN)
+
+
+def users(why: str) -> list[str]:
+    """The users to whom the API server said no, as it names them: `User "alice"`."""
+    return _USER.findall(why)
+
+
+def in_short(why: str) -> str:
+    """The reason, without what the API server repeats of a request that it forbids."""
+    if not is_forbidden(why):
+        return why
+    return f"Forbidden: {next(iter(users(why)), 'this user')} may not"
+
+
 class UnreadableError(StuckError):
     """A decision needs something that could not be read; never to be taken for its absence."""
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"could not read {what}: {why}")
+        super().__init__(f"could not read {what}: {in_short(why)}")
         self.what = what
         self.why = why
+        """The whole reason; the message of this error holds `in_short` of it."""
 
 
 class NotFoundError(StuckError):
@@ -105,6 +128,11 @@ class NotFoundError(StuckError):
 
 class RefusedError(StuckError):
     """The operator did not confirm, or what was confirmed is no longer what would be done."""
+
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        """The line that confirms it, to be pasted; "" where there is none."""
 
 
 class StatementError(StuckError):

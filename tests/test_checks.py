@@ -427,7 +427,7 @@ def test_a_check_that_is_blind_is_unknown(check: str, kind: Kind) -> None:
     rows = look(ready(), kind)[check]
     assert UNKNOWN in results(rows)
     assert OK not in results(rows)
-    assert "forbidden" in told(rows)
+    assert "Forbidden" in told(rows)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource)

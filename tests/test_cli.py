@@ -120,6 +120,12 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "vm"),
         ("unstick", "vm/"),
         ("unstick", "vm/web", "db"),
+        ("unstick", "web,db"),
+        ("diagnose", "web", "--node", "n1"),
+        ("diagnose", "web", "--older-than", "5m"),
+        ("diagnose", "shop/Web"),
+        ("unstick", "shop/web", "-n", "lab"),
+        ("diagnose", "-n", "lab", "shop/web"),
         ("unstick", "vm", "vm/web"),
         ("diagnose", "vm/web", "vmi/web"),
         ("diagnose", "pod/web"),
@@ -127,6 +133,9 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "vm", "web", "--override", "guest-stopped"),
         ("unstick", "vm", "web", "--yes", "--confirm", "0"),
         ("unstick", "vm", "web", "--max", "0"),
+        ("unstick", "web", "--settle", "1m", "--timeout", "59s"),
+        ("unstick", "web", "--timeout", "10s"),
+        ("unstick", "web", "--settle", "3m"),
         ("unstick", "vm", "web", "--dry-run=maybe"),
         ("journal", "web"),
         ("journal", "-o", "xml"),
@@ -142,7 +151,8 @@ def test_wrong_usage_is_status_2_with_a_hint(world: World, words: tuple[str, ...
     run = world.run(*words)
     assert run.status is ExitStatus.USAGE
     assert run.out == ""
-    assert "Error:" in run.err
+    assert run.err.startswith("error: ")
+    assert re.search(r"^See 'kubectl harvester-stuck.* --help' for usage\.$", run.err, re.M)
     assert "Traceback" not in run.err
 
 
@@ -169,6 +179,56 @@ def test_flags_are_taken_before_and_after_the_command(world: World) -> None:
     assert world.run("list", "-n", "elsewhere").err == "Nothing is stuck in elsewhere namespace.\n"
     both = world.run("-n", "outer", "list", "-n", "inner")
     assert both.err == "Nothing is stuck in inner namespace.\n"
+
+
+def test_get_and_the_bare_command_are_list_and_help_shows_any_help(world: World) -> None:
+    world.delete(world.vm())
+    listed = world.run("list")
+    ages = re.compile(r"\d+s\b")
+    for words in (("get",), ("get", "vm,vmi"), ()):
+        run = world.run(*words)
+        assert run.status is ExitStatus.OK
+        assert ages.sub("", run.out).split() == ages.sub("", listed.out).split()
+    assert "list -A" in world.run().err
+    elsewhere = world.run("-n", "default")
+    assert elsewhere.err.startswith("Nothing is stuck in default namespace.\n")
+    for words in (("list",), ("unstick",), ()):
+        assert world.run("help", *words).out == world.run(*words, "--help").out
+    assert world.run("help", "get").out == world.run("list", "--help").out
+    world.api.wipe(world.namespace)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("lsit", "no such command: lsit; did you mean list?"),
+        ("help lsit", "no such command: lsit; did you mean list?"),
+        ("vm web", "no such command: vm; the command comes first, as in diagnose vm"),
+        ("qqq", "no such command: qqq"),
+        ("list --all", "no such option: --all; did you mean --all-namespaces?"),
+        ("unstick --al", "no such option: --al; did you mean --all?"),
+        ("unstick -all", "no such option: -a; did you mean --all?"),
+        ("unstick web -dry-run=client", "no such option: -d; did you mean --dry-run?"),
+        ("list --selecter x=y", "no such option: --selecter; did you mean --selector?"),
+        (
+            "-A list",
+            "no such option: -A before the name of a command; behind it:"
+            " list, diagnose, unstick, check",
+        ),
+        # Nobody is told to act as somebody else, or to agree.
+        ("list --as-grup x", "no such option: --as-grup"),
+        ("check --al", "no such option: --al; did you mean --all-namespaces?"),
+        ("restore --al", "no such option: --al"),
+        ("--al", "no such option: --al"),
+        ("unstick --yess", "no such option: --yess"),
+        ("unstick --node-power", "no such option: --node-power"),
+        ("unstick -yes", "no such option: -e"),
+    ],
+)
+def test_a_hint_says_what_may_have_been_meant(world: World, words: str, error: str) -> None:
+    run = world.run(*words.split())
+    assert run.status is ExitStatus.USAGE
+    assert run.err.splitlines()[0] == f"error: {error}"
 
 
 def test_a_file_of_the_connection_is_judged_by_whoever_reads_it(
@@ -202,12 +262,12 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "-v",
     ]
     own = {
-        "list": "-A --all-namespaces -l --selector -o --output --no-headers --older-than"
+        "list": "-A --all-namespaces -l --selector --node -o --output --no-headers --older-than"
         " --exit-code",
-        "diagnose": "-o --output -A --all-namespaces -l --selector --older-than --exit-code",
+        "diagnose": "-o --output -A --all-namespaces -l --selector --node --older-than --exit-code",
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
         " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
-        " --backup-dir",
+        " --backup-dir --ignore-not-found",
         "restore": "-o --output --dry-run -y --yes --redact",
     }
     for name, flags in own.items():
@@ -314,6 +374,11 @@ def test_colour_changes_no_character_but_its_own(world: World) -> None:
         ("vm/web", "-n", "{namespace}"),
         ("-o", "json", "VM/web", "-n", "{namespace}"),
         ("vms.kubevirt.io/web", "-n", "{namespace}", "vm/web"),
+        ("web", "-n", "{namespace}"),
+        ("{namespace}/web",),
+        ("-n", "{namespace}", "{namespace}/web", "web"),
+        ("vm", "{namespace}/web"),
+        ("vm/{namespace}/web",),
     ],
     ids=" ".join,
 )
@@ -324,4 +389,5 @@ def test_a_target_is_named_as_kubectl_takes_it(world: World, words: tuple[str, .
         run = world.run(*command, *given, "-o", "json")
         assert run.status is ExitStatus.OK, run.err
         assert run.item["target"]["name"] == "web"
+        assert run.item["target"]["namespace"] == world.namespace
     world.api.wipe(world.namespace)

@@ -79,6 +79,7 @@ MADE = {
     "finalizers": commands.finalizers("orphan"),
     "diagnose": commands.diagnose(WEB),
     "restore": commands.restore("/tmp/a b.json", "--redact"),
+    "again": commands.again("unstick", "web-1", "web-2"),
 }  # fmt: skip
 """One command of each function that makes one."""
 

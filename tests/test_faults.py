@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -409,12 +410,20 @@ def test_another_answer_changes_nothing_and_who_has_no_terminal_is_told_what_to_
     monkeypatch.setattr(answers, "isatty", lambda: is_terminal)
     run = world.unstick(stdin=answers)
     assert run.status is ExitStatus.REFUSED
-    assert run.err.rstrip().endswith(
-        "not confirmed, nothing was changed"
-        if is_terminal
-        else "not confirmed, nothing was changed; without a terminal use --confirm DIGEST"
-    )
     assert world.finalizers(machine) == [VM_FINALIZER]
+    if is_terminal:
+        assert run.err.rstrip().endswith("not confirmed, nothing was changed")
+        assert "commands" not in run.json["error"]
+        return
+    digest = world.unstick("--dry-run=client").json["digest"]
+    assert run.err.splitlines()[-2].endswith(
+        f"not confirmed, nothing was changed; without a terminal use --confirm {digest}"
+    )
+    line = run.err.splitlines()[-1]
+    assert run.json["error"]["commands"] == [line]
+    _, _, *words = shlex.split(line)
+    assert world.run(*words).status is ExitStatus.OK
+    assert world.now(machine) is None
 
 
 @pytest.mark.parametrize("field", ["name", "namespace"])

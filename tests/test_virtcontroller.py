@@ -136,7 +136,7 @@ class Place(World):
         self.api.forget()
         return self.run(
             *("unstick", "vm", "web", "--yes", "--node-powered-off", self.dead, AT_ONCE),
-            *("--settle", settle, "--timeout", "30s", "-o", "json"),
+            *("--settle", settle, "--timeout", "60s", "-o", "json"),
         )
 
 

@@ -95,6 +95,9 @@ class Shell:
         text = re.sub(
             r"(from the backup of )[-\d]{10}T[:\d]{8}Z", r"\g<1>2026-11-23T03:42:05Z", text
         )
+        # On a busy machine it says what it waits for, and the journal is read a minute later.
+        text = re.sub(r"(?m)^(?:reading|looking for|waiting for) .*\(\d+s\b.*\)\n", "", text)
+        text = re.sub(r"(?m)^1[2-4]m(?= +admin )", "12m", text)
         # Pods of several targets go at the same time.
         text = re.sub(
             r"(?m)(?:^(?:delete|\d+m +\w+) +Pod .+\n){2,}",

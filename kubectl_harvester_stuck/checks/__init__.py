@@ -28,7 +28,7 @@ from kubectl_harvester_stuck.checks.themes import (
     shutdown,
     upgrade,
 )
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import UnreadableError, in_short
 from kubectl_harvester_stuck.harvester import harmless
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import VM, VMI
@@ -101,10 +101,10 @@ def _answers(check: Check, view: CheckContext) -> list[CheckResult]:
 def _not_looked(why: str, spaces: list[str]) -> CheckResult:
     """The namespaces that could not be looked at, for one reason."""
     if spaces == [""]:
-        return CheckResult(Result.UNKNOWN, why)
+        return CheckResult(Result.UNKNOWN, why)  # it names what could not be read
     return CheckResult(
         Result.UNKNOWN,
-        f"could not look into {names(spaces)}: {why}",
+        f"could not look into {names(spaces)}: {in_short(why)}",
         tuple(Evidence(f"Namespace {name}", "could not be read", why) for name in spaces),
     )
 

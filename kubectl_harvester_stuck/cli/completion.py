@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
@@ -102,33 +102,40 @@ def kinds(incomplete: str) -> Items:
 
 
 def targets(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """`vm`, `vmi`, then the names of what is stuck; or both in one word behind a slash."""
-    from kubectl_harvester_stuck.k8s.durations import human
-    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
+    """`vm`, `vmi` and the names of stuck VMs, with kind or namespace before a slash as typed."""
+    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM
 
     words: tuple[str, ...] = ctx.meta.get(WORDS, ())
-    first = words[0] if words else incomplete
-    if not words and "/" not in incomplete:
-        return kinds(incomplete)
-    spelling, slash, _ = first.partition("/")
-    kind = TARGET_KINDS.get(spelling.lower())
-    if kind is None or ctx.params.get("all_namespaces"):
-        return []
-    prefix = f"{spelling}/" if slash else ""
+    *before, _ = incomplete.split("/")
+    first = words[0].lower() if words else ""
+    kind = TARGET_KINDS.get(first)
+    parts = list(before)
+    if kind is None and before and before[0].lower() in TARGET_KINDS:
+        kind = TARGET_KINDS[parts.pop(0).lower()]
+    said = "" if first in TARGET_KINDS else first.partition("/")[0]
+    if kind is None and not before:
+        # What was named before says how: `vm/web ` goes on with `vm/`.
+        kind = TARGET_KINDS.get(said)
+        before = [words[0].partition("/")[0]] if kind else []
+    offered = kinds(incomplete) if not words else []
+    if len(parts) > 1 or ctx.params.get("all_namespaces"):
+        return offered
+    prefix = "".join(f"{part}/" for part in before)
     named = {word.rpartition("/")[2] for word in words}
-    return _starting(
-        incomplete,
-        (
-            (
-                f"{prefix}{row.ref.name}",
-                f"{row.state.value} {'' if age is None else human(age)}".rstrip(),
-            )
-            for found in _stuck(ctx, kind)
-            for row in found.targets
-            if row.ref.name not in named
-            for age in [row.age(found.taken_at)]
-        ),
-    )
+    found = _stuck(ctx, kind or VM, namespace=parts[0] if parts else None)
+    return [*offered, *_starting(incomplete, _described(prefix, found, named))]
+
+
+def _described(prefix: str, found: Iterable[Listing], named: set[str]) -> Iterator[tuple[str, str]]:
+    """What is stuck and was not named yet, with state and age."""
+    from kubectl_harvester_stuck.k8s.durations import human
+
+    for listing in found:
+        for row in listing.targets:
+            if row.ref.name not in named:
+                age = row.age(listing.taken_at)
+                text = f"{row.state.value} {'' if age is None else human(age)}".rstrip()
+                yield f"{prefix}{row.ref.name}", text
 
 
 def kubeconfig_names(section: str) -> Complete:
@@ -199,13 +206,13 @@ def _starting(incomplete: str, pairs: Iterable[tuple[str, str]]) -> Items:
     return [CompletionItem(name, help=text) for name, text in found.items()]
 
 
-def _stuck(ctx: click.Context, *wanted: Kind) -> Iterable[Listing]:
+def _stuck(ctx: click.Context, *wanted: Kind, namespace: str | None = None) -> Iterable[Listing]:
     """What `list` finds in the namespace; nothing where files are read instead of a cluster."""
 
-    def ask(cluster: Cluster, namespace: str) -> Iterable[Listing]:
+    def ask(cluster: Cluster, default: str) -> Iterable[Listing]:
         from kubectl_harvester_stuck.listing import find
 
-        where = None if ctx.params.get("all_namespaces") else namespace
+        where = None if ctx.params.get("all_namespaces") else namespace or default
         return [find.stuck(cluster, kinds=frozenset(wanted), namespaces=[where])]
 
     return [] if ctx.params.get("filenames") else _asked(ctx, ask)

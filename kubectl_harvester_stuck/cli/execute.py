@@ -37,5 +37,9 @@ class Options(Protocol[T]):
 
 def execute(ctx: click.Context, options: Options[T]) -> ExitStatus:
     """Run a command to its last word."""
-    options.validate()
-    return print_answer(ctx, options.run(options.complete(ctx)))
+    try:
+        options.validate()
+        return print_answer(ctx, options.run(options.complete(ctx)))
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise

@@ -13,15 +13,19 @@ import sys
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import click
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.cli import completion, exit_status
+from kubectl_harvester_stuck.cli import completion, exit_status, hints
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
-from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, write
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError
+from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, safe_lines, write
+from kubectl_harvester_stuck.cli.session import ARGUMENTS
+from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
+
+ALIASES = {"get": "list"}
+"""Words of kubectl for a command of ours."""
 
 COMMANDS = {
     "list": "Show what hangs in its deletion, in a stop, or on a silent node.",
@@ -63,11 +67,26 @@ class _Commands(MutableMapping[str, click.Command]):
 
 
 class _Program(click.Group):
-    """Takes -o=json as well as -ojson, as kubectl does; click knows only the second."""
+    """Takes -o=json as well as -ojson, and `help COMMAND`, as kubectl does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options of the group; the rest is left to its command."""
-        return super().parse_args(ctx, [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args])
+        ctx.meta[ARGUMENTS] = tuple(args)
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        # click knows only -ojson.
+        words = [re.sub(r"^-([A-Za-z])=", r"-\1", word) for word in args]
+        with hints.for_options(ctx, words):
+            return super().parse_args(ctx, words)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names, by its name or by kubectl's."""
+        name = ALIASES.get(args[0], args[0])
+        if name not in self.commands and not ctx.resilient_parsing:
+            raise hints.no_such_command(ctx, name, self.commands)
+        return super().resolve_command(ctx, [name, *args[1:]])
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The names, in the order of the help."""
@@ -82,18 +101,29 @@ class _Program(click.Group):
 @click.group(
     cls=_Program,
     commands=_Commands(),
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(__version__, prog_name=PROGRAM)
 @connection
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context, /) -> ExitStatus | None:
     """Find and release Harvester virtual machines that are stuck.
+
+    Without a command: what is stuck in the context's namespace, as list.
 
     \b
     Examples:
       kubectl harvester-stuck list -A
-      kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
+      kubectl harvester-stuck unstick web-1 --dry-run=server
+      kubectl harvester-stuck help unstick
     """
+    if ctx.invoked_subcommand is not None:
+        return None
+    try:
+        return cast(ExitStatus, ctx.invoke(cli.commands["list"]))
+    finally:
+        click.echo(f"All namespaces: {PROGRAM} list -A. All commands: {PROGRAM} help.", err=True)
 
 
 def _document_asked(arguments: list[str]) -> str | None:
@@ -134,11 +164,16 @@ def _run(given: list[str]) -> int:
         return int(cli.main(given, prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
     except click.ClickException as error:
         status = exit_status.of_error(error)
-        _fail(given, error.format_message(), status)
-        error.show()
+        message = safe_lines(error.format_message())
+        _fail(given, " ".join(message.splitlines()), status)
+        click.echo(f"error: {message}", err=True)
+        if isinstance(error, click.UsageError):
+            shown = error.ctx.command_path if error.ctx else PROGRAM
+            click.echo(f"See '{shown} --help' for usage.", err=True)
     except StuckError as error:
         status = exit_status.of_error(error)
-        _fail(given, str(error), status)
+        commands = (error.command,) if isinstance(error, RefusedError) and error.command else ()
+        _fail(given, str(error), status, commands)
         click.echo(error_line(error), nl=False, err=True)
     except (KeyboardInterrupt, click.Abort):
         return exit_status.INTERRUPTED
@@ -150,7 +185,9 @@ def complete() -> NoReturn:
     completion.end(cli, sys.argv[1:])
 
 
-def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:
+def _fail(
+    arguments: list[str], message: str, status: ExitStatus, commands: tuple[str, ...] = ()
+) -> None:
     """Answer with a document, if one was asked for, although there is no answer."""
     asked = _document_asked(arguments)
     if asked is None:
@@ -158,8 +195,9 @@ def _fail(arguments: list[str], message: str, status: ExitStatus) -> None:
 
     from kubectl_harvester_stuck.render import document
 
-    command = next((word for word in arguments if word in cli.commands), "")
+    words = (ALIASES.get(word, word) for word in arguments)
+    command = next((word for word in words if word in cli.commands), "")
     command = "diagnosis" if command == "diagnose" else command
     # Where it cannot be written, the error itself says more than that.
     with suppress(OutputError):
-        write(document.dump(document.failure(command, message, status), asked))
+        write(document.dump(document.failure(command, message, status, commands), asked))

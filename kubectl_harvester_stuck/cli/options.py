@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from kubectl_harvester_stuck.cli import completion
+from kubectl_harvester_stuck.cli import completion, hints
 from kubectl_harvester_stuck.render import formats
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-    from kubectl_harvester_stuck.k8s.kinds import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,67 +37,6 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-class TargetKind(click.ParamType):  # type: ignore[type-arg]
-    """`vm`, `vmis`, `virtualmachines.kubevirt.io` and so on."""
-
-    name = "kind"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Kind:
-        """The kind. Fails with click's usage error."""
-        from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, Kind
-
-        if isinstance(value, Kind):
-            return value
-        kind = TARGET_KINDS.get(str(value).lower())
-        if kind is None:
-            self.fail(f"{value!r} is neither vm nor vmi", param, ctx)
-        return kind
-
-    def shell_complete(
-        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem[str]]:
-        """The short spellings."""
-        return completion.kinds(incomplete)
-
-
-def target_arguments(metavar: str, *, required: bool) -> Callable[[F], F]:
-    """`vm NAME...` or `vm/NAME...`, as kubectl takes both, wherever the flags stand.
-
-    Gives the command `kind`, None where nothing was said and nothing is `required`, and `names`.
-    """
-
-    def split(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
-        ctx.meta[completion.WORDS] = words
-        first, *rest = words or ("",)
-        if "/" in first:
-            if not all("/" in word for word in rest):
-                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-            pairs = [tuple(word.split("/", 1)) for word in words]
-            kinds = {TargetKind().convert(kind, param, ctx) for kind, _ in pairs}
-            if len(kinds) > 1:
-                raise click.UsageError("name targets of one kind at a time")
-            chosen: Kind | None = next(iter(kinds))
-            names = [name for _, name in pairs]
-        else:
-            if any("/" in word for word in rest):
-                raise click.UsageError("say either KIND NAME... or KIND/NAME..., not both")
-            if required and not first:
-                raise click.MissingParameter(ctx=ctx, param=param)
-            chosen, names = (TargetKind().convert(first, param, ctx) if first else None), rest
-        if not all(names):
-            raise click.UsageError("a name is missing behind the slash")
-        ctx.params["kind"], ctx.params["names"] = chosen, tuple(names)
-
-    return click.argument(
-        "words",
-        nargs=-1,
-        metavar=metavar,
-        expose_value=False,
-        callback=split,
-        shell_complete=completion.targets,
-    )
-
-
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Remember a flag that was given; the one nearest to the command wins."""
     given: dict[str, Any] = ctx.ensure_object(dict)
@@ -116,6 +50,11 @@ class ConnectionOption(click.Option):
 
 class Command(click.Command):
     """A command whose help shows its own options before those of the connection."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; an unknown option gets a hint."""
+        with hints.for_options(ctx, args):
+            return super().parse_args(ctx, args)
 
     def get_short_help_str(self, limit: int = 80) -> str:
         """The first sentence; whole, where nobody sets a limit."""
@@ -207,6 +146,13 @@ def filename(function: F) -> F:
         metavar="FILE",
         help="Read a support bundle (zip or folder) or YAML/JSON objects; - is standard input.",
     )(function)
+
+
+def node(help_text: str) -> Callable[[F], F]:
+    """`--node`: only guests that ran there."""
+    return click.option(
+        "--node", "host", metavar="NODE", shell_complete=completion.nodes, help=help_text
+    )
 
 
 def output(*names: str) -> Callable[[F], F]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import click
 
-from kubectl_harvester_stuck.errors import ExitStatus, StuckError
+from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
+    from kubectl_harvester_stuck.listing.model import Listing
 
 
 class OutputError(StuckError):
@@ -193,13 +194,30 @@ def write(text: str, *, stop: bool = False) -> None:
             sys.exit(ExitStatus.OK)
 
 
+def safe_lines(text: str) -> str:
+    """The text without control characters, its lines as they are."""
+    from kubectl_harvester_stuck.render.layout import safe
+
+    return "\n".join(map(safe, text.split("\n")))
+
+
 def error_line(error: StuckError) -> str:
     """What stderr says of an expected failure."""
     from kubectl_harvester_stuck.render.layout import safe
 
     text = safe(str(error))
     own_words = ("Error from server", "The connection", "Unable to connect", "error:")
-    return f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
+    line = f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
+    return f"{line}{error.command}\n" if isinstance(error, RefusedError) and error.command else line
+
+
+def left_out(found: Listing) -> str:
+    """The line that says what `--node` passed over; else nothing."""
+    if not found.without_node:
+        return ""
+    which = "VM names" if found.without_node == 1 else "VMs name"
+    was = "was" if found.without_node == 1 else "were"
+    return f"{found.without_node} stuck {which} no node and {was} left out; see list\n"
 
 
 def nothing_is_stuck(place: str, missing: tuple[Unreadable, ...]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ import click
 from kubectl_harvester_stuck.cli.options import connection_options
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cli.targets import Named
     from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
     from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
@@ -48,15 +49,16 @@ class Session(NamedTuple):
         """What is read, as a message calls it."""
         return "the cluster" if self.files is None else "the files"
 
-    def refs(self, kind: Kind, names: Sequence[str]) -> list[ObjectRef]:
+    def refs(self, kind: Kind, names: Sequence[Named]) -> list[ObjectRef]:
         """The objects that were named; files may hold them in any namespace."""
         from kubectl_harvester_stuck.errors import NotFoundError
         from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
         found: list[ObjectRef] = []
-        for name in dict.fromkeys(names):
-            spaces: Sequence[str] = (self.namespace,) if self.namespace else ()
-            if self.files is not None and self.namespace is None:
+        for said, name in names:
+            namespace = said or self.namespace
+            spaces: Sequence[str] = (namespace,) if namespace else ()
+            if self.files is not None and namespace is None:
                 spaces = self.files.where_is(kind, name)
             if len(spaces) > 1:
                 raise NotFoundError(
@@ -65,7 +67,7 @@ class Session(NamedTuple):
             if not spaces:
                 raise NotFoundError(f"{kind.kind} {name} was not found{self.place}")
             found.append(ObjectRef(spaces[0], name, kind))
-        return found
+        return list(dict.fromkeys(found))
 
     def gaps(self, missing: tuple[Unreadable, ...]) -> str:
         """Lines that name what could not be read, and what would help."""
@@ -82,6 +84,7 @@ def open_session(
     *,
     all_namespaces: bool = False,
     selector: str | None = None,
+    node: str | None = None,
     options: tuple[str, ...] = (),
 ) -> Session:
     """What is to be read: the files that were named, otherwise the cluster of the kubeconfig.
@@ -90,14 +93,16 @@ def open_session(
     UsageError for flags that do not go with files.
     """
     check_selector(selector)
+    on_node = f" on node {node}" if node else ""
     if filenames:
-        return _of_files(given, filenames, all_namespaces=all_namespaces)
+        session = _of_files(given, filenames, all_namespaces=all_namespaces)
+        return session._replace(place=session.place + on_node)
     cluster, namespace, where = connect(given, options)
     return Session(
         source=cluster,
         where=where,
         namespaces=(None if all_namespaces else namespace,),
-        place="" if all_namespaces else f" in {namespace} namespace",
+        place=("" if all_namespaces else f" in {namespace} namespace") + on_node,
         namespace=namespace,
         cluster=cluster,
     )
@@ -182,6 +187,28 @@ def connection_words(given: dict[str, Any]) -> tuple[str, ...]:
             continue
         words += _words(params[name], value)
     return tuple(words)
+
+
+ARGUMENTS = "kubectl_harvester_stuck.arguments"
+"""Where the whole command line is kept in a click context."""
+
+
+def retyped(
+    ctx: click.Context, instead: Mapping[str, Sequence[str]] | None = None, more: Sequence[str] = ()
+) -> str:
+    """The command line once more, to be pasted: other words for some, `more` behind, no token."""
+    from kubectl_harvester_stuck.k8s import commands
+    from kubectl_harvester_stuck.render.invocation import Invocation
+    from kubectl_harvester_stuck.render.layout import safe
+
+    words: list[str] = []
+    given = iter(ctx.meta.get(ARGUMENTS, ()))
+    for word in given:
+        if word == "--token":
+            next(given, None)
+        elif not word.startswith("--token="):
+            words += (instead or {}).get(word, [word])
+    return safe(Invocation("", "", system=os.name).spell(commands.again(*words, *more)))
 
 
 def repeated(ctx: click.Context) -> tuple[str, ...]:

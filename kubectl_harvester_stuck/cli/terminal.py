@@ -32,8 +32,16 @@ EVERY = 10.0
 class Terminal:
     """Speaks on stderr, asks on stdin; stdout is left to the answer."""
 
-    def __init__(self, where: Invocation, *, yes: bool = False, confirmed: str | None = None):
+    def __init__(
+        self,
+        where: Invocation,
+        *,
+        yes: bool = False,
+        confirmed: str | None = None,
+        retyped: Callable[..., str] = lambda **_: "",
+    ) -> None:
         self._where = where
+        self._retyped = retyped
         self._yes = yes
         self._confirmed = confirmed
         self._started = time.monotonic()
@@ -86,7 +94,7 @@ class Terminal:
                 )
             return
         if not self._yes:
-            self._ask([plan for plan in plans if not plan.refusals])
+            self._ask([plan for plan in plans if not plan.refusals], digest)
         self._started = time.monotonic()
 
     def agree(self, proposal: Proposal) -> None:
@@ -99,23 +107,31 @@ class Terminal:
             self._type(proposal.backup.ref.key, "--yes")
         self._started = time.monotonic()
 
-    def _ask(self, plans: Sequence[Plan]) -> None:
+    def _ask(self, plans: Sequence[Plan], digest: str) -> None:
         wanted = plans[0].ref.key if len(plans) == 1 else f"{len(plans)} {self._where.context}"
-        self._type(wanted, "--confirm DIGEST")
+        self._type(wanted, "--confirm", digest)
 
-    def _type(self, wanted: str, otherwise: str) -> None:
+    def _type(self, wanted: str, *otherwise: str) -> None:
+        """Ask. Raises RefusedError on any other answer, with what says the same without asking."""
         _write(f"To go ahead, type {layout.safe(wanted)}: ")
+        flags, line = " ".join(otherwise), self._retyped(more=otherwise)
         if not can_tell():
-            raise RefusedError(f"the plan could not be shown, nothing was changed; use {otherwise}")
+            raise RefusedError(
+                f"the plan could not be shown, nothing was changed; use {flags}", line
+            )
         try:
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             answer = ""
         if not answer.endswith("\n"):
             _write("\n")
-        if answer.strip() != wanted:
-            hint = "" if sys.stdin.isatty() else f"; without a terminal use {otherwise}"
-            raise RefusedError(f"not confirmed, nothing was changed{hint}")
+        if answer.strip() == wanted:
+            return
+        if sys.stdin.isatty():
+            raise RefusedError("not confirmed, nothing was changed")
+        raise RefusedError(
+            f"not confirmed, nothing was changed; without a terminal use {flags}", line
+        )
 
 
 class LiveTable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kubectl_harvester_stuck.diagnosis.model import Link
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import UnreadableError, in_short
 from kubectl_harvester_stuck.harvester.node_health import NODES, describe, read_node
 from kubectl_harvester_stuck.harvester.target import STATE, Target, is_stopped, pvc_names
 from kubectl_harvester_stuck.k8s.durations import human
@@ -64,7 +64,7 @@ def _or_gap(what: str, look: Callable[[], Sequence[Link]]) -> Sequence[Link]:
     try:
         return look()
     except UnreadableError as error:
-        return [Link(what, f"could not be read: {error.why}", blocking=True)]
+        return [Link(what, f"could not be read: {in_short(error.why)}", blocking=True)]
 
 
 def _state(item: KubeObject, target: Target) -> str:

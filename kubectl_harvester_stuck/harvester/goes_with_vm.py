@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import UnreadableError, in_short
 from kubectl_harvester_stuck.harvester.pending_work import selected
 from kubectl_harvester_stuck.harvester.target import HANGING, State, Target, pvc_names
 from kubectl_harvester_stuck.k8s import commands
@@ -339,7 +339,7 @@ class _Graph:
             volume = self.target.snapshot.one(ObjectRef("", name, PV))
             policy = volume.text("spec", "persistentVolumeReclaimPolicy") if volume else ""
         except UnreadableError as error:
-            why = f"PersistentVolume {name} could not be read ({error.why})"
+            why = f"PersistentVolume {name} could not be read ({in_short(error.why)})"
             return True, f"{why}, so that its data counts as lost"
         if volume is None:
             return False, f"PersistentVolume {name} is not there any more"

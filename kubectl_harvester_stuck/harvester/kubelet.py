@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any
 
-from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.errors import UnreadableError, in_short
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, parse_time
@@ -56,7 +56,7 @@ def signal(name: str, look: Callable[[], tuple[SignalState, str, timedelta | Non
     try:
         says, text, age = look()
     except UnreadableError as error:
-        return Signal(name, SignalState.UNREADABLE, error.why)
+        return Signal(name, SignalState.UNREADABLE, in_short(error.why))
     return Signal(name, says, text, age)
 
 
@@ -165,7 +165,7 @@ def silence(name: str, snapshot: ClusterSnapshot) -> Silence | None:
         lease = snapshot.one(ObjectRef(LEASE_NAMESPACE, name, LEASE))
         renewed = signal("lease", lambda: freshness(*renewal(lease), now, None))
     except UnreadableError as error:
-        can_be_read, renewed = False, Signal("lease", SignalState.UNREADABLE, error.why)
+        can_be_read, renewed = False, Signal("lease", SignalState.UNREADABLE, in_short(error.why))
     state = signal("Ready", lambda: ready(node))
     condition = ready_condition(node) if node is not None else {}
     if state == IS_READY:

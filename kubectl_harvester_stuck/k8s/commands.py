@@ -236,3 +236,8 @@ def diagnose(ref: ObjectRef) -> Command:
 def restore(file: str, *flags: str) -> Command:
     """Create a VM again from its undo file."""
     return own("restore", file, *flags, effect=Effect.GUARDED)
+
+
+def again(*words: str) -> Command:
+    """What was typed, in a better way: the words behind the name of the program."""
+    return own(*words, effect=Effect.GUARDED)

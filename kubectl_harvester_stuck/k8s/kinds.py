@@ -237,3 +237,6 @@ MONITORING_NAMESPACE = "cattle-monitoring-system"
 
 LEASE_NAMESPACE = "kube-node-lease"
 """Where kubelets renew the Lease of their node."""
+
+VIEWER_ROLE, OPERATOR_ROLE = "harvester-stuck-viewer", "harvester-stuck-operator"
+"""The ClusterRoles of deploy/rbac.yaml, for those who look and for those who release."""

@@ -12,19 +12,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubectl_harvester_stuck.errors import (
-    StuckError,
-    UnreadableError,
-)
+from kubectl_harvester_stuck.errors import NotFoundError, StuckError, UnreadableError
 from kubectl_harvester_stuck.harvester.target import State, Target, vmi_of
 from kubectl_harvester_stuck.k8s.kinds import (
     NAMESPACE,
+    NODE,
     POD,
     VM,
     VMI,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
     PARALLEL_REQUESTS,
@@ -46,21 +44,36 @@ def stuck(
     namespaces: Sequence[str | None],
     labels: str | None = None,
     older_than: timedelta = timedelta(0),
+    node: str | None = None,
 ) -> Listing:
     """What is stuck in `namespaces` (None: everywhere), oldest first within each namespace.
 
     Three lists for each namespace, and the nodes with their Leases; whole objects only for what may
-    be stuck. `labels` selects among the rows' own objects and is left to the API server. Whatever
-    cannot be read is in `missing`. Raises UnreachableError when nothing could be read because the
-    server is not there, NotFoundError for a namespace that does not exist.
+    be stuck. `labels` selects among the rows' own objects and is left to the API server; `node` is
+    where the guest ran. Whatever cannot be read is in `missing`. Raises UnreachableError when
+    nothing could be read because the server is not there, NotFoundError for a namespace or a node
+    that does not exist.
     """
     seen = survey(source, namespaces)
-    found = rows(source, seen, kinds=kinds, labels=labels, older_than=older_than)
+    found = rows(source, seen, kinds=kinds, labels=labels, older_than=older_than, node=node)
+    if node is not None and not found.targets:
+        found = replace(found, missing=found.missing + unknown_node(source, node))
     if not found.missing:
         empty = [name for name in namespaces if name is not None and name not in seen.inhabited]
         gaps = unknown_namespaces(source, empty)
         found = replace(found, missing=tuple(missing(NAMESPACE, "", gap) for gap in gaps.values()))
     return found
+
+
+def unknown_node(source: Source, name: str) -> tuple[Unreadable, ...]:
+    """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
+    try:
+        node = source.get(ObjectRef("", name, NODE), metadata_only=True)
+    except StuckError as error:
+        return (missing(NODE, "", error),)
+    if node is None:
+        raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
+    return ()
 
 
 # The rows
@@ -73,6 +86,7 @@ def rows(
     kinds: frozenset[Kind],
     labels: str | None,
     older_than: timedelta,
+    node: str | None = None,
 ) -> Listing:
     """What of the names in `seen` is stuck; what else could not be read is added to it."""
     reading = _Reading(source, seen)
@@ -88,7 +102,9 @@ def rows(
     now = snapshot.taken_at
     # What is not known to be younger is shown.
     found = [row for row in found if (age := row.age(now)) is None or age >= older_than]
-    return Listing(in_order(found, now), tuple(seen.missing), now, seen.is_blind)
+    there = [row for row in found if node in (None, row.node)]
+    without = 0 if node is None else sum(row.node is None for row in found)
+    return Listing(in_order(there, now), tuple(seen.missing), now, seen.is_blind, without)
 
 
 def in_order(found: Iterable[StuckObject], now: datetime) -> tuple[StuckObject, ...]:

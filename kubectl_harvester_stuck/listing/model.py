@@ -45,6 +45,8 @@ class Listing:
     taken_at: datetime
     is_blind: bool = False
     """Not one of the lists could be read."""
+    without_node: int = 0
+    """How many rows were left out because a node was asked for and theirs is not known."""
 
     @property
     def releasable(self) -> tuple[StuckObject, ...]:

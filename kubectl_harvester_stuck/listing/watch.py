@@ -315,6 +315,7 @@ def follow(
     kinds: frozenset[Kind],
     labels: str | None,
     older_than: timedelta,
+    node: str | None = None,
 ) -> Iterator[tuple[Listing, tuple[WatchEvent, ...]]]:
     """What is stuck, and then every change of it, for as long as the caller wants.
 
@@ -328,7 +329,7 @@ def follow(
     is_first = True
     while True:
         found = find.rows(
-            view, view.survey(keys), kinds=kinds, labels=labels, older_than=older_than
+            view, view.survey(keys), kinds=kinds, labels=labels, older_than=older_than, node=node
         )
         changes = tuple(_compare(view, rows, found, keys))
         if is_first or changes or found.missing != missing:

@@ -22,7 +22,14 @@ from kubectl_harvester_stuck.harvester.target import STATE, THE_VMI, Target
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Advice, Command, Effect
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.kinds import HARVESTER_NAMESPACE, MIGRATION, POD, VM, Kind
+from kubectl_harvester_stuck.k8s.kinds import (
+    HARVESTER_NAMESPACE,
+    MIGRATION,
+    OPERATOR_ROLE,
+    POD,
+    VM,
+    Kind,
+)
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.release.model import GuardResult, GuardState, ReleaseRequest, Step
@@ -390,29 +397,32 @@ def finalizers(draft: GuardContext) -> str | None:
 @preflight_guard
 def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
     """The API server says that this user may do it."""
-    return _first_no(steps, results.permissions)
+    missing = "; ".join(_noes(steps, results.permissions))
+    hint = f"the ClusterRole {OPERATOR_ROLE} of deploy/rbac.yaml holds all permissions"
+    return f"{missing}; {hint}" if missing else None
 
 
 @preflight_guard
 def webhooks_accept(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
     """The server-side dry run of every step is accepted."""
-    denial = _first_no(steps, results.admissions)
+    denial = next(iter(_noes(steps, results.admissions)), None)
     for step in steps:
         if denial is None and step.ref in results.stale:
             raise UnreadableError(str(step.ref), "it was changed while it was looked at; ask again")
     return denial
 
 
-def _first_no(
+def _noes(
     steps: tuple[Step, ...], answers: Mapping[ObjectRef, str | None] | None
-) -> str | None:
-    for step in steps:
-        if answers is None or step.ref not in answers:
-            raise UnreadableError(str(step.ref), "the API server was not asked")
-        no = answers[step.ref]
-        if no is not None:
-            return no
-    return None
+) -> tuple[str, ...]:
+    """Why not, each reason once. Raises UnreadableError where nobody was asked and none said no."""
+    asked = answers or {}
+    found = tuple(dict.fromkeys(no for step in steps if (no := asked.get(step.ref)) is not None))
+    if not found:
+        for step in steps:
+            if step.ref not in asked:
+                raise UnreadableError(str(step.ref), "the API server was not asked")
+    return found
 
 
 @guard(overridable=True)
@@ -427,5 +437,12 @@ def not_system(draft: GuardContext) -> str | None:
 @guard()
 def within_max(draft: GuardContext) -> str | None:
     """No more targets than --max."""
-    asked, most = draft.request.targets, draft.request.max_targets
-    return f"{asked} targets, and --max is {most}" if asked > most else None
+    return why_too_many(draft.request)
+
+
+def why_too_many(request: ReleaseRequest) -> str | None:
+    """None for no more targets than --max. It needs no look at any of them."""
+    asked, most = request.targets, request.max_targets
+    if asked <= most:
+        return None
+    return f"{asked} targets, and --max is {most}; name fewer of them, or say --max {asked}"

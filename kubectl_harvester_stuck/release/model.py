@@ -77,6 +77,7 @@ DISKS_KEPT = "disks-kept"
 INSTANCE_GONE = "instance-gone"
 PERMITTED = "permitted"
 WEBHOOKS_ACCEPT = "webhooks-accept"
+WITHIN_MAX = "within-max"
 NOT_SYSTEM = "not-system"
 """The guards that something else depends on, by the names that `release.guards` registers."""
 
@@ -223,6 +224,12 @@ class TargetReport:
     private: bool = False
     """Whether the backup holds secrets of the guest."""
 
+    @classmethod
+    def not_looked_at(cls, ref: ObjectRef, refusal: GuardResult) -> TargetReport:
+        """The report of a target that is refused before anything of it is read."""
+        plan = Plan(ref, "", "", None, None, None, steps=(), guards=(refusal,), judgments=())
+        return cls.refused(plan)
+
     @property
     def changed(self) -> bool:
         """Whether anything may have been changed for this target."""
@@ -248,3 +255,5 @@ class ReleaseReport:
     """Whether targets were looked for, and none was found."""
     is_blind: bool = False
     """Whether nothing at all could be read while they were looked for."""
+    blind: tuple[Unreadable, ...] = ()
+    """What could not be read of the targets, where a guard refuses one for it."""

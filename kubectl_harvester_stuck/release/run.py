@@ -11,21 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.errors import (
-    StuckError,
-)
+from kubectl_harvester_stuck.errors import StuckError, UnreadableError, is_forbidden
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 from kubectl_harvester_stuck.release import guards, preflight, statements
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.context import ReleaseContext, current_user
 from kubectl_harvester_stuck.release.model import (
+    WITHIN_MAX,
     Failure,
+    GuardResult,
+    GuardState,
     Outcome,
     Plan,
     ReleaseReport,
@@ -49,11 +50,24 @@ def preview(
     `ask_webhooks` sends every step with `dryRun=All`, so that admission answers; nothing else
     than reads and access reviews is sent otherwise.
     """
-    plans, failures, _ = _plan_all(context, targets, request, dry_run=ask_webhooks)
+    plans, failures, seen = _plan_all(context, targets, request, dry_run=ask_webhooks)
     outcomes = tuple(
         TargetReport.refused(plan) if plan.refusals else _planned(plan) for plan in plans
     )
-    return ReleaseReport(planning.digest(context.server, plans), outcomes, failures)
+    digest = planning.digest(context.server, plans)
+    return ReleaseReport(digest, outcomes, failures, blind=_forbidden(plans, seen))
+
+
+def too_many(
+    server: str, targets: Sequence[ObjectRef], request: ReleaseRequest
+) -> ReleaseReport | None:
+    """The report where there are more targets than --max, of which nothing is read; else None."""
+    reason = guards.why_too_many(request)
+    if reason is None:
+        return None
+    refusal = GuardResult(WITHIN_MAX, GuardState.REFUSE, reason)
+    outcomes = tuple(TargetReport.not_looked_at(ref, refusal) for ref in targets)
+    return ReleaseReport(planning.digest(server, ()), outcomes)
 
 
 def _planned(plan: Plan) -> TargetReport:
@@ -74,7 +88,8 @@ def unstick(
     machines = {ref: vm for ref in targets if (vm := before.found.get(ref)) is not None}
     digest = planning.digest(context.server, plans)
     if all(plan.refusals for plan in plans):
-        return ReleaseReport(digest, tuple(map(TargetReport.refused, plans)), failures)
+        refused = tuple(map(TargetReport.refused, plans))
+        return ReleaseReport(digest, refused, failures, blind=_forbidden(plans, before))
     context.operator.confirm(plans, digest)
     context.interrupts.hold()
     command = CommandRecord(digest, uuid.uuid4().hex, current_user(context.cluster))
@@ -96,6 +111,7 @@ def unstick(
         digest,
         _with_leftovers(context, outcomes, machines),
         failures + tuple(end for end in ends if isinstance(end, Failure)),
+        blind=_forbidden(plans, before),
     )
 
 
@@ -104,9 +120,10 @@ def _plan_all(
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
     snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)
-    looked_at = [Target(ref, snapshot) for ref in targets]
-    statements.check(looked_at, request.powered_off)
-    statements.check_finalizers(looked_at, request.finalizers)
+    there = [target for ref in targets if _may_exist(target := Target(ref, snapshot))]
+    if there:
+        statements.check(there, request.powered_off)
+        statements.check_finalizers(there, request.finalizers)
 
     def plan(ref: ObjectRef) -> Plan | Failure:
         try:
@@ -121,6 +138,27 @@ def _plan_all(
         tuple(end for end in ends if isinstance(end, Failure)),
         snapshot,
     )
+
+
+def _forbidden(plans: Sequence[Plan], seen: ClusterSnapshot) -> tuple[Unreadable, ...]:
+    """All that this user may not read, where a plan is refused because something is unknown.
+
+    A guard names only what it missed first.
+    """
+    unknown = (
+        guard for plan in plans for guard in plan.refusals if guard.verdict is GuardState.UNKNOWN
+    )
+    if next(unknown, None) is None:
+        return ()
+    return tuple(gap for gap in seen.gaps if is_forbidden(gap.message))
+
+
+def _may_exist(target: Target) -> bool:
+    """Whether the target is not known to be absent: of an absent one nothing can be stated."""
+    try:
+        return target.obj is not None
+    except UnreadableError:
+        return True
 
 
 def _with_leftovers(

@@ -201,12 +201,20 @@ def versions(here: Here, there: There | None, where: Invocation | None) -> Docum
     }
 
 
-def failure(command: str, message: str, status: ExitStatus) -> Document:
-    """What stands on stdout when a command failed before it had an answer."""
+def failure(
+    command: str, message: str, status: ExitStatus, commands: Sequence[str] = ()
+) -> Document:
+    """What stands on stdout when a command failed before it had an answer.
+
+    `commands` are lines to paste, where there are any.
+    """
+    error: Document = {"message": message, "exitStatus": int(status)}
+    if commands:
+        error["commands"] = list(commands)
     return {
         "schema": SCHEMAS.get(command, f"harvester-stuck/{command}/v1"),
         "items": [],
-        "error": {"message": message, "exitStatus": int(status)},
+        "error": error,
     }
 
 

@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kubectl_harvester_stuck.k8s.kinds import VM
+from kubectl_harvester_stuck.errors import is_forbidden, users
+from kubectl_harvester_stuck.k8s.kinds import VIEWER_ROLE, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ WIDTH = 80
 
 
 MOST_NAMES = 8
-"""Up to so many namespaces are named in one sentence."""
+"""Up to so many namespaces or kinds are named in one sentence."""
 
 
 def safe(text: str) -> str:
@@ -75,8 +76,21 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def unreadable(items: Sequence[Unreadable]) -> str:
-    """What could not be read, each reason once, with what to do about it."""
+def unreadable(items: Sequence[Unreadable], role: str = VIEWER_ROLE) -> str:
+    """What could not be read, each reason once, with what to do about it.
+
+    `role` is the ClusterRole of deploy/rbac.yaml that allows what is forbidden.
+    """
+    forbidden = [item for item in items if _is_forbidden(item)]
+    lines = _gaps([item for item in items if item not in forbidden])
+    if forbidden:
+        lines.append(_forbidden(forbidden, role))
+    wrapped = (piece for line in lines for piece in wrap(safe(line), ""))
+    return "".join(f"{line}\n" for line in wrapped)
+
+
+def _gaps(items: Sequence[Unreadable]) -> list[str]:
+    """A sentence for each reason."""
     where: dict[tuple[str, str, str], list[str | None]] = {}
     for item in items:
         where.setdefault((item.reason, item.message, item.resource), []).append(item.namespace)
@@ -84,14 +98,31 @@ def unreadable(items: Sequence[Unreadable]) -> str:
     for (reason, message, resource), namespaces in where.items():
         place = tuple(dict.fromkeys(namespaces))
         alike.setdefault((reason, message, place), []).append(resource)
-    lines = [
+    return [
         f"could not read {_and(resources)}{_places(place)}: {reason}: {message}"
         for (reason, message, place), resources in alike.items()
     ]
-    if any(item.reason == "Forbidden" and item.namespace is None for item in items):
-        lines.append("name a namespace that you may read: -n NAMESPACE")
-    wrapped = (piece for line in lines for piece in wrap(safe(line), ""))
-    return "".join(f"{line}\n" for line in wrapped)
+
+
+def _is_forbidden(item: Unreadable) -> bool:
+    # What a rule reads carries the whole error in its message.
+    return item.reason == "Forbidden" or is_forbidden(item.message)
+
+
+def _forbidden(items: Sequence[Unreadable], role: str) -> str:
+    """One sentence for all that this user may not read, and what allows it."""
+    resources = list(dict.fromkeys(item.resource for item in items))
+    more = len(resources) - MOST_NAMES
+    if more > 1:
+        resources = [*resources[:MOST_NAMES], f"{more} more kinds"]
+    named = {user for item in items for user in users(item.message)}
+    who = named.pop() if len(named) == 1 else "this user"
+    why = items[0].message if len(items) == 1 else f"{who} may not"
+    hint = f"the ClusterRole {role} of deploy/rbac.yaml allows it"
+    if any(item.namespace is None and item.reason == "Forbidden" for item in items):
+        hint += "; or name a namespace that you may read: -n NAMESPACE"
+    places = _places(list(dict.fromkeys(item.namespace for item in items)))
+    return f"could not read {_and(resources)}{places}: Forbidden: {why}; {hint}"
 
 
 def _places(namespaces: Sequence[str | None]) -> str:

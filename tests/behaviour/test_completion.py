@@ -74,6 +74,11 @@ def stuck(world: World) -> Body:
         ("unstick vm/", {"vm/web"}),
         ("unstick VMs/w", {"VMs/web"}),
         ("unstick vmi ", {"lonely"}),
+        ("unstick ", {"vm", "vmi", "web"}),
+        ("diagnose w", {"web"}),
+        ("unstick other ", {"web"}),
+        ("unstick web ", set()),
+        ("unstick nowhere/", set()),
         ("diagnose vmi/l", {"vmi/lonely"}),
         ("unstick -o json --yes vm ", {"web"}),
         ("unstick vm a", set()),
@@ -117,6 +122,9 @@ def test_the_words_before_choose_the_cluster_and_the_namespace(
             ["unstick", f"-n={other}"],
         ):
             assert set(complete(*words, "vm", "")) == {"db"}
+        assert set(complete("unstick", f"{other}/")) == {f"{other}/db"}
+        assert set(complete("unstick", f"vm/{other}/d")) == {f"vm/{other}/db"}
+        assert set(complete("unstick", "vm", f"{other}/")) == {f"{other}/db"}
         assert complete("unstick", "vm", "", environ=void) == {}
         chosen = ["unstick", "--context", "test", "-n", here]
         assert set(complete(*chosen, "vm", "", environ=void)) == {"web"}

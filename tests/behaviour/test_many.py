@@ -117,7 +117,25 @@ def test_a_batch_over_max_is_refused_as_a_whole(
     assert run.status is ExitStatus.REFUSED
     assert world.changes() == []
     assert {item["refusals"][-1]["guard"] for item in run.json["items"]} == {"within-max"}
+    assert {len(item["refusals"]) for item in run.json["items"]} == {1}
+    assert len(run.json["items"]) == 6
     assert all(world.finalizers(item) == [VM_FINALIZER] for item in dead)
+
+
+def test_too_many_are_refused_once_and_before_anything_is_read_of_them(site: Site) -> None:
+    world = site.world
+    for words in (("-A", "--node", world.dead), ("a", "b", "c", "d", "e", "f")):
+        world.api.forget()
+        run = world.run("unstick", *words, "--max", "5", "--yes")
+        assert (run.status, run.out) == (ExitStatus.REFUSED, "")
+        assert run.err == (
+            "error: nothing was changed: 6 targets, and --max is 5; name fewer of them, or say"
+            " --max 6\n"
+        )
+        asked = {item.path.partition("?")[0].split("/")[-1] for item in world.api.recorded()}
+        # What a plan would be made from.
+        assert not asked & {"persistentvolumeclaims", "virtualmachineinstancemigrations"}
+        assert words[0] == "-A" or not asked
 
 
 def test_one_that_is_refused_does_not_stop_the_others(
@@ -182,11 +200,35 @@ def test_a_vm_whose_node_is_not_known_is_not_chosen_by_node_and_that_is_said(
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
-def test_a_node_that_does_not_exist_is_no_all_clear(world: World) -> None:
+@pytest.mark.parametrize("command", ["unstick vm --yes", "list", "diagnose", "list --watch"])
+def test_a_node_that_does_not_exist_is_no_all_clear(world: World, command: str) -> None:
     world.vm()
-    run = world.run("unstick", "vm", "--node", "typo", "--yes")
+    run = world.run(*command.split(), "--node", "typo")
     assert run.status is ExitStatus.ERROR
     assert "node typo was not found" in run.err
+
+
+def test_a_node_chooses_what_is_listed_and_diagnosed(site: Site) -> None:
+    world = site.world
+    for node, expected in (
+        (world.dead, {item["metadata"]["name"] for item in site.dead}),
+        (world.live, {"db-0"}),
+    ):
+        listed = world.run("list", "-A", "--node", node, "-o", "json").json["items"]
+        assert {item["name"] for item in listed} == expected
+        assert {item["node"] for item in listed} == {node}
+        told = world.run("diagnose", "-A", "--node", node, "-o", "json").json["items"]
+        assert {item["target"]["name"] for item in told} == expected
+
+
+@pytest.mark.parametrize("command", ["list", "diagnose"])
+def test_what_names_no_node_is_left_out_aloud(world: World, command: str) -> None:
+    world.dead_node()
+    world.delete(world.vm())
+    run = world.run(command, "--node", world.dead)
+    assert (run.status, run.out) == (ExitStatus.OK, "")
+    assert "1 stuck VM names no node and was left out" in run.err
+    assert f"Nothing is stuck in {world.namespace} namespace on node {world.dead}." in run.err
 
 
 def test_what_is_not_being_deleted_yet_is_left_out_and_that_is_said(world: World) -> None:

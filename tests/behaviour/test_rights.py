@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -255,6 +256,44 @@ def test_the_viewer_lists_and_diagnoses_without_a_gap(world: World) -> None:
         assert (run.status, run.json["incomplete"], misses(run)) == (ExitStatus.OK, [], [])
     assert {item["target"]["name"] for item in seen.json["items"]} == {"web", "db", "pooled"}
     assert refused(world) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [
+        ("list", "viewer"),
+        ("list -A", "viewer"),
+        ("diagnose -A", "viewer"),
+        ("check", "viewer"),
+        ("check -A", "viewer"),
+        ("unstick --all", "operator"),
+    ],
+)
+def test_what_is_forbidden_is_said_once_with_the_role_that_allows_it(
+    world: World, words: str, role: str
+) -> None:
+    run = world.run(*words.split(), user="alice")
+    said = " ".join(run.err.split())
+    assert said.count("Forbidden") == said.count("could not read") == 1, said
+    assert 'Forbidden: User "alice" may not; the ClusterRole' in said
+    assert f"the ClusterRole harvester-stuck-{role} of deploy/rbac.yaml allows it" in said
+    assert "virtualmachines.kubevirt.io" in said
+    assert ("-n NAMESPACE" in said) is (words in ("list -A", "diagnose -A"))
+    assert "is forbidden" not in run.out + run.err
+
+
+def test_a_release_that_may_not_read_names_all_at_once(world: World) -> None:
+    world.delete(world.vm())
+    some = [Right("", "kubevirt.io", "virtualmachines", verb) for verb in ("get", "list")]
+    user = grant(world, some)
+    until_in_force(lambda: "was not found" in world.run("unstick", "other", "--as", user).err)
+    run = world.run("unstick", "web", *QUICK, "--as", user)
+    assert run.status is ExitStatus.REFUSED
+    said = " ".join(run.err.split())
+    assert said.count("could not read") == 1
+    for kind in ("pods", "virtualmachineinstances.kubevirt.io", "persistentvolumeclaims"):
+        assert kind in said
+    assert "harvester-stuck-operator" in said
 
 
 def test_the_viewer_changes_nothing(world: World) -> None:

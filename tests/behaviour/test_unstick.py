@@ -427,6 +427,21 @@ def test_a_user_without_the_right_is_refused_before_anything_is_sent(world: Worl
     assert [item.method for item in world.api.recorded() if item.method == "PATCH"] == []
 
 
+def test_a_refusal_names_all_that_the_user_may_not_do(world: World) -> None:
+    world.power_cut()
+    _grant(world, "alice", (["*"], ["*"], ["get", "list"]))
+    run = world.unstick(*power_off(world), user="alice")
+    assert refusals(run) == {"permitted"}
+    reason = run.item["refusals"][0]["reason"]
+    where = f"in namespace {world.namespace}"
+    assert reason.startswith(
+        f"this user may not delete pods {where}; this user may not patch"
+        f" virtualmachineinstances.kubevirt.io {where}; this user may not patch"
+        f" virtualmachines.kubevirt.io {where}; "
+    )
+    assert "harvester-stuck-operator" in reason
+
+
 def test_a_user_who_cannot_read_nodes_is_refused(world: World) -> None:
     world.power_cut()
     _grant(
@@ -668,6 +683,28 @@ def test_a_target_that_does_not_exist_is_an_error(world: World) -> None:
     assert run.status is ExitStatus.ERROR
     assert "not found" in run.err
     assert run.json["items"] == []
+
+
+def test_a_target_that_does_not_exist_can_be_ignored(world: World) -> None:
+    off = ("--finalizer", "example.com/x", "--node-powered-off", "typo")
+    run = world.unstick("--yes", "--ignore-not-found", *off)
+    assert run.status is ExitStatus.OK
+    assert run.json["items"] == []
+    assert run.err == f"VirtualMachine {world.namespace}/web was not found: nothing to do\n"
+    table = world.run("unstick", "web", "--ignore-not-found")
+    assert (table.status, table.out) == (ExitStatus.OK, "")
+    kept = world.vm("kept")
+    run = world.unstick("vm", "web", "kept", "--yes", "--ignore-not-found")
+    assert run.status is ExitStatus.REFUSED
+    assert [item["outcome"] for item in run.json["items"]] == ["refused"]
+    assert world.finalizers(kept) == [VM_FINALIZER]
+
+
+def test_what_cannot_be_read_is_not_ignored_as_absent(world: World) -> None:
+    world.delete(world.vm())
+    run = world.unstick("--yes", "--ignore-not-found", user="alice")
+    assert run.status is ExitStatus.ERROR
+    assert "orbidden" in run.err
 
 
 def test_more_targets_than_max_are_refused(world: World) -> None:

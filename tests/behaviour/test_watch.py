@@ -278,6 +278,17 @@ def test_a_reader_that_goes_away_ends_it(world: World) -> None:
     process.stderr.close()
 
 
+def test_a_node_selects(world: World) -> None:
+    world.dead_node()
+    world.live_node()
+    world.delete(world.vmi(None, "elsewhere", world.live))
+    with watching(world, "--node", world.dead) as seen:
+        settled(world)
+        world.delete(world.vmi(None, "there"))
+        assert seen.next() == ("ADDED", "VMI", "there", "Terminating")
+        seen.quiet(0.5)
+
+
 def test_labels_and_age_select(world: World) -> None:
     chosen = world.create(builders.vm(world.namespace, "chosen", (ODD,)) | {})
     with watching(world, "--older-than", "4s") as seen:

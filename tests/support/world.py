@@ -317,7 +317,7 @@ class World:
         command: click.Command = main.cli
         for word in arguments:
             if isinstance(command, click.Group):
-                command = command.commands.get(word, command)
+                command = command.commands.get(main.ALIASES.get(word, word), command)
         if not isinstance(command, click.Group):
             assert run.status in statuses_of(command), "the page of the command names no such end"
         return run

@@ -15,11 +15,12 @@ from kubectl_harvester_stuck.cli.options import (
     Duration,
     connection,
     filename,
+    node,
     output,
-    target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
 from kubectl_harvester_stuck.cli.session import Session, open_session
+from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -32,27 +33,33 @@ class DiagnoseOptions(NamedTuple):
     """The flags of `diagnose`."""
 
     kind: Kind | None
-    names: tuple[str, ...]
+    names: tuple[Named, ...]
     filenames: tuple[str, ...]
     output: str
     all_namespaces: bool
     selector: str | None
+    host: str | None
     older_than: timedelta
     exit_code: bool
     no_logs: bool
 
     def validate(self) -> None:
         """What is searched for has no name."""
-        if self.names and (self.all_namespaces or self.selector):
-            raise click.UsageError("-A and -l go without a name")
+        if self.names and (self.all_namespaces or self.selector or self.host or self.older_than):
+            raise click.UsageError(
+                "-A, -l, --node and --older-than go without a name: they say what to look for"
+            )
 
     def complete(self, ctx: click.Context) -> Session:
         """The cluster, or the files."""
+        given = ctx.ensure_object(dict)
+        check_namespaces(given.get("namespace"), self.names)
         return open_session(
-            ctx.ensure_object(dict),
+            given,
             self.filenames,
             all_namespaces=self.all_namespaces,
             selector=self.selector,
+            node=self.host,
         )
 
     def run(self, session: Session) -> Answer:
@@ -88,7 +95,9 @@ class DiagnoseOptions(NamedTuple):
             namespaces=session.namespaces,
             labels=self.selector,
             older_than=self.older_than,
+            node=self.host,
         )
+        click.echo(left_out(found), nl=False, err=True)
         # A VM's diagnosis tells of its VMI as well.
         vms = {row.ref.key for row in found.targets if row.ref.kind is VM}
         refs = [row.ref for row in found.targets]
@@ -123,12 +132,13 @@ class DiagnoseOptions(NamedTuple):
 
 
 @click.command("diagnose", cls=Command)
-@target_arguments("[vm|vmi] [NAME]...", required=False)
+@target_arguments("[vm|vmi] [NAME]...")
 @connection
 @filename
 @output(*FORMATS, "mermaid")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
+@node("Without a name: what ran on this node.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")
@@ -141,8 +151,8 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
 
     \b
     Examples:
-      kubectl harvester-stuck diagnose vm web-1 -n shop
-      kubectl harvester-stuck diagnose vm/web-1 -o mermaid
+      kubectl harvester-stuck diagnose web-1
+      kubectl harvester-stuck diagnose shop/web-1 -o mermaid
       kubectl harvester-stuck diagnose -A --older-than 10m
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """

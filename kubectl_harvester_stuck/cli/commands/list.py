@@ -13,19 +13,21 @@ from kubectl_harvester_stuck.cli.options import (
     FORMATS,
     Command,
     Duration,
-    TargetKind,
     connection,
     filename,
+    node,
     output,
 )
 from kubectl_harvester_stuck.cli.output import (
     Answer,
+    left_out,
     nothing_is_stuck,
 )
 from kubectl_harvester_stuck.cli.session import (
     Session,
     open_session,
 )
+from kubectl_harvester_stuck.cli.targets import kind_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class ListOptions(NamedTuple):
     output: str
     all_namespaces: bool
     selector: str | None
+    host: str | None
     older_than: timedelta
     no_headers: bool
     exit_code: bool
@@ -62,6 +65,7 @@ class ListOptions(NamedTuple):
             self.filenames,
             all_namespaces=self.all_namespaces,
             selector=self.selector,
+            node=self.host,
         )
 
     def run(self, session: Session) -> Answer:
@@ -86,6 +90,7 @@ class ListOptions(NamedTuple):
                 namespaces=session.namespaces,
                 labels=self.selector,
                 older_than=self.older_than,
+                node=self.host,
             )
         found = replace(found, missing=session.missing + found.missing)
         terminal.clear()
@@ -95,17 +100,19 @@ class ListOptions(NamedTuple):
         return Answer(
             exit_status.of_listing(found, exit_code=self.exit_code),
             render.listing(found, self.output, session.where, headers=not self.no_headers),
-            nothing + notes + session.gaps(found.missing),
+            nothing + notes + left_out(found) + session.gaps(found.missing),
             for_people=self.output in ("table", "wide"),
         )
 
     def _watch(self, session: Session, cluster: Cluster) -> Answer:
         from kubectl_harvester_stuck.cli.watching import Watching
         from kubectl_harvester_stuck.k8s.source import unknown_namespaces
-        from kubectl_harvester_stuck.listing import watch
+        from kubectl_harvester_stuck.listing import find, watch
 
         if session.namespace is not None and not self.all_namespaces:
             unknown_namespaces(cluster, [session.namespace])
+        if self.host is not None:
+            find.unknown_node(cluster, self.host)
         cache = watch.WatchCache(cluster, session.namespaces)
         cache.start()
         answers = watch.follow(
@@ -113,6 +120,7 @@ class ListOptions(NamedTuple):
             kinds=self._kinds,
             labels=self.selector,
             older_than=self.older_than,
+            node=self.host,
         )
         watching = Watching(session.place, self.output, headers=not self.no_headers)
         return Answer(watching.show(answers))
@@ -125,12 +133,13 @@ class ListOptions(NamedTuple):
 
 
 @click.command("list", cls=Command)
-@click.argument("kinds", nargs=-1, type=TargetKind(), metavar="[vm|vmi]...")
+@kind_arguments("[vm|vmi]...")
 @connection
 @filename
 @output(*FORMATS, "prometheus")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
+@node("Only what ran on this node.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")

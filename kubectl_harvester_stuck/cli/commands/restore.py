@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, Command, connection, output
 from kubectl_harvester_stuck.cli.output import Answer
-from kubectl_harvester_stuck.cli.session import connect
+from kubectl_harvester_stuck.cli.session import connect, retyped
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class RestoreOptions(NamedTuple):
         from kubectl_harvester_stuck.state.journal import Journal
 
         cluster, _, where = connect(ctx.ensure_object(dict))
-        terminal = Terminal(where, yes=self.yes)
+        terminal = Terminal(where, yes=self.yes, retyped=partial(retyped, ctx))
         context = RestoreContext(
             cluster,
             where.server,

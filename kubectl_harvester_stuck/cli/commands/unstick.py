@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,18 +19,18 @@ from kubectl_harvester_stuck.cli.options import (
     Command,
     Duration,
     connection,
+    node,
     output,
-    target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
-from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
-from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError
+from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
+from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated, retyped
+from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
+from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cli.terminal import Terminal
-    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.context import ReleaseContext
     from kubectl_harvester_stuck.release.model import ReleaseReport, ReleaseRequest
@@ -50,8 +51,8 @@ class _Means(NamedTuple):
 class UnstickOptions(NamedTuple):
     """The flags of `unstick`."""
 
-    kind: Kind
-    names: tuple[str, ...]
+    kind: Kind | None
+    names: tuple[Named, ...]
     output: str
     everything: bool
     all_namespaces: bool
@@ -69,22 +70,35 @@ class UnstickOptions(NamedTuple):
     settle: timedelta
     timeout: timedelta
     backup_dir: Path | None
+    ignore_not_found: bool
 
     @property
     def by_search(self) -> bool:
         """Whether the targets are looked for, and not named."""
         return bool(self.everything or self.selector or self.host)
 
+    @property
+    def _kind(self) -> Kind:
+        from kubectl_harvester_stuck.k8s.kinds import VM
+
+        return self.kind or VM
+
     def validate(self) -> None:
         """There is one way to agree, and one to say what the targets are."""
         if self.yes and self.confirm:
             raise click.UsageError("--yes and --confirm exclude each other")
         if self.by_search == bool(self.names):
-            raise click.UsageError("name the targets, or say --all, -l or --node")
+            raise click.UsageError("name the targets, or say --all, -l or --node, but not both")
         check_selector(self.selector)
+        if self.settle > self.timeout:
+            settle, timeout = (f"{item.total_seconds():g}s" for item in (self.settle, self.timeout))
+            raise click.UsageError(
+                f"--settle {settle}, the wait after one step, is longer than --timeout {timeout},"
+                f" the wait for all: say --settle {timeout} or less"
+            )
         if self.all_namespaces and not self.by_search:
             raise click.UsageError(
-                "-A goes with --all, -l or --node; a name needs its namespace: -n"
+                "-A goes with --all, -l or --node; for one VM say NAMESPACE/NAME or -n"
             )
 
     def complete(self, ctx: click.Context) -> _Means:
@@ -98,8 +112,12 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck.state.backups import Backups, state_directory
         from kubectl_harvester_stuck.state.journal import Journal
 
-        cluster, namespace, where = connect(ctx.ensure_object(dict), repeated(ctx))
-        terminal = Terminal(where, yes=self.yes, confirmed=self.confirm)
+        given = ctx.ensure_object(dict)
+        check_namespaces(given.get("namespace"), self.names)
+        cluster, namespace, where = connect(given, repeated(ctx))
+        terminal = Terminal(
+            where, yes=self.yes, confirmed=self.confirm, retyped=partial(retyped, ctx)
+        )
         state = state_directory(os.environ, Path.home())
         directory = self.backup_dir or state / "backups"
         here = (where.context, where.server, __version__)
@@ -120,20 +138,17 @@ class UnstickOptions(NamedTuple):
 
     def run(self, means: _Means) -> Answer:
         """Release the targets, or show what would be done."""
-        from dataclasses import replace
-
         from kubectl_harvester_stuck.k8s.objects import ObjectRef
 
         if not self.by_search:
-            named = dict.fromkeys(self.names)
-            return self._release(means, [ObjectRef(means.namespace, n, self.kind) for n in named])
+            refs = (
+                ObjectRef(namespace or means.namespace, name, self._kind)
+                for namespace, name in self.names
+            )
+            return self._release(means, list(dict.fromkeys(refs)))
         found = self._search(means)
-        there = [row for row in found.targets if self.host in (None, row.node)]
-        if self.host is not None and not there:
-            gaps = _unknown_node(means.context.cluster, self.host)
-            found = replace(found, missing=found.missing + gaps)
-        targets = [row.ref for row in there if not row.reason]
-        waiting = len(there) - len(targets)
+        targets = [row.ref for row in found.releasable]
+        waiting = len(found.targets) - len(targets)
         if waiting:
             which = "VM was" if waiting == 1 else "VMs were"
             click.echo(
@@ -153,18 +168,17 @@ class UnstickOptions(NamedTuple):
         with reading(means.terminal.progress, "looking for what is stuck"):
             found = find.stuck(
                 means.context.cluster,
-                kinds=frozenset({self.kind}),
+                kinds=frozenset({self._kind}),
                 namespaces=(None if self.all_namespaces else means.namespace,),
                 labels=self.selector,
+                node=self.host,
             )
-        homeless = sum(row.node is None for row in found.targets) if self.host else 0
-        if homeless:
-            which = "VM names no node and was" if homeless == 1 else "VMs name no node and were"
-            click.echo(f"{homeless} stuck {which} left out; see --all", err=True)
+        click.echo(left_out(found), nl=False, err=True)
         return found
 
     def _nothing(self, means: _Means, found: Listing, *, is_waiting: bool) -> Answer:
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.release.model import ReleaseReport
         from kubectl_harvester_stuck.render import layout
 
@@ -176,7 +190,7 @@ class UnstickOptions(NamedTuple):
         return Answer(
             exit_status.of_nothing_to_release(done, is_waiting=is_waiting),
             render.run(done, self.output, means.where) if is_document else "",
-            nothing + layout.unreadable(found.missing),
+            nothing + layout.unreadable(found.missing, OPERATOR_ROLE),
         )
 
     def _release(
@@ -185,19 +199,41 @@ class UnstickOptions(NamedTuple):
         from dataclasses import replace
 
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.render import layout, release_text
 
+        too_many = self._too_many(means, targets)
+        if too_many is not None:
+            return too_many
         done = self._report(means, targets)
         done = replace(done, missing=found.missing if found else ())
         means.terminal.clear()
+        if self.ignore_not_found:
+            done = _without_absent(done)
         errors = (error_line(failure.error) for failure in done.failures)
         private = release_text.private(done, means.where)
+        gaps = layout.unreadable((*done.missing, *done.blind), OPERATOR_ROLE)
         return Answer(
             exit_status.of_release(done),
             render.run(done, self.output, means.where),
-            "".join([*errors, layout.unreadable(done.missing), private]),
+            "".join([*errors, gaps, private]),
             for_people=self.output in ("table", "wide"),
             is_report=True,
+        )
+
+    def _too_many(self, means: _Means, targets: list[ObjectRef]) -> Answer | None:
+        """The answer where there are more than --max: the reason once, whatever their number."""
+        from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.release import run
+
+        done = run.too_many(means.where.server, targets, self._request(len(targets)))
+        if done is None:
+            return None
+        is_document = self.output in render.DOCUMENTS
+        return Answer(
+            exit_status.of_release(done),
+            render.run(done, self.output, means.where) if is_document else "",
+            f"error: nothing was changed: {done.outcomes[0].refusals[0].reason}\n",
         )
 
     def _report(self, means: _Means, targets: list[ObjectRef]) -> ReleaseReport:
@@ -228,6 +264,20 @@ class UnstickOptions(NamedTuple):
             targets=targets,
             max_targets=self.max_targets,
         )
+
+
+def _without_absent(done: ReleaseReport) -> ReleaseReport:
+    """The report without the targets that do not exist, which are named on stderr."""
+    from dataclasses import replace
+
+    from kubectl_harvester_stuck.errors import NotFoundError
+    from kubectl_harvester_stuck.render.layout import safe
+
+    absent = [item for item in done.failures if isinstance(item.error, NotFoundError)]
+    for failure in absent:
+        click.echo(safe(f"{failure.error}: nothing to do"), err=True)
+    left = tuple(item for item in done.failures if item not in absent)
+    return replace(done, failures=left, found_nothing=not (left or done.outcomes))
 
 
 def _known_finalizers(
@@ -269,31 +319,14 @@ class _UnstickCommand(Command):
             )  # fmt: skip
 
 
-def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
-    """Why it is not known whether there is that node. Raises NotFoundError where there is none."""
-    from kubectl_harvester_stuck.k8s.kinds import NODE
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef
-    from kubectl_harvester_stuck.listing.survey import missing
-
-    try:
-        if cluster.get(ObjectRef("", name, NODE), metadata_only=True) is None:
-            raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
-    except NotFoundError:
-        raise
-    except StuckError as error:
-        return (missing(NODE, "", error),)
-    return ()
-
-
 @click.command("unstick", cls=_UnstickCommand)
-@target_arguments("vm|vmi [NAME]...", required=True)
+@target_arguments("[vm|vmi] [NAME]...")
 @connection
 @output(*FORMATS)
 @click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="With --all, -l, --node: everywhere.")
 @click.option("-l", "--selector", metavar="LABELS", help="What is stuck and has these labels.")
-@click.option("--node", "host", metavar="NODE", shell_complete=completion.nodes,
-              help="What is stuck and ran on this node.")  # fmt: skip
+@node("What is stuck and ran on this node.")
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
@@ -324,6 +357,8 @@ def _unknown_node(cluster: Cluster, name: str) -> tuple[Unreadable, ...]:
               help="How long to wait until everything is gone.")  # fmt: skip
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where the objects are saved before the first change.")  # fmt: skip
+@click.option("--ignore-not-found", is_flag=True,
+              help="A target that does not exist is no error.")  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Release a stuck VM: dead pod first, then VMI, then VM.
@@ -334,9 +369,9 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
 
     \b
     Examples:
-      kubectl harvester-stuck unstick vm web-1 -n shop --dry-run=server
-      kubectl harvester-stuck unstick vm web-1 -n shop
-      kubectl harvester-stuck unstick vm web-1 --node-powered-off node-2
-      kubectl harvester-stuck unstick vm -A --node n2 --node-powered-off n2
+      kubectl harvester-stuck unstick web-1 --dry-run=server
+      kubectl harvester-stuck unstick shop/web-1 lab/db-1
+      kubectl harvester-stuck unstick web-1 --node-powered-off node-2
+      kubectl harvester-stuck unstick -A --node n2 --node-powered-off n2
     """
     return execute(ctx, UnstickOptions(**flags))
