@@ -71,7 +71,7 @@ class Shell:
             env={
                 "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
                 "HOME": str(self.home),
-                "PYTHONIOENCODING": "ascii",
+                "COLUMNS": "80",
             },
             cwd=ROOT,
         )
@@ -92,9 +92,7 @@ class Shell:
         text = text.replace(str(self.home), "/home/me")
         text = re.sub(r"https://127\.0\.0\.1:\d+", "https://192.0.2.10:6443", text)
         text = re.sub(r"\d{8}T\d{12}Z", "20261123T034205000000Z", text)
-        text = re.sub(
-            r"(from the backup of )[-\d]{10}T[:\d]{8}Z", r"\g<1>2026-11-23T03:42:05Z", text
-        )
+        text = re.sub(r"(the undo file of )[-\d]{10}T[:\d]{8}Z", r"\g<1>2026-11-23T03:42:05Z", text)
         # Pods of several targets go at the same time.
         text = re.sub(
             r"(?m)(?:^(?:delete|\d+m +\w+) +Pod .+\n){2,}",

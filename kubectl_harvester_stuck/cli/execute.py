@@ -38,4 +38,4 @@ class Options(Protocol[T]):
 def execute(ctx: click.Context, options: Options[T]) -> ExitStatus:
     """Run a command to its last word."""
     options.validate()
-    return print_answer(ctx, options.run(options.complete(ctx)))
+    return print_answer(options.run(options.complete(ctx)))

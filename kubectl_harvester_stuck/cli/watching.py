@@ -13,10 +13,11 @@ import click
 
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.cli import exit_status
-from kubectl_harvester_stuck.cli.output import write
+from kubectl_harvester_stuck.cli.output import screen, write
 from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.render import layout, list_text
+from kubectl_harvester_stuck.render.page import Page
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.listing.model import Listing
@@ -58,7 +59,7 @@ class Watching:
     def _tell_gaps(self, found: Listing) -> None:
         """Each gap once, however its reason changes while the API server restarts."""
         news = [item for item in found.missing if (item.resource, item.namespace) not in self._told]
-        click.echo(layout.unreadable(news), nl=False, err=True)
+        click.echo(layout.unreadable(news, screen(sys.stderr).width), nl=False, err=True)
         if self._told and not found.missing:
             click.echo("Everything can be read again.", err=True)
             self._told.clear()
@@ -77,5 +78,7 @@ class Watching:
 
     def _draw(self, found: Listing, passed: timedelta) -> None:
         shown = replace(found, taken_at=found.taken_at + passed)
-        text = list_text.listing(shown, wide=self._output == "wide", headers=self._headers)
+        text = list_text.listing(
+            shown, Page(screen()), wide=self._output == "wide", headers=self._headers
+        )
         self._screen.draw(text or self._nothing)

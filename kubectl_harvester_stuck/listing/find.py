@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from kubectl_harvester_stuck.errors import (
     StuckError,
     UnreadableError,
 )
+from kubectl_harvester_stuck.harvester.kubelet import silence
 from kubectl_harvester_stuck.harvester.target import State, Target, vmi_of
 from kubectl_harvester_stuck.k8s.kinds import (
     NAMESPACE,
@@ -88,7 +90,21 @@ def rows(
     now = snapshot.taken_at
     # What is not known to be younger is shown.
     found = [row for row in found if (age := row.age(now)) is None or age >= older_than]
-    return Listing(in_order(found, now), tuple(seen.missing), now, seen.is_blind)
+    silent = silent_nodes(found, seen, now)
+    return Listing(in_order(found, now), tuple(seen.missing), now, seen.is_blind, silent)
+
+
+def silent_nodes(
+    found: Iterable[StuckObject], seen: Survey, now: datetime
+) -> dict[str, datetime | None]:
+    """The nodes of these rows that do not answer, and since when; what is unreadable is none."""
+    snapshot = ClusterSnapshot(now, seen.listed, {}, seen.unreadable)
+    silent: dict[str, datetime | None] = {}
+    for name in sorted({row.node for row in found if row.node}):
+        with suppress(UnreadableError):
+            if (why := silence(name, snapshot)) is not None:
+                silent[name] = why.since
+    return silent
 
 
 def in_order(found: Iterable[StuckObject], now: datetime) -> tuple[StuckObject, ...]:

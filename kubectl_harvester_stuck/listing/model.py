@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck.harvester.target import State
@@ -45,6 +46,8 @@ class Listing:
     taken_at: datetime
     is_blind: bool = False
     """Not one of the lists could be read."""
+    silent: Mapping[str, datetime | None] = field(default_factory=dict)
+    """The nodes of these rows that do not answer, each with the time since when, if it is known."""
 
     @property
     def releasable(self) -> tuple[StuckObject, ...]:

@@ -327,14 +327,14 @@ def follow(
     keys: frozenset[Key] | None = None  # None: all of them, to begin with
     is_first = True
     while True:
-        found = find.rows(
-            view, view.survey(keys), kinds=kinds, labels=labels, older_than=older_than
-        )
+        seen = view.survey(keys)
+        found = find.rows(view, seen, kinds=kinds, labels=labels, older_than=older_than)
         changes = tuple(_compare(view, rows, found, keys))
         if is_first or changes or found.missing != missing:
             missing, is_first = found.missing, False
             everything = find.in_order(rows.values(), found.taken_at)
-            yield Listing(everything, missing, found.taken_at, found.is_blind), changes
+            silent = find.silent_nodes(everything, seen, found.taken_at)
+            yield Listing(everything, missing, found.taken_at, found.is_blind, silent), changes
         keys = _next(view, rows, found, has_age=bool(older_than))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from kubectl_harvester_stuck.cli.options import (
     output,
     target_arguments,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import Answer, error_line, nothing_is_stuck, screen
 from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated
 from kubectl_harvester_stuck.errors import ExitStatus, NotFoundError, StuckError
 
@@ -176,7 +177,7 @@ class UnstickOptions(NamedTuple):
         return Answer(
             exit_status.of_nothing_to_release(done, is_waiting=is_waiting),
             render.run(done, self.output, means.where) if is_document else "",
-            nothing + layout.unreadable(found.missing),
+            nothing + layout.unreadable(found.missing, screen(sys.stderr).width),
         )
 
     def _release(
@@ -194,9 +195,8 @@ class UnstickOptions(NamedTuple):
         private = release_text.private(done, means.where)
         return Answer(
             exit_status.of_release(done),
-            render.run(done, self.output, means.where),
-            "".join([*errors, layout.unreadable(done.missing), private]),
-            for_people=self.output in ("table", "wide"),
+            render.run(done, self.output, means.where, screen=screen()),
+            "".join([*errors, layout.unreadable(done.missing, screen(sys.stderr).width), private]),
             is_report=True,
         )
 
