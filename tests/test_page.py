@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 from kubectl_harvester_stuck.cli import output
+from kubectl_harvester_stuck.cli.terminal import cropped
 from kubectl_harvester_stuck.render.color import Style
 from kubectl_harvester_stuck.render.page import PIPE, Page, Screen, Styled
 
@@ -125,3 +126,10 @@ def test_only_the_last_column_of_a_table_is_wrapped() -> None:
         f"{' ' * 33}seven",
         f"m{' ' * 32}x",
     ]
+
+
+def test_a_line_is_cropped_by_what_is_seen_of_it() -> None:
+    line = "ab\x1b[31mcd\x1b[0mef"
+    assert cropped(line, 6) == line
+    assert cropped(line, 3) == "ab\x1b[31mc\x1b[0m"
+    assert cropped(line, 0) == "\x1b[31m\x1b[0m"
