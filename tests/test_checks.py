@@ -49,8 +49,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery
-from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.checks import table
+from kubectl_harvester_stuck.render.page import Page, Screen
 from tests.support import builders, readycluster
 from tests.support.advice import ANYWHERE, lines
 from tests.support.builders import NOW, Body, ago, bare, stored
@@ -770,23 +770,43 @@ def rows(result: Result, summary: str) -> list[Checked]:
 
 
 def test_the_table_fits_and_nothing_of_the_cluster_moves_the_cursor() -> None:
-    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), ANYWHERE, wide=True, headers=True)
+    page = Page(Screen(width=80, has_color=False))
+    text = table(rows(FAIL, f"not\x1b[2J Ready: {'node ' * 60}"), ANYWHERE, page, wide=True,
+                 headers=True)  # fmt: skip
     *lines, command = text.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "\x1b" not in text
-    assert command == f"    kubectl harvester-stuck {'x' * 90}"
-    assert not table(rows(FAIL, "x"), ANYWHERE, wide=False, headers=False).startswith("RESULT")
+    assert command == f"  kubectl harvester-stuck {'x' * 90}"
+
+
+def test_the_worst_comes_first_and_only_what_passes_is_left_to_the_wide_table() -> None:
+    found = [row for result in (OK, WARN, UNKNOWN, OK, FAIL) for row in rows(result, "sum")]
+    name = CHECKS[0].id
+    plain = table(found, ANYWHERE, Page(), wide=False, headers=True).splitlines()
+    commands = [line for line in plain if line.startswith("  ")]
+    assert commands == [f"  kubectl harvester-stuck {'x' * 90}"] * 3
+    assert [line for line in plain if line not in commands] == [
+        "1 FAIL, 1 UNKNOWN, 1 WARN, 2 OK",
+        "",
+        f"FAIL     {name}: sum",
+        f"UNKNOWN  {name}: sum",
+        f"WARN     {name}: sum",
+        "OK       2 more (-o wide)",
+    ]
+    wide = table(found, ANYWHERE, Page(), wide=True, headers=False)
+    assert wide.startswith("FAIL ")
+    assert wide.count(f"OK       {name}: sum") == 2
+    assert wide.count("Node n1: Ready: Unknown") == 5
 
 
 @pytest.mark.parametrize(
     ("result", "code"), [(OK, "32"), (WARN, "33"), (UNKNOWN, "33"), (FAIL, "31")]
 )
 def test_results_have_their_colour(result: Result, code: str) -> None:
-    text = color.paint(
-        table(rows(result, "fail is a word here"), ANYWHERE, wide=True, headers=True)
-    )
-    assert f"\x1b[{code}m{result.value}\x1b[0m" in text
-    assert text.count("\x1b[0m") == 2  # the header is bold
+    page = Page(Screen(has_color=True))
+    text = table(rows(result, "FAIL is a word here"), ANYWHERE, page, wide=True, headers=True)
+    assert f"\x1b[{code}m{result.value.upper()}\x1b[0m" in text
+    assert text.count("\x1b[0m") == 1
 
 
 # The rules

@@ -328,7 +328,7 @@ def test_the_catalogue_is_a_table_that_fits(world: World) -> None:
 
 def test_a_finalizer_is_shown_in_full(world: World) -> None:
     name = "kubevirt.io/virtualMachineControllerFinalize"
-    out = world.run("finalizers", name).out
+    out = world.run("finalizers", name, environ=world.environ(COLUMNS="80")).out
     assert out.count(name) == 2
     assert "deploy/virt-controller" in out
     assert all(len(line) <= 80 for line in out.splitlines())
@@ -345,7 +345,8 @@ def test_colour_is_only_for_people_at_a_terminal() -> None:
         ("auto", True, {"TERM": "xterm"}, True),
         ("auto", False, {"TERM": "xterm"}, False),
         ("auto", True, {"TERM": "dumb"}, False),
-        ("auto", True, {"NO_COLOR": ""}, False),
+        ("auto", True, {"NO_COLOR": "0"}, False),
+        ("auto", True, {"NO_COLOR": ""}, True),
         ("always", False, {"NO_COLOR": "1"}, True),
         ("never", True, {}, False),
     ):

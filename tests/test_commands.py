@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.render import diagnosis_text
 from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.render.page import Page
 from tests.support import builders
 from tests.support.advice import ANYWHERE
 from tests.support.builders import bare, parsed, stored
@@ -75,9 +77,11 @@ MADE = {
     "virtctl_migrate_cancel": commands.virtctl_migrate_cancel(WEB),
     "own": commands.own("check", "--print-rules"),
     "unstick": commands.unstick(WEB, "--node-powered-off", "n1"),
+    "unstick_node": commands.unstick_node("n1", None, "--node-powered-off", "n1"),
     "journal": commands.journal(),
     "finalizers": commands.finalizers("orphan"),
     "diagnose": commands.diagnose(WEB),
+    "diagnose_all": commands.diagnose_all("shop"),
     "restore": commands.restore("/tmp/a b.json", "--redact"),
     "again": commands.again("unstick", "web-1", "web-2"),
 }  # fmt: skip
@@ -279,10 +283,15 @@ def test_what_is_changed_is_named() -> None:
 def test_what_was_read_from_files_is_said_to_be_meant_for_their_cluster() -> None:
     files = Invocation("", "", files=("bundle.zip",))
     story = Story([deleted_vm()]).diagnosis()
-    assert "\nNext steps on the cluster of the files\n" in diagnosis_text.diagnoses([story], files)
-    assert "\nNext steps\n" in diagnosis_text.diagnoses([story], ANYWHERE)
+    meant = "\nto do    on the cluster of the files:\n"
+    for where, is_said in ((files, True), (ANYWHERE, False)):
+        text = diagnosis_text.diagnoses([story], where, datetime.now(timezone.utc), Page())
+        assert "\nto do" in text
+        assert (meant in text) is is_said
     row = Checked(CHECKS[0], Result.FAIL, "x", (), (MADE["journal"],))
     meant = "The commands are meant for the cluster of the files.\n"
-    assert table([row], files, wide=True, headers=True).endswith(meant)
-    assert meant not in table([row], ANYWHERE, wide=True, headers=True)
-    assert meant not in table([row], files, wide=False, headers=True)
+    for wide in (True, False):
+        assert table([row], files, Page(), wide=wide, headers=True).endswith(meant)
+        assert meant not in table([row], ANYWHERE, Page(), wide=wide, headers=True)
+    passes = Checked(CHECKS[0], Result.OK, "x", (), (MADE["journal"],))
+    assert meant not in table([passes], files, Page(), wide=False, headers=True)

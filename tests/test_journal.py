@@ -23,6 +23,7 @@ from kubectl_harvester_stuck.k8s.kinds import POD, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
+from kubectl_harvester_stuck.render.page import Screen
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
 from tests.support.simulator import Simulator
@@ -355,8 +356,9 @@ def test_a_journal_that_cannot_be_read_is_a_document_where_one_was_asked_for(
 
 
 def shown(*changes: dict[str, Any], wide: bool = False, headers: bool = True) -> str:
-    output = "wide" if wide else "table"
-    return render.journal(changes, output, NOW + timedelta(minutes=9), headers=headers)
+    output, screen = "wide" if wide else "table", Screen(width=80)
+    now = NOW + timedelta(minutes=9)
+    return render.journal(changes, output, now, headers=headers, screen=screen)
 
 
 def told(book: journal.Journal, *items: Change, user: str = "jane") -> list[dict[str, Any]]:
@@ -378,7 +380,7 @@ def test_the_table_fits_whatever_the_user_is_called(book: journal.Journal) -> No
     wide = shown(*changes, wide=True)
     assert user in wide
     assert "2026-11-25T10:00:00Z" in wide
-    assert "removes a" in wide
+    assert "removed a" in wide
     bare = shown(*changes, headers=False).splitlines()
     assert [line.split() for line in bare] == [line.split() for line in lines[1:]]
 

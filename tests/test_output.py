@@ -65,8 +65,8 @@ def test_the_report_of_a_release_is_told_on_stderr(world: World, redirection: st
     done = shell(world, unstick(), redirection)
     assert done.returncode == ExitStatus.OK, done.stderr
     assert b"Traceback" not in done.stderr
-    assert b"VirtualMachine team/web: released, it is gone\n" in done.stderr
-    assert b"saved before: " in done.stderr
+    assert b"VM team/web: released, it is gone\n" in done.stderr
+    assert b"kubectl harvester-stuck restore /" in done.stderr
     assert world.now(machine) is None
 
 
@@ -85,7 +85,7 @@ def test_the_report_of_a_restoration_is_told_on_stderr(world: World, redirection
     backup = world.unstick("--yes").item["backup"]
     done = shell(world, ("restore", backup, "--yes"), redirection)
     assert done.returncode == ExitStatus.OK, done.stderr
-    assert b"VirtualMachine team/web: created, powered off\n" in done.stderr
+    assert b"VM team/web: created, powered off\n" in done.stderr
     assert world.now(machine) is not None
 
 

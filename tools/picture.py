@@ -16,7 +16,7 @@ OFF = "unstick vm web-1 -n shop --node-powered-off harvester-2"
 SCENES = (
     ("list -A", "", ""),
     ("unstick vm web-1 -n shop", "", ""),
-    (OFF, "To go ahead", "  left behind"),
+    (OFF, "To go ahead", "\x1b[1mstays"),
 )
 """A command, and the words where what is shown of its output begins and ends."""
 

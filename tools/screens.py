@@ -71,7 +71,7 @@ class Shell:
             env={
                 "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
                 "HOME": str(self.home),
-                "PYTHONIOENCODING": "ascii",
+                "COLUMNS": "80",
             },
             cwd=ROOT,
         )
@@ -92,9 +92,7 @@ class Shell:
         text = text.replace(str(self.home), "/home/me")
         text = re.sub(r"https://127\.0\.0\.1:\d+", "https://192.0.2.10:6443", text)
         text = re.sub(r"\d{8}T\d{12}Z", "20261123T034205000000Z", text)
-        text = re.sub(
-            r"(from the backup of )[-\d]{10}T[:\d]{8}Z", r"\g<1>2026-11-23T03:42:05Z", text
-        )
+        text = re.sub(r"(the undo file of )[-\d]{10}T[:\d]{8}Z", r"\g<1>2026-11-23T03:42:05Z", text)
         # On a busy machine it says what it waits for, and the journal is read a minute later.
         text = re.sub(r"(?m)^(?:reading|looking for|waiting for) .*\(\d+s\b.*\)\n", "", text)
         text = re.sub(r"(?m)^1[2-4]m(?= +admin )", "12m", text)

@@ -39,7 +39,7 @@ def execute(ctx: click.Context, options: Options[T]) -> ExitStatus:
     """Run a command to its last word."""
     try:
         options.validate()
-        return print_answer(ctx, options.run(options.complete(ctx)))
+        return print_answer(options.run(options.complete(ctx)))
     except click.UsageError as error:
         error.ctx = error.ctx or ctx
         raise

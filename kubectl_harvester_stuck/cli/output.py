@@ -19,6 +19,7 @@ from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.render.page import Screen
 
 
 class OutputError(StuckError):
@@ -140,45 +141,81 @@ class Answer(NamedTuple):
     """For stdout."""
     notes: str = ""
     """Whole lines for stderr, after the text."""
-    for_people: bool = False
-    """Whether the text may be coloured."""
     is_report: bool = False
     """Whether it tells of changes: where stdout cannot be written to, stderr gets it."""
 
 
-def print_answer(ctx: click.Context, answer: Answer) -> ExitStatus:
+def print_answer(answer: Answer) -> ExitStatus:
     """Print what a command came to, and return how it ends.
 
     Raises OutputError; never where the answer tells of changes: the status stays that of the
     changes then.
     """
-    text = answer.text
-    if answer.for_people and _colour_is_wanted(ctx):
-        from kubectl_harvester_stuck.render import color
-
-        text = color.paint(text)
     if answer.is_report:
-        _write_report(text, plain=answer.text)
-    elif text:
-        write(text)
+        _write_report(answer.text)
+    elif answer.text:
+        write(answer.text)
     click.echo(answer.notes, nl=False, err=True)
     return answer.status
 
 
-def _colour_is_wanted(ctx: click.Context) -> bool:
+def screen(stream: TextIO | None = None) -> Screen:
+    """What can be shown to whoever reads the stream, by default stdout."""
     from kubectl_harvester_stuck.render import color
+    from kubectl_harvester_stuck.render.page import Screen
 
-    when = ctx.ensure_object(dict).get("color", "auto")
-    return color.wanted(when, os.environ, is_terminal=sys.stdout.isatty())
+    stream = stream or sys.stdout
+    ctx = click.get_current_context(silent=True)
+    when = ctx.ensure_object(dict).get("color", "auto") if ctx else "auto"
+    is_terminal = stream.isatty()
+    return Screen(
+        _columns(stream),
+        is_terminal and _shows_signs(stream),
+        color.wanted(when, os.environ, is_terminal=is_terminal),
+    )
 
 
-def _write_report(text: str, *, plain: str) -> None:
+def _columns(stream: TextIO) -> int | None:
+    """What COLUMNS says, else the width of the terminal; None for a file or a pipe."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _shows_signs(stream: TextIO) -> bool:
+    """Whether the terminal, by its name and by its locale, shows more than ASCII."""
+    if os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        "├└─│✓✗◀".encode(getattr(stream, "locale", None) or stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return os.name == "nt" or _has_utf8_locale()
+
+
+def _has_utf8_locale() -> bool:
+    """Whether the user's locale is one of UTF-8, as POSIX looks it up."""
+    # In the locale C, Python sets this one by itself (PEP 538): it is nobody's choice.
+    names = {
+        key: value
+        for key in ("LC_ALL", "LC_CTYPE", "LANG")
+        if (value := os.environ.get(key)) and (key, value) != ("LC_CTYPE", "C.UTF-8")
+    }
+    name = next(iter(names.values()), "").lower()
+    return "utf-8" in name or "utf8" in name
+
+
+def _write_report(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except (OutputError, BrokenPipeError) as error:
         why = str(error) if isinstance(error, OutputError) else "nobody reads stdout any more"
-        click.echo(f"warning: {why}; the report:\n{plain}", nl=False, err=True)
+        click.echo(f"warning: {why}; the report:\n{click.unstyle(text)}", nl=False, err=True)
 
 
 def write(text: str, *, stop: bool = False) -> None:

@@ -71,11 +71,14 @@ class Session(NamedTuple):
 
     def gaps(self, missing: tuple[Unreadable, ...]) -> str:
         """Lines that name what could not be read, and what would help."""
+        from kubectl_harvester_stuck.cli.output import screen
         from kubectl_harvester_stuck.render import layout
 
         hint = "the setting support-bundle-namespaces adds namespaces to the next bundle\n"
         is_bundle = self.files is not None and self.files.has_bundle
-        return layout.unreadable(missing) + (hint if missing and is_bundle else "")
+        return layout.unreadable(missing, screen(sys.stderr).width) + (
+            hint if missing and is_bundle else ""
+        )
 
 
 def open_session(

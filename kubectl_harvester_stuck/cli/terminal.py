@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import shutil
 import sys
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from kubectl_harvester_stuck.cli.output import can_tell
+from kubectl_harvester_stuck.cli.output import can_tell, screen
 from kubectl_harvester_stuck.errors import RefusedError
 from kubectl_harvester_stuck.render import layout
 
@@ -84,8 +85,9 @@ class Terminal:
         """Show the plans and ask. Raises RefusedError on anything but a yes."""
         self.clear()
         from kubectl_harvester_stuck.render import release_text
+        from kubectl_harvester_stuck.render.page import Page
 
-        _write(release_text.preview(plans, digest, self._where))
+        _write(release_text.preview(plans, digest, self._where, Page(screen(sys.stderr))))
         if self._confirmed is not None:
             if self._confirmed != digest:
                 raise RefusedError(
@@ -101,8 +103,9 @@ class Terminal:
         """Show the VM that would be made and ask. Raises RefusedError on anything but a yes."""
         self.clear()
         from kubectl_harvester_stuck.render import restore_text
+        from kubectl_harvester_stuck.render.page import Page
 
-        _write(restore_text.proposal(proposal, self._where))
+        _write(restore_text.proposal(proposal, self._where, Page(screen(sys.stderr))))
         if not self._yes:
             self._type(proposal.backup.ref.key, "--yes")
         self._started = time.monotonic()
@@ -144,13 +147,24 @@ class LiveTable:
     def draw(self, text: str) -> None:
         """Show the text in the place of the one before, as much of it as there is room for."""
         columns, rows = shutil.get_terminal_size()
-        lines = [line[:columns] for line in text.splitlines()]
+        lines = [cropped(line, columns) for line in text.splitlines()]
         if len(lines) > rows - 1:
             left = len(lines) - (rows - 2)
             lines = [*lines[: rows - 2], f"... and {left} more"]
         up = f"\x1b[{self._height}A" if self._height else ""
         self._write(f"{up}\r\x1b[J" + "".join(f"{line}\n" for line in lines))
         self._height = len(lines)
+
+
+def cropped(line: str, columns: int) -> str:
+    """The line without what is beyond so many columns; its colours are kept, and are ended."""
+    found, left = "", columns
+    for number, part in enumerate(re.split(r"(\x1b\[[\d;]*m)", line)):
+        if number % 2:
+            found += part
+        else:
+            found, left = found + part[:left], max(left - len(part), 0)
+    return found
 
 
 def queued(answers: Iterator[_T], *, every: float) -> Iterator[_T | None]:
@@ -194,15 +208,6 @@ def _write(text: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()
-
-
-def draws_boxes() -> bool:
-    """Whether whoever shows stdout can show box characters."""
-    try:
-        "├└│─".encode(getattr(sys.stdout, "locale", None) or sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 @contextmanager

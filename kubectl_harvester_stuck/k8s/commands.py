@@ -218,6 +218,12 @@ def unstick(ref: ObjectRef, *flags: str) -> Command:
     return own("unstick", *_target(ref), *flags, effect=Effect.GUARDED)
 
 
+def unstick_node(node: str, namespace: str | None, *flags: str) -> Command:
+    """Release all VMs that hang and ran on a node: in `namespace`, or everywhere."""
+    scope = ("-n", namespace) if namespace is not None else ("-A",)
+    return own("unstick", "vm", *scope, "--node", node, *flags, effect=Effect.GUARDED)
+
+
 def journal() -> Command:
     """Look at what was changed from here."""
     return own("journal", effect=Effect.LOCAL)
@@ -231,6 +237,13 @@ def finalizers(name: str) -> Command:
 def diagnose(ref: ObjectRef) -> Command:
     """Ask why a VM or a VMI is stuck."""
     return own("diagnose", *_target(ref))
+
+
+def diagnose_all(namespace: str | None, files: tuple[str, ...] = ()) -> Command:
+    """Ask why everything is stuck: in `namespace` or everywhere, or in files."""
+    scope = ("-n", namespace) if namespace is not None else () if files else ("-A",)
+    words = (*scope, *(word for name in files for word in ("-f", name)))
+    return own("diagnose", *words, effect=Effect.LOCAL if files else Effect.READ)
 
 
 def restore(file: str, *flags: str) -> Command:

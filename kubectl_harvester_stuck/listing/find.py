@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from kubectl_harvester_stuck.errors import NotFoundError, StuckError, UnreadableError
+from kubectl_harvester_stuck.harvester.kubelet import silence
 from kubectl_harvester_stuck.harvester.target import State, Target, vmi_of
 from kubectl_harvester_stuck.k8s.kinds import (
     NAMESPACE,
@@ -104,7 +106,21 @@ def rows(
     found = [row for row in found if (age := row.age(now)) is None or age >= older_than]
     there = [row for row in found if node in (None, row.node)]
     without = 0 if node is None else sum(row.node is None for row in found)
-    return Listing(in_order(there, now), tuple(seen.missing), now, seen.is_blind, without)
+    silent = silent_nodes(there, seen, now)
+    return Listing(in_order(there, now), tuple(seen.missing), now, seen.is_blind, without, silent)
+
+
+def silent_nodes(
+    found: Iterable[StuckObject], seen: Survey, now: datetime
+) -> dict[str, datetime | None]:
+    """The nodes of these rows that do not answer, and since when; what is unreadable is none."""
+    snapshot = ClusterSnapshot(now, seen.listed, {}, seen.unreadable)
+    silent: dict[str, datetime | None] = {}
+    for name in sorted({row.node for row in found if row.node}):
+        with suppress(UnreadableError):
+            if (why := silence(name, snapshot)) is not None:
+                silent[name] = why.since
+    return silent
 
 
 def in_order(found: Iterable[StuckObject], now: datetime) -> tuple[StuckObject, ...]:

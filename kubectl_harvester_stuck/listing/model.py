@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck.harvester.target import State
@@ -47,6 +48,8 @@ class Listing:
     """Not one of the lists could be read."""
     without_node: int = 0
     """How many rows were left out because a node was asked for and theirs is not known."""
+    silent: Mapping[str, datetime | None] = field(default_factory=dict)
+    """The nodes of these rows that do not answer, each with the time since when, if it is known."""
 
     @property
     def releasable(self) -> tuple[StuckObject, ...]:

@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any
@@ -328,14 +328,14 @@ def follow(
     keys: frozenset[Key] | None = None  # None: all of them, to begin with
     is_first = True
     while True:
-        found = find.rows(
-            view, view.survey(keys), kinds=kinds, labels=labels, older_than=older_than, node=node
-        )
+        seen = view.survey(keys)
+        found = find.rows(view, seen, kinds=kinds, labels=labels, older_than=older_than, node=node)
         changes = tuple(_compare(view, rows, found, keys))
         if is_first or changes or found.missing != missing:
             missing, is_first = found.missing, False
             everything = find.in_order(rows.values(), found.taken_at)
-            yield Listing(everything, missing, found.taken_at, found.is_blind), changes
+            silent = find.silent_nodes(everything, seen, found.taken_at)
+            yield replace(found, targets=everything, silent=silent), changes
         keys = _next(view, rows, found, has_age=bool(older_than))
 
 

@@ -13,6 +13,12 @@ from kubectl_harvester_stuck.harvester import places
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.node_health import SignalState, read_node
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.commands import Remark
+
+
+def look_at(node: str) -> Remark:
+    """What to do before a node is stated to be powered off."""
+    return Remark(f"look at {node}, at its console or its BMC: does it have power?")
 
 
 def check(targets: Sequence[Target], powered_off: Collection[str]) -> None:

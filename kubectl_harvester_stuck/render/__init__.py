@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Content
+from kubectl_harvester_stuck.render.page import PIPE, Page, Screen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,7 +32,14 @@ def _name(ref: ObjectRef) -> str:
     return f"{ref.kind.full_name}/{ref.name}"
 
 
-def listing(found: Listing, output: str, where: Invocation, *, headers: bool = True) -> str:
+def listing(
+    found: Listing,
+    output: str,
+    where: Invocation,
+    *,
+    headers: bool = True,
+    screen: Screen = PIPE,
+) -> str:
     """The answer of `list`."""
     from kubectl_harvester_stuck.render import document, list_text
 
@@ -42,7 +50,7 @@ def listing(found: Listing, output: str, where: Invocation, *, headers: bool = T
 
     return Content(
         lambda: document.listing(found, where),
-        lambda wide: list_text.listing(found, wide=wide, headers=headers),
+        lambda wide: list_text.listing(found, Page(screen), wide=wide, headers=headers),
         lambda: [_name(row.ref) for row in found.targets],
         {"prometheus": metrics},
     ).text(output)
@@ -71,26 +79,28 @@ def diagnoses(
     where: Invocation,
     taken_at: datetime,
     *,
-    plain: bool = False,
+    screen: Screen = PIPE,
 ) -> str:
     """The answer of `diagnose`."""
     from kubectl_harvester_stuck.render import diagnosis_text, document
 
     return Content(
         lambda: document.diagnoses(items, missing, where, taken_at),
-        lambda _: diagnosis_text.diagnoses(items, where, plain=plain),
+        lambda wide: diagnosis_text.diagnoses(items, where, taken_at, Page(screen), wide=wide),
         lambda: [_name(item.plan.ref) for item in items],
         {"mermaid": lambda: diagnosis_text.mermaid(items)},
     ).text(output)
 
 
-def catalogue(entries: Sequence[Finalizer], output: str, *, headers: bool = True) -> str:
+def catalogue(
+    entries: Sequence[Finalizer], output: str, *, headers: bool = True, screen: Screen = PIPE
+) -> str:
     """The answer of `finalizers`."""
     from kubectl_harvester_stuck.render import document, finalizers_text
 
     return Content(
         lambda: document.catalogue(entries),
-        lambda wide: finalizers_text.catalogue(entries, wide=wide, headers=headers),
+        lambda wide: finalizers_text.catalogue(entries, Page(screen), wide=wide, headers=headers),
         lambda: dict.fromkeys(entry.name for entry in entries),
     ).text(output)
 
@@ -102,47 +112,53 @@ def carried(
     where: Invocation,
     *,
     headers: bool = True,
+    screen: Screen = PIPE,
 ) -> str:
     """The answer of `finalizers -f`."""
     from kubectl_harvester_stuck.render import document, finalizers_text, layout
 
     return Content(
         lambda: document.carried(items, missing, where),
-        lambda wide: finalizers_text.carried(items, wide=wide, headers=headers),
+        lambda wide: finalizers_text.carried(items, Page(screen), wide=wide, headers=headers),
         lambda: dict.fromkeys(layout.safe(item.name) for item in items),
     ).text(output)
 
 
-def restoration(done: Restoration, output: str, where: Invocation) -> str:
+def restoration(done: Restoration, output: str, where: Invocation, *, screen: Screen = PIPE) -> str:
     """The answer of `restore`, dry or not."""
     from kubectl_harvester_stuck.render import document, restore_text
 
     return Content(
         lambda: document.restoration(done, where),
-        lambda _: restore_text.restoration(done, where),
+        lambda _: restore_text.restoration(done, where, Page(screen)),
         lambda: [_name(done.proposal.backup.ref)] if restore_text.is_made(done) else [],
     ).text(output)
 
 
-def run(done: ReleaseReport, output: str, where: Invocation) -> str:
+def run(done: ReleaseReport, output: str, where: Invocation, *, screen: Screen = PIPE) -> str:
     """The answer of `unstick`, dry or not."""
     from kubectl_harvester_stuck.render import document, release_text
 
     return Content(
         lambda: document.run(done, where),
-        lambda _: release_text.run(done, where),
+        lambda _: release_text.run(done, where, Page(screen)),
         lambda: map(_name, release_text.released(done)),
     ).text(output)
 
 
 def journal(
-    changes: Sequence[Mapping[str, Any]], output: str, now: datetime, *, headers: bool = True
+    changes: Sequence[Mapping[str, Any]],
+    output: str,
+    now: datetime,
+    *,
+    headers: bool = True,
+    screen: Screen = PIPE,
 ) -> str:
     """The answer of `journal`, oldest first; `now` is for ages."""
     from kubectl_harvester_stuck.render import document, journal_table
 
     return Content(
         lambda: document.journal(changes),
-        lambda wide: journal_table.journal(changes, now, wide=wide, headers=headers),
+        lambda wide: journal_table.journal(changes, now, Page(screen), wide=wide, headers=headers),
         lambda: journal_table.changed_names(changes),
     ).text(output)

@@ -1,80 +1,78 @@
-"""The answer of `check`: a table for people, a document for programs."""
+"""The answer of `check`: the worst first for people, a document for programs."""
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.render import document
+from kubectl_harvester_stuck.render.color import Style
 from kubectl_harvester_stuck.render.formats import Content
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.render.layout import WIDTH, safe
+from kubectl_harvester_stuck.render.page import PIPE, Page, Screen, Styled
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.checks import Checked
     from kubectl_harvester_stuck.checks.checkup import Checkup
 
-COLUMNS = ("RESULT", "CHECK", "SUMMARY")
-GAP = 3
-INDENT = "    "
+SEVERITY = {
+    Result.FAIL: Style.BAD,
+    Result.UNKNOWN: Style.CARE,
+    Result.WARN: Style.CARE,
+    Result.OK: Style.GOOD,
+}
+"""The results, the worst first."""
 
 
-def text(done: Checkup, output: str, where: Invocation, *, headers: bool = True) -> str:
+def text(
+    done: Checkup, output: str, where: Invocation, *, headers: bool = True, screen: Screen = PIPE
+) -> str:
     """The answer in the format that was asked for."""
     return Content(
         lambda: as_document(done, where),
-        lambda wide: table(done.results, where, wide=wide, headers=headers),
+        lambda wide: table(done.results, where, Page(screen), wide=wide, headers=headers),
         lambda: dict.fromkeys(row.check.id for row in done.results),
     ).text(output)
 
 
-def table(rows: Sequence[Checked], where: Invocation, *, wide: bool, headers: bool) -> str:
-    """One row for each result; with `wide` its evidence and what to do below it."""
-    widths = [
-        max(len(title), *(len(cell) for cell in cells))
-        for title, cells in zip(
-            COLUMNS, ([row.result.value for row in rows], [row.check.id for row in rows]),
-            strict=False,
+def table(
+    rows: Sequence[Checked], where: Invocation, page: Page, *, wide: bool, headers: bool
+) -> str:
+    """How many there are of each result, and then the worst first, with what to do.
+
+    With `wide` also what passes, and the evidence. `headers` stands for the first line.
+    """
+    counts = Counter(row.result for row in rows)
+    if headers:
+        page.line(
+            ", ".join(f"{counts[one]} {one.value.upper()}" for one in SEVERITY if counts[one])
         )
-    ]  # fmt: skip
-    lines = [_row(COLUMNS, widths)] if headers else []
-    for row in rows:
-        before = _row((row.result.value, row.check.id, ""), widths)
-        lines += textwrap.wrap(
-            safe(row.summary),
-            WIDTH,
-            initial_indent=before,
-            subsequent_indent=" " * len(before),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        if wide:
-            lines += _details(row, where)
-    if wide and where.files and any(row.todo for row in rows):
-        lines += ["", "The commands are meant for the cluster of the files."]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+        page.blank()
+    for result in SEVERITY:
+        if result is Result.OK and not wide:
+            continue
+        for row in rows:
+            if row.result is result:
+                _row(row, where, page, wide=wide)
+    if counts[Result.OK] and not wide:
+        label = Styled(Result.OK.value.upper(), SEVERITY[Result.OK])
+        page.item(label, f"{counts[Result.OK]} more (-o wide)")
+    if where.files and any(row.todo for row in rows if wide or row.result is not Result.OK):
+        page.blank()
+        page.line("The commands are meant for the cluster of the files.")
+    return str(page)
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width + GAP) for cell, width in zip(cells, widths, strict=False)]
-    return "".join(padded) + cells[-1]
-
-
-def _details(row: Checked, where: Invocation) -> list[str]:
-    lines = []
-    for seen in row.evidence:
-        lines += textwrap.wrap(
-            safe(f"{seen.object}: {seen.field}: {seen.value}"),
-            WIDTH,
-            initial_indent=INDENT,
-            subsequent_indent=INDENT * 2,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    # Neither a command nor a sentence is wrapped: whatever is pasted stays in one piece.
-    return [*lines, *(f"{INDENT}{safe(line)}" for line in where.lines(row.todo))]
+def _row(row: Checked, where: Invocation, page: Page, *, wide: bool) -> None:
+    label = Styled(row.result.value.upper(), SEVERITY[row.result])
+    page.item(label, f"{row.check.id}: {row.summary}")
+    if wide:
+        for seen in row.evidence:
+            page.entry("", f"{seen.object}: {seen.field}: {seen.value}")
+    page.advice("", where.lines(row.todo))
 
 
 def as_document(done: Checkup, where: Invocation) -> document.Document:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.k8s.kinds import VM
-from kubectl_harvester_stuck.render.layout import table, wrap
+from kubectl_harvester_stuck.render.page import Page
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.harvester.finalizer_catalogue import Finalizer
     from kubectl_harvester_stuck.listing.finalizer_usage import Carried
 
 
-def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True) -> str:
+def catalogue(entries: Sequence[Finalizer], page: Page, *, wide: bool, headers: bool = True) -> str:
     """The table of finalizers."""
     names = ["NAME", "ON"]
     rows = [[entry.name, _kinds(entry)] for entry in entries]
@@ -23,10 +23,11 @@ def catalogue(entries: Sequence[Finalizer], *, wide: bool, headers: bool = True)
             [*row, entry.owner, entry.versions, entry.released_when, entry.leaves_behind]
             for row, entry in zip(rows, entries, strict=True)
         ]
-    return table(names if headers else [], rows)
+    page.table(names if headers else [], rows)
+    return str(page)
 
 
-def carried(items: Sequence[Carried], *, wide: bool, headers: bool = True) -> str:
+def carried(items: Sequence[Carried], page: Page, *, wide: bool, headers: bool = True) -> str:
     """The finalizers that objects carry; empty text when none does."""
     if not items:
         return ""
@@ -46,10 +47,11 @@ def carried(items: Sequence[Carried], *, wide: bool, headers: bool = True) -> st
             [*row, item.entry.leaves_behind if item.entry else "<unknown>"]
             for row, item in zip(rows, items, strict=True)
         ]
-    return table(names if headers else [], rows)
+    page.table(names if headers else [], rows)
+    return str(page)
 
 
-def entry(item: Finalizer) -> str:
+def entry(item: Finalizer, page: Page) -> str:
     """One finalizer in full."""
     fields = (
         ("On", ", ".join(kind.kind for kind in item.kinds)),
@@ -60,10 +62,10 @@ def entry(item: Finalizer) -> str:
         ("Source", item.source),
         ("Verified against", item.verified),
     )
-    lines = [item.name]
+    page.line(item.name)
     for title, text in fields:
-        lines += wrap(f"{title}: {text}", "  ")
-    return "".join(f"{line}\n" for line in lines)
+        page.wrapped(f"{title}: {text}", "  ")
+    return str(page)
 
 
 def _kinds(entry: Finalizer) -> str:

@@ -10,12 +10,14 @@ from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.objects import parse_time
 from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.render.color import Style
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.render.layout import WIDTH, safe, table
+from kubectl_harvester_stuck.render.layout import safe
+from kubectl_harvester_stuck.render.page import GAP, Cell, Page, Styled
 
 
 def journal(
-    changes: Sequence[Mapping[str, Any]], now: datetime, *, wide: bool, headers: bool
+    changes: Sequence[Mapping[str, Any]], now: datetime, page: Page, *, wide: bool, headers: bool
 ) -> str:
     """The table of what was changed, newest last; empty text when nothing was."""
     if not changes:
@@ -23,14 +25,20 @@ def journal(
     names = ["WHEN", "USER", "OBJECT", "CHANGE", "OUTCOME"]
     rows = [_changed(change, now, wide=wide) for change in changes]
     if wide:
-        names += ["CONTEXT", "BY WORD", "BACKUP"]
-    else:
+        names += ["CONTEXT", "STATED", "UNDO FILE"]
+    elif page.width is not None:
         # The user is what can be shortened: the system's own names are long.
         others = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-        room = WIDTH - 3 * (len(names) - 1) - sum(others) + others[1]
+        room = page.width - GAP * (len(names) - 1) - sum(others) + others[1]
         for row in rows:
             row[1] = _shortened(row[1], max(room, SHORTEST))
-    return table(names if headers else [], rows)
+    page.table(names if headers else [], [[*row[:4], _outcome(row[4]), *row[5:]] for row in rows])
+    return str(page)
+
+
+def _outcome(text: str) -> Cell:
+    """The outcome, marked where it is not what was wanted."""
+    return text if text in ("done", "created", "already gone") else Styled(text, Style.CARE)
 
 
 SHORTEST = 8
@@ -80,12 +88,21 @@ def _what(change: Mapping[str, Any], *, wide: bool) -> str:
     kept = _list(meta.get("finalizers")) if isinstance(meta, Mapping) else []
     removed = [name for name in had if name not in kept]
     if wide:
-        return "; ".join(f"removes {name}" for name in removed) or "patch"
-    return f"patch -{len(removed)}"
+        return "; ".join(f"removed {name}" for name in removed) or "patch"
+    return f"-{len(removed)} finalizer{'' if len(removed) == 1 else 's'}"
 
 
 def _list(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def unfinished(changes: Sequence[Mapping[str, Any]]) -> str:
+    """What the changes without an outcome mean, and what to do; empty text without any."""
+    count = sum("outcome" not in change for change in changes)
+    if not count:
+        return ""
+    which = "1 change was" if count == 1 else f"{count} changes were"
+    return f"{which} interrupted, or is still at work: to finish, give the same command again.\n"
 
 
 def changed_names(changes: Sequence[Mapping[str, Any]]) -> list[str]:

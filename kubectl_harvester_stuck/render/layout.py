@@ -1,4 +1,4 @@
-"""What every screen for people is made of: safe text, wrapping, tables.
+"""What every screen for people is made of: safe text, and wrapping.
 
 Whatever comes from the cluster goes through `safe`: a name, a message or an annotation must not
 be able to move the cursor of the operator's terminal.
@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from kubectl_harvester_stuck.errors import is_forbidden, users
 from kubectl_harvester_stuck.k8s.kinds import VIEWER_ROLE, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
-
-if TYPE_CHECKING:
-    from kubectl_harvester_stuck.render.invocation import Invocation
-
-WIDTH = 80
-
 
 MOST_NAMES = 8
 """Up to so many namespaces or kinds are named in one sentence."""
@@ -52,31 +45,9 @@ def short_kind(ref: ObjectRef) -> str:
     return "VM" if ref.kind is VM else "VMI"
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as kubectl prints it."""
-    import tabulate
-
-    look = tabulate.TableFormat(
-        lineabove=None,
-        linebelowheader=None,
-        linebetweenrows=None,
-        linebelow=None,
-        headerrow=None,
-        datarow=tabulate.DataRow("", "   ", ""),
-        padding=0,
-        with_header_hide=None,
-    )
-    # The headers are a row like the others: tabulate would pad them beyond their column.
-    text = tabulate.tabulate(
-        [[safe(cell) for cell in row] for row in ([headers] if headers else []) + list(rows)],
-        tablefmt=look,
-        disable_numparse=True,
-        stralign="left",
-    )
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-
-
-def unreadable(items: Sequence[Unreadable], role: str = VIEWER_ROLE) -> str:
+def unreadable(
+    items: Sequence[Unreadable], width: int | None = None, role: str = VIEWER_ROLE
+) -> str:
     """What could not be read, each reason once, with what to do about it.
 
     `role` is the ClusterRole of deploy/rbac.yaml that allows what is forbidden.
@@ -85,7 +56,7 @@ def unreadable(items: Sequence[Unreadable], role: str = VIEWER_ROLE) -> str:
     lines = _gaps([item for item in items if item not in forbidden])
     if forbidden:
         lines.append(_forbidden(forbidden, role))
-    wrapped = (piece for line in lines for piece in wrap(safe(line), ""))
+    wrapped = (piece for line in lines for piece in wrap(safe(line), "", width))
     return "".join(f"{line}\n" for line in wrapped)
 
 
@@ -140,39 +111,19 @@ def _and(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def where_it_is(where: Invocation) -> str:
-    """Two lines that name the context and the API server, above what is about to be changed."""
-    return f"Context {safe(where.context) or '<none>'}\nServer  {safe(where.server)}\n"
-
-
-def section(title: str, texts: Sequence[str]) -> list[str]:
-    """A blank line, the title and the wrapped texts; no lines at all where there is no text."""
-    if not texts:
-        return []
-    return ["", title, *(line for text in texts for line in wrap(safe(text), "  "))]
-
-
 def is_command(line: str) -> bool:
     """Whether the line is to be pasted."""
     return line.startswith(("kubectl ", "virtctl "))
 
 
-def advice(lines: Iterable[str], indent: str) -> list[str]:
-    """What to do: sentences wrapped, each command in one piece, so that it can be pasted."""
-    found: list[str] = []
-    for line in lines:
-        if is_command(line):
-            found.append(f"{indent}{line}")
-        else:
-            found += wrap(line, indent, after=f"{indent}# " if line.startswith("#") else None)
-    return found
+def wrap(text: str, indent: str, width: int | None = None, after: str | None = None) -> list[str]:
+    """Lines of at most `width` characters, or one line where that is None.
 
-
-def wrap(text: str, indent: str, width: int = WIDTH, after: str | None = None) -> list[str]:
-    """Lines of at most `width` characters; words are never broken, so that names can be copied.
-
-    `after` is the indent of all lines but the first, by default two more spaces.
+    Words are never broken, so that names can be copied. `after` is the indent of all lines but the
+    first, by default two more spaces.
     """
+    if width is None:
+        return [f"{indent}{text}".rstrip()] if text.strip() else []
     return textwrap.wrap(
         text,
         width,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 
 import pytest
@@ -101,11 +103,41 @@ def test_requests_depend_on_the_kinds_and_not_on_the_targets(world: World) -> No
 
 def test_the_screen_fits_a_terminal(world: World) -> None:
     world.power_cut()
-    screen = world.run("diagnose", "vm", "web").out
-    assert "<== here" in screen
-    assert "Next steps" in screen
-    for line in screen.partition("Next steps")[0].splitlines():
-        assert len(line) <= 80 or " " not in line.strip()
+    for columns in (60, 80, 120):
+        environ = world.environ(COLUMNS=str(columns))
+        screen = world.run("diagnose", "vm", "web", environ=environ).out
+        assert "<== STUCK HERE" in screen
+        assert screen.index("\nwhy ") < screen.index("\nto do ") < screen.index("\nblocks ")
+        for line in screen.splitlines():
+            assert len(line) <= columns or " kubectl " in line or " " not in line.strip()
+
+
+def test_nothing_is_wrapped_in_a_pipe(world: World) -> None:
+    world.power_cut()
+    piped = world.run("diagnose", "vm", "web").out
+    wrapped = world.run("diagnose", "vm", "web", environ=world.environ(COLUMNS="60")).out
+    assert max(map(len, piped.splitlines())) > 120
+    assert re.sub(r"\d+s\b", "", " ".join(piped.split())) == re.sub(
+        r"\d+s\b", "", " ".join(wrapped.split())
+    )
+
+
+def test_targets_with_the_same_cause_have_one_command(world: World) -> None:
+    world.power_cut(vm=False)
+    second = world.delete(world.vmi(world.vm("second"), "second"))
+    world.delete(world.pod(second), gracePeriodSeconds=1)
+    world.delete(world.vm("other"))
+    screen = world.run("diagnose").out
+    assert screen.startswith("3 targets, 2 causes: ")
+    assert screen.count("shows no life") == 1
+    (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
+    assert shlex.split(line)[2:] == [
+        "unstick", "vm", "-n", world.namespace, "--node", world.dead,
+        "--node-powered-off", world.dead,
+    ]  # fmt: skip
+    # What blocks each of them is said of each.
+    assert screen.count("may still run the guest") == 2
+    assert world.run("diagnose", "-o", "wide").out.count("STUCK HERE") >= 3
 
 
 def test_a_chart_for_a_ticket(world: World) -> None:

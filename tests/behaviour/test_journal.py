@@ -386,7 +386,7 @@ def test_two_runs_after_each_other_stand_in_one_journal(world: World) -> None:
     header, *rows = run.out.splitlines()
     assert header.split() == ["WHEN", "USER", "OBJECT", "CHANGE", "OUTCOME"]
     assert [row.split()[1:] for row in rows] == [
-        ["admin", "VM", f"{world.namespace}/{name}", "patch", "-1", "done"]
+        ["admin", "VM", f"{world.namespace}/{name}", "-1", "finalizer", "done"]
         for name in ("web", "db")
     ]
     document = world.run("journal", "-o", "json").json

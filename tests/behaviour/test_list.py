@@ -124,8 +124,19 @@ def test_the_table_is_oldest_first_and_fits_a_terminal(world: World) -> None:
     world.power_cut()
     run = world.run("list")
     header, *lines = run.out.splitlines()
-    assert header.split() == ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
-    assert sorted(line.split()[:4] for line in lines) == [
+    columns = ["NAMESPACE", "KIND", "NAME", "STATE", "STUCK", "NODE"]
+    assert header.split() == [*columns, "HELD", "BY"]
+    # A guest is one row; its objects have rows of their own with `-o wide`.
+    assert [line.split()[:4] for line in lines] == [
+        [world.namespace, "VM,VMI", "web", "Terminating"]
+    ]
+    assert [line.split()[-3:] for line in lines] == [[world.dead, "silent", "node"]]
+    assert "1 stuck, 1 on node" in run.err
+    assert run.err.splitlines()[-1] == f"  kubectl harvester-stuck diagnose -n {world.namespace}"
+    assert "diagnose" not in world.run("list", "--no-headers").err
+    wide = world.run("list", "-o", "wide").out.splitlines()
+    assert wide[0].split() == [*columns, "FINALIZERS", "REASON"]
+    assert sorted(line.split()[:4] for line in wide[1:]) == [
         [world.namespace, "VM", "web", "Terminating"],
         [world.namespace, "VMI", "web", "Terminating"],
     ]

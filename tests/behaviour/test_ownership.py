@@ -141,14 +141,14 @@ def test_the_preview_tells_what_is_destroyed_and_what_stays(world: World) -> Non
     words = ("unstick", "vm", "web", *QUICK, *OVERRIDE)
     seen = " ".join(world.run(*words, stdin="no\n").err.split())
     assert f"destroys PersistentVolumeClaim {world.namespace}/{NAME}: owned by" in seen
-    assert f"goes with it: VirtualMachineRestore {world.namespace}/between" in seen
+    assert f"goes VirtualMachineRestore {world.namespace}/between" in seen
     assert "disks-kept overridden" in seen
     assert seen.index("destroys ") < seen.index("To go ahead")
     assert not owned.is_destroyed
     free = world.create(builders.pvc(world.namespace, "disk-free"))
     world.delete(world.vm("db", spec=builders.with_disks("disk-free")))
     seen = " ".join(world.run("unstick", "vm", "db", *QUICK, stdin="no\n").err.split())
-    assert f"stays: PersistentVolumeClaim {world.namespace}/disk-free: nothing that goes" in seen
+    assert f"stays PersistentVolumeClaim {world.namespace}/disk-free: nothing that goes" in seen
     assert world.now(free) is not None
 
 

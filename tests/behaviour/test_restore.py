@@ -305,7 +305,7 @@ def test_the_preview_names_cluster_and_changes_and_the_full_name_confirms(world:
     assert "52:54:00:12:34:56" in run.err
     assert SECRET not in run.err + run.out
     assert "its secrets are not shown below" in run.err
-    assert run.out.startswith(f"VirtualMachine {world.namespace}/web: created, powered off\n")
+    assert run.out.startswith(f"VM {world.namespace}/web: created, powered off\n")
     assert world.now(before) is not None
 
 

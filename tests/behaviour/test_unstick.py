@@ -162,7 +162,7 @@ def test_a_guest_on_a_powered_off_node_is_released_pod_first_then_vmi_then_vm(
 def test_the_command_that_a_refusal_prints_releases_when_pasted(world: World) -> None:
     machine, _, _ = world.power_cut()
     refused = world.run("unstick", "vm", "web", *QUICK, "--yes")
-    (line,) = [line for line in refused.out.splitlines() if "kubectl harvester-stuck" in line]
+    (line,) = [line for line in refused.out.splitlines() if "--node-powered-off" in line]
     program, plugin, *words = line.split()
     assert (program, plugin) == ("kubectl", "harvester-stuck")
     released = world.run(*words, *QUICK, "--yes")
@@ -652,14 +652,48 @@ def test_anything_but_the_full_name_confirms_nothing(world: World, answer: str) 
     assert world.changes() == []
 
 
-def test_the_preview_names_context_server_and_the_exact_patch(world: World) -> None:
+def test_the_preview_names_context_server_and_where_the_exact_patch_is(world: World) -> None:
     machine = world.delete(world.vm())
     run = world.unstick(stdin="")
     assert "Context test\n" in run.err
     assert f"Server  {world.api.url}\n" in run.err
-    version = machine["metadata"]["resourceVersion"]
-    assert f'"resourceVersion":"{version}","finalizers":[]' in run.err
+    assert "  1  VM: remove 1 finalizer, if still needed\n" in run.err
+    assert "exact requests: --dry-run=client" in run.err
     assert f"type {world.namespace}/web" in run.err
+    for dry_run in ("client", "server"):
+        seen = world.run("unstick", "vm", "web", *QUICK, f"--dry-run={dry_run}").out
+        version = machine["metadata"]["resourceVersion"]
+        assert f'"resourceVersion":"{version}","finalizers":[]' in seen
+        assert f"removes {VM_FINALIZER}: " in seen
+        assert seen.index("VM: remove 1 finalizer") < seen.index("\nrequests\n")
+
+
+def test_what_cannot_be_verified_is_said_as_a_risk(world: World) -> None:
+    world.power_cut()
+    off = ("--node-powered-off", world.dead)
+    seen = world.run("unstick", "vm", "web", *QUICK, *off, stdin="no\n").err
+    risk = f"! NOT VERIFIABLE, stated by you: node {world.dead} has NO POWER"
+    assert seen.count(risk) == 1
+    assert seen.index(risk) < seen.index("To go ahead")
+    assert "two guests will write to the same disks" in seen
+    refused = world.run("unstick", "vm", "web", *QUICK, "--yes").out
+    in_order = ["\nwhy      guest-stopped: ", "\nto do    look at ", " --node-powered-off "]
+    assert sorted(in_order, key=refused.index) == in_order
+    assert refused.splitlines()[-2] == "diagnose"
+
+
+def test_equal_refusals_are_one(world: World) -> None:
+    world.power_cut()
+    second = world.delete(world.vmi(world.vm("second"), "second"))
+    world.delete(world.pod(second), gracePeriodSeconds=1)
+    run = world.run("unstick", "vm", "--all", *QUICK, "--yes")
+    assert run.status is ExitStatus.REFUSED
+    assert run.out.count("refused, nothing was changed") == 1
+    assert run.out.count("may still run the guest") == 2
+    for name in ("web", "second"):
+        assert f"VM {world.namespace}/{name}" in run.out
+    (line,) = [line for line in run.out.splitlines() if " --node-powered-off " in line]
+    assert f"--node {world.dead} " in line
 
 
 def test_typing_the_full_name_confirms(world: World) -> None:

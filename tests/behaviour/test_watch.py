@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.support import builders
 from tests.support.builders import VM_FINALIZER
 from tests.support.resources import path_of, resource_of
 from tests.support.simulator import Simulator
+from tests.support.terminal import on_terminal
 from tests.support.world import World, before
 
 ODD = "example.com/odd"
@@ -218,6 +221,78 @@ def test_an_api_server_that_restarts_loses_and_repeats_nothing(world: World) -> 
         seen.process.send_signal(signal.SIGINT)
         assert seen.process.wait(SOON) == 130
     assert world.now(staying) is not None
+
+
+class Frames:
+    """What `list --watch` draws on a terminal, a text for each time that it is drawn."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._read = ""
+        self._lock = threading.Lock()
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        while block := os.read(self._stream.fileno(), 65536):
+            with self._lock:
+                self._read += block.decode()
+
+    def last(self) -> str:
+        """The newest whole frame, without colours."""
+        with self._lock:
+            *frames, _ = f"\x1b[J{self._read}".replace("\r\n", "\n").split("\x1b[J")
+        return re.sub(r"\x1b\[[\d;]*[mA]|\r", "", frames[-1]) if frames else ""
+
+    def until(self, words: str, *, without: str = "\0", within: float = 40.0) -> str:
+        """The first newest frame that holds the words, and not the others."""
+        deadline = time.monotonic() + within
+        while words not in (frame := self.last()) or without in frame:
+            assert time.monotonic() < deadline, frame
+            time.sleep(0.05)
+        return frame
+
+
+@pytest.mark.parametrize("flags", [(), ("-o", "wide")], ids=["table", "wide"])
+def test_a_lost_connection_is_a_part_of_the_screen_and_erases_nothing(
+    world: World, flags: tuple[str, ...]
+) -> None:
+    world.power_cut()
+    environ = {**world.environ(), "TERM": "xterm", "COLUMNS": "200"}
+    program = on_terminal([*world.command, "list", "--watch", *flags], environ, world.directory)
+    assert program.stdout is not None
+    frames = Frames(program.stdout)
+    try:
+        before = frames.until("web")
+        assert "connected" not in before
+        world.api.stop_apiserver()
+        lost = frames.until("! not connected since ")
+        since = re.search(r"not connected since (\d\d:\d\d:\d\d): rows are from then", lost)
+        assert since
+        rows = [line for line in lost.splitlines() if " web " in line]
+        assert [_without_age(row) for row in rows] == [
+            _without_age(line) for line in before.splitlines() if " web " in line
+        ]
+        # Ages stand still, and the time of the loss stays, however long it lasts.
+        time.sleep(3.5)
+        later = frames.until("! not connected since ")
+        assert [line for line in later.splitlines() if " web " in line] == rows
+        assert since[1] in later
+        world.api.start_apiserver()
+        again = frames.until(
+            f"! was not connected from {since[1]} to ", without="not connected since"
+        )
+        assert [_without_age(line) for line in again.splitlines() if " web " in line]
+        assert any(line not in rows for line in again.splitlines() if " web " in line)
+    finally:
+        program.kill()
+        program.wait()
+        for stream in (program.stdin, program.stdout):
+            assert stream is not None
+            stream.close()
+
+
+def _without_age(row: str) -> str:
+    return re.sub(r"\b\d+[smh](?:\d+s)?\b", "", " ".join(row.split()))
 
 
 def test_a_name_that_is_made_again_is_another_row(world: World) -> None:

@@ -17,7 +17,7 @@ from kubectl_harvester_stuck.cli.options import (
     filename,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.errors import ExitStatus
 
@@ -69,9 +69,14 @@ class CheckOptions(NamedTuple):
         terminal.clear()
         return Answer(
             exit_status.of_checkup(done, exit_code=self.exit_code),
-            checks.text(done, self.output, session.where, headers=not self.no_headers),
+            checks.text(
+                done,
+                self.output,
+                session.where,
+                headers=not self.no_headers,
+                screen=screen(),
+            ),
             session.gaps(done.missing),
-            for_people=self.output in ("table", "wide"),
         )
 
 

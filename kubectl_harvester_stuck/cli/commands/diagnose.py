@@ -18,7 +18,13 @@ from kubectl_harvester_stuck.cli.options import (
     node,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import (
+    Answer,
+    error_line,
+    left_out,
+    nothing_is_stuck,
+    screen,
+)
 from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -108,7 +114,6 @@ class DiagnoseOptions(NamedTuple):
         self, session: Session, done: DiagnosisReport, missing: tuple[Unreadable, ...]
     ) -> Answer:
         from kubectl_harvester_stuck import render
-        from kubectl_harvester_stuck.cli.terminal import draws_boxes
 
         text = nothing = ""
         if done.diagnoses or done.failures or self.output in render.DOCUMENTS:
@@ -118,7 +123,7 @@ class DiagnoseOptions(NamedTuple):
                 self.output,
                 session.where,
                 done.taken_at,
-                plain=not draws_boxes(),
+                screen=screen(),
             )
         else:
             nothing = nothing_is_stuck(session.place, missing)
@@ -127,7 +132,6 @@ class DiagnoseOptions(NamedTuple):
             exit_status.of_diagnoses(done, missing, exit_code=self.exit_code),
             text,
             "".join([nothing, session.gaps(missing), *errors]),
-            for_people=self.output in ("table", "wide"),
         )
 
 

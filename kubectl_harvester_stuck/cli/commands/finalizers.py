@@ -9,7 +9,7 @@ import click
 from kubectl_harvester_stuck.cli import completion, exit_status
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, filename, output
-from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.cli.session import Session, open_session
 from kubectl_harvester_stuck.errors import ExitStatus
 
@@ -38,6 +38,7 @@ class FinalizersOptions(NamedTuple):
         from kubectl_harvester_stuck.errors import NotFoundError
         from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
         from kubectl_harvester_stuck.render import finalizers_text
+        from kubectl_harvester_stuck.render.page import Page
 
         entries = [entry for entry in CATALOGUE if self.name in (None, entry.name)]
         if not entries:
@@ -45,9 +46,11 @@ class FinalizersOptions(NamedTuple):
                 f"{self.name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
             )
         if self.name is not None and self.output in ("table", "wide"):
-            text = "\n".join(finalizers_text.entry(entry) for entry in entries)
+            text = "\n".join(finalizers_text.entry(entry, Page(screen())) for entry in entries)
         else:
-            text = render.catalogue(entries, self.output, headers=not self.no_headers)
+            text = render.catalogue(
+                entries, self.output, headers=not self.no_headers, screen=screen()
+            )
         return Answer(ExitStatus.OK, text)
 
     def _carried(self, session: Session) -> Answer:
@@ -66,7 +69,14 @@ class FinalizersOptions(NamedTuple):
             nothing = f"No finalizer{f' {self.name}' if self.name else ''}{session.place}.\n"
         return Answer(
             exit_status.of_missing(missing),
-            render.carried(found, missing, self.output, session.where, headers=not self.no_headers),
+            render.carried(
+                found,
+                missing,
+                self.output,
+                session.where,
+                headers=not self.no_headers,
+                screen=screen(),
+            ),
             nothing + session.gaps(missing),
         )
 

@@ -11,7 +11,7 @@ import click
 
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, Command, output
-from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.errors import ExitStatus
 
 
@@ -51,9 +51,8 @@ class JournalOptions(NamedTuple):
             notes += f"Nothing was changed yet{layout.safe(place)}.\n"
         return Answer(
             ExitStatus.OK,
-            render.journal(changes, self.output, now, headers=not self.no_headers),
+            render.journal(changes, self.output, now, headers=not self.no_headers, screen=screen()),
             notes,
-            for_people=self.output in ("table", "wide"),
         )
 
 

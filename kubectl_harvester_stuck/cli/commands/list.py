@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ from kubectl_harvester_stuck.cli.output import (
     Answer,
     left_out,
     nothing_is_stuck,
+    screen,
 )
 from kubectl_harvester_stuck.cli.session import (
     Session,
@@ -96,12 +98,21 @@ class ListOptions(NamedTuple):
         terminal.clear()
         is_empty = not found.targets and self.output not in render.DOCUMENTS
         nothing = nothing_is_stuck(session.place, found.missing) if is_empty else ""
-        notes = list_text.notes(found) if self.output == "table" else ""
+        notes = ""
+        if self.output == "table" and not self.no_headers:
+            scope = None if self.all_namespaces else session.namespace
+            width = screen(sys.stderr).width
+            notes = list_text.notes(found, session.where, scope, width)
         return Answer(
             exit_status.of_listing(found, exit_code=self.exit_code),
-            render.listing(found, self.output, session.where, headers=not self.no_headers),
+            render.listing(
+                found,
+                self.output,
+                session.where,
+                headers=not self.no_headers,
+                screen=screen(),
+            ),
             nothing + notes + left_out(found) + session.gaps(found.missing),
-            for_people=self.output in ("table", "wide"),
         )
 
     def _watch(self, session: Session, cluster: Cluster) -> Answer:

@@ -13,7 +13,7 @@ from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, Command, connection, output
-from kubectl_harvester_stuck.cli.output import Answer
+from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.cli.session import connect, retyped
 from kubectl_harvester_stuck.errors import ExitStatus
 
@@ -118,8 +118,7 @@ class RestoreOptions(NamedTuple):
         means.terminal.clear()
         return Answer(
             exit_status.of_restoration(done),
-            render.restoration(done, self.output, means.where),
-            for_people=self.output == "table",
+            render.restoration(done, self.output, means.where, screen=screen()),
             is_report=True,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -22,7 +23,13 @@ from kubectl_harvester_stuck.cli.options import (
     node,
     output,
 )
-from kubectl_harvester_stuck.cli.output import Answer, error_line, left_out, nothing_is_stuck
+from kubectl_harvester_stuck.cli.output import (
+    Answer,
+    error_line,
+    left_out,
+    nothing_is_stuck,
+    screen,
+)
 from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated, retyped
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
@@ -190,7 +197,7 @@ class UnstickOptions(NamedTuple):
         return Answer(
             exit_status.of_nothing_to_release(done, is_waiting=is_waiting),
             render.run(done, self.output, means.where) if is_document else "",
-            nothing + layout.unreadable(found.missing, OPERATOR_ROLE),
+            nothing + layout.unreadable(found.missing, screen(sys.stderr).width, OPERATOR_ROLE),
         )
 
     def _release(
@@ -212,12 +219,12 @@ class UnstickOptions(NamedTuple):
             done = _without_absent(done)
         errors = (error_line(failure.error) for failure in done.failures)
         private = release_text.private(done, means.where)
-        gaps = layout.unreadable((*done.missing, *done.blind), OPERATOR_ROLE)
+        width = screen(sys.stderr).width
+        gaps = layout.unreadable((*done.missing, *done.blind), width, OPERATOR_ROLE)
         return Answer(
             exit_status.of_release(done),
-            render.run(done, self.output, means.where),
+            render.run(done, self.output, means.where, screen=screen()),
             "".join([*errors, gaps, private]),
-            for_people=self.output in ("table", "wide"),
             is_report=True,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -9,7 +10,7 @@ import click
 from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import Command, connection, output
-from kubectl_harvester_stuck.cli.output import Answer, write
+from kubectl_harvester_stuck.cli.output import Answer, screen, write
 from kubectl_harvester_stuck.cli.session import connect
 from kubectl_harvester_stuck.errors import ExitStatus
 
@@ -50,7 +51,7 @@ class VersionOptions(NamedTuple):
             _of_cluster(there)
             if is_table
             else document.dump(document.versions(here, there, where), self.output),
-            layout.unreadable(missing),
+            layout.unreadable(missing, screen(sys.stderr).width),
         )
 
 

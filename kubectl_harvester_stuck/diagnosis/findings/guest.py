@@ -39,6 +39,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.redaction import redact_text
+from kubectl_harvester_stuck.release import statements
 from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
 
@@ -160,7 +161,7 @@ def node_silent(examined: FindingContext) -> Iterator[Found]:
             " object in Kubernetes can tell",
             tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
             Verdict.REFUSE,
-            (Remark(f"look at {name}, at its console or its BMC: does it have power?"),),
+            (statements.look_at(name),),
         )
 
 
