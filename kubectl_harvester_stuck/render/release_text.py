@@ -20,6 +20,7 @@ from kubectl_harvester_stuck.render.layout import (
 )
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.k8s.commands import Advice
     from kubectl_harvester_stuck.k8s.objects import ObjectRef
     from kubectl_harvester_stuck.release.model import (
         Plan,
@@ -178,20 +179,23 @@ def _refusal(plan: Plan, where: Invocation) -> str:
     lines = [f"{plan.ref}: refused, nothing was changed"]
     for guard in plan.refusals:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
-    lines += _next(plan, where)
+    lines += _next(plan, where, None)
     return "".join(f"{safe(line)}\n" for line in lines)
 
 
-def _next(plan: Plan, where: Invocation) -> list[str]:
-    cures = advice(where.lines(cure for guard in plan.refusals for cure in guard.cure), "  ")
-    if not plan.silent_nodes:
-        return cures
-    vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
-    return [
-        *cures,
-        f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
-        f"    {where.spell(where.unstick(plan.ref, *vouched))}",
-    ]
+def _next(plan: Plan, where: Invocation, first: Advice | None) -> list[str]:
+    """What to do about a refusal: what `diagnose` does first, and what leaves work undone last."""
+    cures = [cure for guard in plan.refusals for cure in guard.cure]
+    steps = [*([first] if first is not None and first not in cures else []), *cures]
+    lines = advice(where.lines(steps), "  ")
+    if plan.silent_nodes:
+        vouched = [word for node in plan.silent_nodes for word in ("--node-powered-off", node)]
+        lines += [
+            f"  Only once you know that {' and '.join(plan.silent_nodes)} has no power:",
+            f"    {where.spell(where.unstick(plan.ref, *vouched))}",
+        ]
+    last = where.last_resort(plan)
+    return [*lines, *advice(where.lines((last,)), "  ")] if last is not None else lines
 
 
 _SAYS = {
@@ -220,7 +224,7 @@ def _outcome(outcome: TargetReport, where: Invocation) -> str:
     for guard in outcome.refusals:
         lines += wrap(f"{guard.guard}: {guard.reason}", "  ")
     if outcome.refusals and not outcome.changed:
-        lines += _next(plan, where)
+        lines += _next(plan, where, outcome.first_step)
     if outcome.changed:
         lines += _goes(plan)
     lines += _remains(outcome, where)

@@ -187,7 +187,7 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.render import layout, release_text
 
-        done = self._report(means, targets)
+        done = _with_first_steps(means, self._report(means, targets))
         done = replace(done, missing=found.missing if found else ())
         means.terminal.clear()
         errors = (error_line(failure.error) for failure in done.failures)
@@ -228,6 +228,25 @@ class UnstickOptions(NamedTuple):
             targets=targets,
             max_targets=self.max_targets,
         )
+
+
+def _with_first_steps(means: _Means, done: ReleaseReport) -> ReleaseReport:
+    """What `diagnose` would do first about each target that was refused; it never fails a run."""
+    from dataclasses import replace
+
+    from kubectl_harvester_stuck.cli.terminal import reading
+    from kubectl_harvester_stuck.diagnosis import run
+
+    refused = [one.plan for one in done.outcomes if one.refusals and not one.changed]
+    if not refused or means.context.interrupts.pressed:
+        return done
+    try:
+        with reading(means.terminal.progress, "reading why it was refused"):
+            steps = run.first_steps(means.context.cluster, refused)
+    except Exception:  # noqa: BLE001 - not even a bug may hide what was done
+        return done
+    ends = (replace(one, first_step=steps.get(one.plan.ref)) for one in done.outcomes)
+    return replace(done, outcomes=tuple(ends))
 
 
 def _known_finalizers(
