@@ -323,6 +323,8 @@ STORIES = (
     Story("orphaned-finalizers", FAIL, "harvester-lb-vm-controller",
           lambda: changed(ready(), VM, put(["wrangler.cattle.io/harvester-lb-vm-controller"],
                                            "metadata", "finalizers"))),
+    Story("disks-of-one-vm", WARN, "1 disk in more than one VM",
+          lambda: [*ready(), builders.vm("shop", "db", spec=builders.with_disks("web-disk-0"))]),
     Story("leftover-instances", FAIL, "1 Failed VMI that nobody deletes",
           lambda: changed(ready(), VMI, put("Failed", "status", "phase"))),
     Story("leftover-instances", WARN, "1 Succeeded VMI that nobody deletes",
@@ -385,6 +387,7 @@ BLIND: Mapping[str, tuple[Kind, ...]] = {
     "aggregated-apis": (API_SERVICE,),
     "known-finalizers": (VM, VMI),
     "orphaned-finalizers": (VM, VMI, DEPLOYMENT, DAEMON_SET, SETTING),
+    "disks-of-one-vm": (VM, SETTING),
     "leftover-instances": (VMI,),
     "movable-guests": (VMI, NODE),
     "unfinished-migrations": (VMI, MIGRATION),
@@ -437,6 +440,35 @@ def test_a_kind_that_cannot_be_read_spoils_only_the_checks_that_need_it(kind: Ki
 
 
 # What the stories do not say
+
+
+@pytest.mark.parametrize(
+    ("names", "release", "result"),
+    [
+        ((), "v1.7.0", WARN),
+        (("web",), "v1.7.0", WARN),
+        (("web", "db"), "v1.7.0", OK),
+        (("web", "db"), "v1.6.1", WARN),
+        (("web", "db"), "master-head", OK),
+    ],
+)
+def test_a_disk_may_be_in_several_vms_where_all_say_that_it_is_shareable(
+    names: tuple[str, ...], release: str, result: Result
+) -> None:
+    disks = [{"name": "disk-0", "shareable": True}]
+    other = builders.vm("shop", "db", spec=builders.with_disks("web-disk-0"))
+    bodies = changed([*ready(), other], SETTING, put(release, "value"), "server-version")
+    for name in names:
+        bodies = changed(bodies, VM, put(disks, *TEMPLATE, "domain", "devices", "disks"), name)
+    assert results(look(bodies)["disks-of-one-vm"]) == {result}
+
+
+def test_a_disk_of_that_name_elsewhere_and_of_a_vm_that_is_going_are_others() -> None:
+    spec = builders.with_disks("web-disk-0")
+    elsewhere = builders.vm("lab", "db", spec=spec)
+    going = stored(builders.vm("shop", "old", spec=spec), deleted=ago(hours=1))
+    found = look([*ready(), elsewhere, going], namespaces=("shop", "lab"))
+    assert results(found["disks-of-one-vm"]) == {OK}
 
 
 def test_what_is_over_keeps_no_node_from_being_drained() -> None:

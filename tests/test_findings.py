@@ -149,8 +149,11 @@ def device(resource: str) -> Body:
     )  # fmt: skip
 
 
-def quota() -> Body:
-    return stored(bare(RESOURCE_QUOTA, "shop", "default", spec={"hard": {"limits.cpu": "4"}}))
+def quota(mark: str = "true", **hard: str) -> Body:
+    """The quota that Rancher keeps for a project."""
+    body = bare(RESOURCE_QUOTA, "shop", "default", spec={"hard": hard or {"limits.cpu": "4"}})
+    body["metadata"]["labels"] = {admission.QUOTA_OF_PROJECT: mark}
+    return stored(body)
 
 
 def api_service(available: str) -> Body:
@@ -226,7 +229,7 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "webhook-denies": (
         Verdict.REPAIR,
-        lambda: Story([deleted_vm()], deny='admission webhook "w" denied the request: quota'),
+        lambda: Story([deleted_vm()], deny=DENIED),
         lambda: Story([deleted_vm()]),
     ),
     "veto-keeps-vmi": (
@@ -243,7 +246,7 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
                 deleted_vm(spec=disk("disk-0")),
                 stored(builders.vm("shop", "db", spec=disk("disk-0"))),
             ],
-            deny='admission webhook "w" denied the request: is already used by other VM',
+            deny=DENIED,
         ),
         lambda: Story(
             [
@@ -286,8 +289,8 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "memory-missing": (
         Verdict.REPAIR,
-        lambda: Story([deleted_vm(), version("v1.8.2")], deny=DENIED),
-        lambda: Story([deleted_vm(), version("v1.7.1")], deny=DENIED),
+        lambda: Story([deleted_vm(), version("v1.7.0")], deny=DENIED),
+        lambda: Story([deleted_vm(), version("v1.6.1")], deny=DENIED),
     ),
     "aggregated-api-down": (
         Verdict.RELEASE,

@@ -7,6 +7,7 @@ writes that file anew. A situation that is not seen tells nothing: an empty list
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
     HARVESTER_NAMESPACE,
     NETWORK,
-    RESOURCE_QUOTA,
     USB_DEVICE,
     VM,
     VM_BACKUP,
@@ -61,6 +61,7 @@ from tests.test_findings import (
     setting,
     snapshot_backup,
     upgrade,
+    version,
     with_cleanup,
     with_device,
 )
@@ -129,6 +130,35 @@ def of_mac(written: str | None, *, interface: str = "52:54:00:00:00:01", **more:
 MAC = '{"nic-1":"52:54:00:00:00:01"}'
 
 
+def elsewhere(bodies: list[Body], name: str) -> list[Body]:
+    """The VM of that name, in another namespace."""
+    return [
+        {**body, "metadata": {**body["metadata"], "namespace": "lab"}}
+        if body["metadata"]["name"] == name
+        else body
+        for body in bodies
+    ]
+
+
+def on_networks(bodies: list[Body], **networks: str) -> list[Body]:
+    """The VMs, each with the interface nic-1 on that network."""
+    made = json.loads(json.dumps(bodies))
+    for body in made:
+        if body["kind"] == VM.kind:
+            name = networks[body["metadata"]["name"]]
+            multus = {"name": "nic-1", "multus": {"networkName": name}}
+            template = body["spec"].setdefault("template", {}).setdefault("spec", {})
+            template["networks"] = [multus]
+    return list(made)
+
+
+def nad(name: str, cluster: str) -> Body:
+    """A network in the namespace lab."""
+    body = bare(NETWORK, "lab", name)
+    body["metadata"]["labels"] = {admission.CLUSTER_NETWORK: cluster}
+    return stored(body)
+
+
 def template(text: str) -> Story:
     return Story([deleted_vm(annotations={admission.VOLUME_CLAIM_TEMPLATES: text})])
 
@@ -186,6 +216,16 @@ def _beside_daemon_set(available: int) -> Story:
 
 def _with_log(line: str) -> Story:
     return Story([deleted_vm()], words=(LogExcerpt("virt-controller-1", (line,)),))
+
+
+def _on_a_lost_network(machine: Callable[..., Body], release: str) -> Story:
+    return Story([machine(spec=on_network("lab/vlan7")), version(release)], deny=DENIED)
+
+
+def _denied(said: str, release: str) -> Story:
+    before = 'admission webhook "validator.harvesterhci.io" denied the request: '
+    words = (LogExcerpt("harvester-1", (before + said,)),)
+    return Story([deleted_vm(), version(release)], deny=before + said, words=words)
 
 
 VARIANTS: dict[str, Callable[[], Story]] = {
@@ -289,6 +329,15 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "force-reset-off: an upgrade that failed": lambda: Story(
         [*powered_off_scene(), upgrade("Failed")]
     ),
+    **{
+        f"{finding}: {case}": partial(_denied, said, release)
+        for finding in ("webhook-denies", "owner-says")
+        for case, said, release in (
+            ("of this release", "the volume d is already used by VM shop/db", "v1.6.1"),
+            ("of another release", "the volume d is already used by VM shop/db", "v1.7.0"),
+            ("a name of fragments", "vm shop/quota-maintenance is on a golden-image", "v1.8.2"),
+        )
+    },
     "webhook-unavailable: nothing is stuck": lambda: Story(
         [vm(), stored(builders.deployment("virt-api", 0))]
     ),
@@ -310,6 +359,13 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "disk-of-another-vm: nobody denies it": lambda: Story(
         [deleted_vm(spec=disk("disk-0")), vm("db", spec=disk("disk-0"))]
     ),
+    "disk-of-another-vm: another guard refuses": lambda: Story(
+        [deleted_vm(spec=disk("disk-0"), finalizers=["example.com/x"]),
+         vm("db", spec=disk("disk-0"))]
+    ),
+    "disk-of-another-vm: nobody deleted either": lambda: Story(
+        [vm(spec=disk("disk-0")), vm("db", spec=disk("disk-0"))]
+    ),
     "disk-of-another-vm: two disks, denied": lambda: Story(
         [deleted_vm(spec=builders.with_disks("b", "a")),
          vm("db", spec=builders.with_disks("b", "a"))],
@@ -324,6 +380,13 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "mac-of-another-vm: it has the address itself": lambda: Story(
         of_mac(MAC, interface="52:54:00:00:00:01", own=True)
     ),
+    "mac-of-another-vm: in another namespace": lambda: Story(elsewhere(of_mac(MAC), "db")),
+    "mac-of-another-vm: on the same cluster network": lambda: Story(
+        [*on_networks(of_mac(MAC), web="lab/a", db="lab/b"), nad("a", "mgmt"), nad("b", "mgmt")]
+    ),
+    "mac-of-another-vm: on another cluster network": lambda: Story(
+        [*on_networks(of_mac(MAC), web="lab/a", db="lab/b"), nad("a", "mgmt"), nad("b", "core")]
+    ),
     "mac-of-another-vm: no address was observed": lambda: Story(of_mac(None)),
     "mac-of-another-vm: the VM is being deleted": lambda: Story(of_mac(MAC, deleted=True)),
     "mac-of-another-vm: nobody writes it": lambda: Story(of_mac(MAC, finalizers=[VM_FINALIZER])),
@@ -333,13 +396,33 @@ VARIANTS: dict[str, Callable[[], Story]] = {
     "network-missing: of the VM's namespace, and there": lambda: Story(
         [deleted_vm(spec=on_network("vlan7")), stored(bare(NETWORK, "shop", "vlan7"))]
     ),
+    **{
+        f"network-missing: {who}, and Harvester is {release}": partial(
+            _on_a_lost_network, machine, release
+        )
+        for who, machine, release in (
+            ("it is being deleted", deleted_vm, "v1.5.0"),
+            ("it is being deleted", deleted_vm, "v1.6.0"),
+            ("nobody deleted it", vm, "v1.6.0"),
+        )
+    },
+    "host-device-missing: Harvester is v1.4.3": lambda: Story(
+        [deleted_vm(spec=with_device("v/x")), version("v1.4.3")], deny=DENIED
+    ),
     "host-device-missing: nobody denies it": lambda: Story([deleted_vm(spec=with_device("v/x"))]),
     "host-device-missing: a USB device is there": lambda: Story(
         [deleted_vm(spec=with_device("v/x")), usb("v/x")]
     ),
     "quota-without-pod: nobody denies it": lambda: Story([deleted_vm(), quota()]),
-    "quota-without-pod: it limits nothing": lambda: Story(
-        [deleted_vm(), stored(bare(RESOURCE_QUOTA, "shop", "default", spec={"hard": {}}))]
+    "quota-without-pod: it limits neither CPU nor memory": lambda: Story(
+        [deleted_vm(), quota(pods="100", **{"requests.storage": "1Ti"})]
+    ),
+    "quota-without-pod: it limits memory and pods": lambda: Story(
+        [deleted_vm(), quota(pods="100", **{"limits.memory": "1Gi"})]
+    ),
+    "quota-without-pod: it is not that of a project": lambda: Story([deleted_vm(), quota("false")]),
+    "quota-without-pod: the VM has no status yet": lambda: Story(
+        [deleted_vm(status={"printableStatus": ""}), quota()]
     ),
     "quota-without-pod: there is a pod": lambda: Story([*on_live_node(), quota()]),
     "quota-without-pod: nothing is stuck": lambda: Story([vm(), quota()]),
@@ -367,6 +450,16 @@ VARIANTS: dict[str, Callable[[], Story]] = {
             ],
         }.items()
     },
+    "snapshot-content-missing: of a namesake elsewhere": lambda: Story(
+        with_cleanup(snapshot_backup(namespace="lab"), stored(builders.pvc("lab", "disk-0")))
+    ),
+    "snapshot-content-missing: of a namesake elsewhere, and whole": lambda: Story(
+        with_cleanup(
+            snapshot_backup(namespace="lab"),
+            stored(bare(VOLUME_SNAPSHOT, "lab", "nightly-disk")),
+            stored(builders.pvc("lab", "disk-0")),
+        )
+    ),
     "snapshot-content-missing: nobody would fail on it": lambda: Story(
         [deleted_vm(), snapshot_backup()]
     ),

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from kubectl_harvester_stuck.checks.themes.release_path import webhook_namespace
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.diagnosis import chain, diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Situation
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Situation
 from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.harvester import harmless, leftovers, settings
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
@@ -52,6 +53,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VM_BACKUP,
     VM_RESTORE,
+    VOLUME_SNAPSHOT,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import (
@@ -74,10 +76,13 @@ from tests.support.builders import NOW, Body, bare, stored
 from tests.support.watched import Touch, idle, looks, undeclared
 from tests.test_checks import STORIES, Memory, ready
 from tests.test_finalizers import CASES
-from tests.test_findings import SEEN
+from tests.test_findings import DENIED, SEEN, snapshot_backup, with_cleanup
 from tests.test_findings_told import VARIANTS
 from tests.test_guards import SCENES, TARGET, deleted_vm, live_node
 from tests.test_leftovers import attachment, claim
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,14 @@ def _of_finding(entry: Situation) -> Subject:
     def rules(one: Story) -> Iterator[Rule]:
         made = one.plan
         if made is not None:
-            yield lambda around: list(entry.look(FindingContext(Target(one.ref, around), made, ())))
+            # Where no guard refuses, a webhook does, and so says a log: a finding may ask further.
+            refs = dict.fromkeys(step.ref for step in made.steps)
+            answers = PreflightResults(refs, dict.fromkeys(refs, DENIED))
+            denied = made if made.refusals else plan.with_preflight(made, answers)
+            logs = (LogExcerpt("virt-controller-1", (DENIED,)),)
+            yield lambda around: list(
+                entry.look(FindingContext(Target(one.ref, around), denied, logs))
+            )
 
     return Subject(f"finding {entry.id}", entry.reads, rules)
 
@@ -344,6 +356,20 @@ def test_what_was_read_as_metadata_is_read_again_where_more_is_needed() -> None:
     assert read.unread(reads, ["shop"]) == (
         {settings.ref("x")}, [ListQuery(PVC, "shop"), ListQuery(PVC, "lab")]
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("vm", ["web", "db"])
+def test_parts_of_snapshots_are_read_where_a_namesake_has_some(vm: str) -> None:
+    """Harvester looks for backups by the name of the VM alone."""
+    bodies = with_cleanup(snapshot_backup(namespace="lab", vm=vm))
+    rules = declared.of_a_diagnosis()
+    cluster = cast("Cluster", At(bodies))
+    for around in (
+        reader.in_depth(At(bodies), [TARGET], rules),
+        reader.around(cluster, [TARGET], guards.reads()),
+    ):
+        read = {kind for kind, namespace in around.listed if namespace == "lab"}
+        assert read == ({PVC, VOLUME_SNAPSHOT} if vm == "web" else set())
 
 
 # What is declared is allowed

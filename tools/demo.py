@@ -86,9 +86,9 @@ class _Cluster:
         spec = {"attacher": "driver.longhorn.io", "nodeName": DEAD,
                 "source": {"persistentVolumeName": volume}}  # fmt: skip
         self.api.seed(builders.bare(VOLUME_ATTACHMENT, "", f"csi-{name}", spec=spec))
-        machine = builders.vm(
-            namespace, name, (VM_FINALIZER, CLEANUP_FINALIZER), spec=builders.with_disks(disk)
-        )
+        domain = {"devices": {}, "memory": {"guest": "4Gi"}}
+        template = builders.with_disks(disk, domain=domain)
+        machine = builders.vm(namespace, name, (VM_FINALIZER, CLEANUP_FINALIZER), spec=template)
         stored = self.api.seed(self.deleted(machine, minutes=9) if vm else machine)
         instance = builders.vmi(namespace, name, DEAD, owner=stored)
         owner = self.api.seed(self.deleted(instance, minutes=10) if vmi else instance)

@@ -63,6 +63,7 @@ QUICK = (
     "test_findings.py",
     "test_findings_told.py",
     "test_scenarios.py",
+    "test_webhook_denials.py",
 )
 SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/test_stories.py",
         "test_properties.py", "test_reads.py")  # fmt: skip
@@ -78,6 +79,7 @@ MODULES = (
     "harvester.finalizers",
     "harvester.finalizer_judges",
     "harvester.finalizer_catalogue",
+    "harvester.webhook_denials",
     "k8s.reads",
     "release.plan",
     "cli.exit_status",

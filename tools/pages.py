@@ -17,6 +17,8 @@ from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.cli.options import PROGRAM, ConnectionOption, connection_options
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.harvester.denial_catalogue import CATALOGUE as CATALOGUE_OF_DENIALS
+from kubectl_harvester_stuck.harvester.denial_catalogue import FIRST, NEWEST, Denial
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
 from tests.behaviour.test_rights import DEPLOY, OPERATOR, Right, Stage, grant
@@ -94,6 +96,50 @@ def checks_page() -> str:
     ]
     lines += [f"| {check.theme} | `{check.id}` | {check.summary} |" for check in CHECKS]
     return "\n".join([*lines, ""])
+
+
+def webhooks_page() -> str:
+    """What the admission webhooks say, as a page."""
+    major, first = FIRST
+    lines = [
+        "# What the webhooks say",
+        "",
+        "Every text of the admission webhooks of Harvester, its load balancer and its add-on",
+        "pcidevices-controller, and of KubeVirt, that `diagnose`, `unstick` and `restore` know,",
+        "with what to do about it. Looked through were the releases of Harvester from",
+        f"{major}.{first} to {NEWEST} and what they bring along. A text that the release of the",
+        "cluster does not have is quoted, and no cause is claimed for it. `{}` stands for a name,",
+        "`{*}` for any words.",
+        "",
+        "How a text was obtained: *running* means that a test provokes it beside the webhook of",
+        "that release (tests/conformance), *source* that it was read at the tag beside it.",
+    ]
+    for repository in dict.fromkeys(denial.repository for denial in CATALOGUE_OF_DENIALS):
+        lines += ["", f"## {repository}", "", *_DENIALS_HEAD]
+        lines += [_denial(one) for one in CATALOGUE_OF_DENIALS if one.repository == repository]
+    return "\n".join([*lines, "", NOTE, ""])
+
+
+_DENIALS_HEAD = (
+    "| it says | Harvester | read in | obtained | what to do |",
+    "|---|---|---|---|---|",
+)
+
+
+def _denial(denial: Denial) -> str:
+    heard = f"running {', '.join(denial.heard)}" if denial.heard else "source"
+    read = f"{denial.path} at {denial.tag}"
+    cells = (f"`{denial.text}`", _releases(denial), read, heard, denial.cure)
+    return f"| {' | '.join(cells)} |"
+
+
+def _releases(denial: Denial) -> str:
+    since = "{}.{}".format(*denial.since)
+    if denial.until is None:
+        is_ahead = denial.since > tuple(map(int, NEWEST.split(".")[:2]))
+        return f"after {NEWEST}" if is_ahead else f"{since} and later"
+    until = "{}.{}".format(*denial.until)
+    return since if since == until else f"{since} to {until}"
 
 
 def commands(
@@ -283,6 +329,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "finalizers.md": finalizers_page,
     "guards.md": guards_page,
     "rbac.md": rbac_page,
+    "webhooks.md": webhooks_page,
     "commands/connection.md": connection_page,
     **{f"commands/{'-'.join(path)}.md": partial(command_page, path, command)
        for path, command in commands()},

@@ -7,8 +7,8 @@ Every metric is one that its exporter documents:
 - kube-state-metrics, docs/metrics/workload/deployment-metrics.md:
   `kube_deployment_status_replicas_available`
 - KubeVirt, docs/observability/metrics.md: `kubevirt_vm_info`, with the labels `namespace`, `name`
-  and `status` of pkg/monitoring/metrics/virt-controller/vmstats_collector.go (KubeVirt 1.3 and
-  later, Harvester 1.4.2 and later)
+  and `status` of pkg/monitoring/metrics/virt-controller/vmstats_collector.go (KubeVirt 1.4 and
+  later, Harvester 1.5 and later; before, the alert on it is silent, and that on the pod speaks)
 """
 
 from __future__ import annotations

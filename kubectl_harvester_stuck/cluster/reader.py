@@ -28,7 +28,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
 )
 from kubectl_harvester_stuck.k8s.nesting import TooDeepObject
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
-from kubectl_harvester_stuck.k8s.reads import Read, lists, named
+from kubectl_harvester_stuck.k8s.reads import Read, lists, lists_found, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
     PARALLEL_REQUESTS,
@@ -57,6 +57,7 @@ def in_depth(
         reader.read(pool, named(rules), lists(rules, namespaces))
         judges = finalizers.reads(reader.there(_machines(wanted)))
         reader.read(pool, *reader.unread(judges, namespaces))
+        reader.read(pool, (), reader.unread_elsewhere((*rules, *judges)))
     return reader.snapshot()
 
 
@@ -84,6 +85,7 @@ def around(
         judges = finalizers.reads(reader.there(machines))
         refs, selections = reader.unread(_to_list(judges), namespaces)
         reader.read(pool, refs | _of_nodes(rules, names), selections)
+        reader.read(pool, (), reader.unread_elsewhere(judges))
         _read_what_goes(reader, pool, wanted)
     return reader.snapshot()
 
@@ -267,6 +269,10 @@ class Reader:
         rules = tuple(reads)
         refs = named(rules) - self._found.keys() - self._unreadable.keys()
         return set(refs), [item for item in lists(rules, namespaces) if not self._covers(item)]
+
+    def unread_elsewhere(self, reads: Iterable[Read]) -> list[ListQuery]:
+        """The same, of what is in namespaces that only other objects name."""
+        return [item for item in lists_found(reads, self.snapshot()) if not self._covers(item)]
 
     def _covers(self, wanted: ListQuery) -> bool:
         asked = self._asked.get((wanted.kind, wanted.namespace or ""))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.errors import ApiError, UnreadableError
-from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
+from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreadableError
+from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of, version_of
 from kubectl_harvester_stuck.k8s.kinds import SETTING
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadable
 
@@ -37,7 +37,7 @@ class There:
 
 def here() -> Here:
     """The versions on this machine."""
-    return Here(__version__, version_of("kubernetes"))
+    return Here(__version__, metadata.version("kubernetes"))
 
 
 def there(cluster: Cluster) -> There:
@@ -57,6 +57,16 @@ def there(cluster: Cluster) -> There:
         return There(server, None, (_missing(error.reason or str(error.code), error.message),))
     except UnreadableError as error:
         return There(server, None, (_missing("Unreadable", error.why),))
+
+
+def release_of(cluster: Cluster) -> tuple[int, int] | None:
+    """Major and minor number of Harvester; None where that cannot be had, for whatever reason."""
+    ref = ObjectRef("", SERVER_VERSION, SETTING)
+    try:
+        body = cluster.get(ref)
+        return version_of(KubeObject.parse_as(ref, body)) if body else None
+    except StuckError:
+        return None
 
 
 def _missing(reason: str, message: str) -> Unreadable:

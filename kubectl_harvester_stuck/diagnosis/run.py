@@ -15,11 +15,12 @@ from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release import preflight
-from kubectl_harvester_stuck.release.model import Failure, ReleaseRequest
+from kubectl_harvester_stuck.release.model import Failure, Plan, ReleaseRequest
 
 UNASKED = "the guards permitted and webhooks-accept: only a live API server answers them"
 
@@ -76,6 +77,20 @@ def diagnose_all(
         snapshot.gaps,
         snapshot.taken_at,
     )
+
+
+def first_steps(source: Source, plans: Sequence[Plan]) -> dict[ObjectRef, Advice]:
+    """What a diagnosis would do first about targets that were refused; nothing where it cannot say.
+
+    The logs of the controllers are not read.
+    """
+    found: dict[ObjectRef, Advice] = {}
+    with suppress(StuckError):
+        around = reader.in_depth(source, [plan.ref for plan in plans], reads())
+        for plan in plans:
+            for step in diagnose(Target(plan.ref, around, plan.memory), plan).steps[:1]:
+                found[plan.ref] = step
+    return found
 
 
 def _listen(source: Source, targets_read: Sequence[Target]) -> Mapping[ObjectRef, str | StuckError]:

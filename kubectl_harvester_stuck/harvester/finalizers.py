@@ -95,10 +95,8 @@ def removable(
 
 
 def why_kept(judgment: FinalizerAssessment) -> str:
-    """One line: what stands against removing it, and what the operator can do."""
+    """One line: what stands against removing it."""
     text = f"{judgment.name}: {judgment.reason}"
-    if judgment.state is PENDING:
-        return f"{text}; --leave-behind {judgment.name} removes it all the same"
     if not judgment.catalogued:
         return f"{text}; only --finalizer {judgment.name} removes it"
     return text

@@ -41,9 +41,33 @@ GOLDEN_IMAGE = "harvesterhci.io/goldenImage"
 DISKS_READ = declared(*metadata(PVC), Read(VM_IMAGE, EVERYWHERE), VM)
 """What tells which ticked disks are left, and what forbids their deletion."""
 
-SNAPSHOTS_READ = declared(
-    VM_BACKUP, Read(VM_BACKUP, EVERYWHERE), VM_RESTORE, *metadata(PVC, VOLUME_SNAPSHOT)
+CLEANUP = "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
+"""The finalizer of a VM for whose sake Harvester deletes disks and snapshots."""
+
+
+def of_namesakes(snapshot: ClusterSnapshot) -> Iterator[str]:
+    """Namespaces of snapshots that Harvester takes for those of a VM of that name elsewhere.
+
+    Raises UnreadableError.
+    """
+    machines = [item for items in snapshot.listed.values() for item in items]
+    machines += [item for item in snapshot.found.values() if item is not None]
+    going = [item.ref for item in machines if item.ref.kind is VM and CLEANUP in item.finalizers]
+    names = {(ref.namespace, ref.name) for ref in going}
+    for backup in snapshot.all(VM_BACKUP):
+        name, namespace = backup.text("spec", "source", "name"), backup.ref.namespace
+        if any(name == one and namespace != other for other, one in names) and is_local(backup):
+            yield namespace
+
+
+CONTENTS_READ = declared(
+    VM_BACKUP,
+    Read(VM_BACKUP, EVERYWHERE),
+    *metadata(PVC, VOLUME_SNAPSHOT),
+    *(Read(kind, of_namesakes, metadata_only=True) for kind in (PVC, VOLUME_SNAPSHOT)),
 )
+"""What tells which snapshots there are, and whether their parts are."""
+SNAPSHOTS_READ = declared(*CONTENTS_READ, VM_RESTORE)
 """What tells which snapshots are left, and what is missing of them."""
 
 
@@ -213,10 +237,13 @@ def backups_of_the_name(vm: KubeObject, target: Target) -> Iterator[KubeObject]:
         everywhere = target.snapshot.all(VM_BACKUP)
         backups += [item for item in everywhere if item.ref.namespace != vm.ref.namespace]
     for backup in backups:
-        # Backups to a remote target are kept; everything else is deleted with the VM.
-        is_remote = backup.text("spec", "type") == "backup"
-        if backup.text("spec", "source", "name") == vm.ref.name and not is_remote:
+        if backup.text("spec", "source", "name") == vm.ref.name and is_local(backup):
             yield backup
+
+
+def is_local(backup: KubeObject) -> bool:
+    """Whether it is deleted with its VM; only backups to a remote target are kept."""
+    return backup.text("spec", "type") != "backup"
 
 
 def _obstacles(backup: KubeObject, target: Target) -> Iterator[str]:

@@ -153,6 +153,8 @@ class Plan:
     """What this look and the ones before it have shown, for the next one."""
     silent_nodes: tuple[str, ...] = ()
     """Nodes that hold the guest back and show no life, so that the operator could vouch."""
+    could_be_left: tuple[FinalizerAssessment, ...] = ()
+    """Finalizers that `--leave-behind` would remove, where nothing else keeps any."""
     goes: tuple[Fate, ...] = ()
     """What the garbage collector destroys with the target, through ownerReferences."""
     stays: tuple[Fate, ...] = ()
@@ -219,6 +221,8 @@ class TargetReport:
     reason: str = ""
     backup: str | None = None
     leftovers: tuple[Advice, ...] = ()
+    first_step: Advice | None = None
+    """Of a target that was refused: what `diagnose` would do first."""
     seen: str = ""
     """Of a VM that was freed: whether it is stopped or starts elsewhere, as seen afterwards."""
     private: bool = False

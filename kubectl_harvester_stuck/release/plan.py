@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from kubectl_harvester_stuck.errors import NotFoundError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, places
+from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import State, Target, is_stopped
 from kubectl_harvester_stuck.k8s.kinds import VM
@@ -53,14 +54,16 @@ def build(
         return _blind(target, obj, str(error))
     steps: tuple[Step, ...] = ()
     judgments: tuple[FinalizerAssessment, ...] = ()
-    kept: tuple[str, ...] = ()
+    kept: tuple[FinalizerAssessment, ...] = ()
+    why: tuple[str, ...] = ()
     hanging = target.stuck_object
     if state is not None and hanging is not None:
         try:
             steps, judgments, kept = _steps(target, state, request)
+            why = tuple(map(finalizers.why_kept, kept))
         except UnreadableError as error:
-            kept = (str(error),)
-    draft = GuardContext(target, request, steps, kept, shown)
+            why = (str(error),)
+    draft = GuardContext(target, request, steps, why, shown)
     results = guards.run(draft)
     if hanging is None:
         # The other guards would only speak of what is not going to be touched.
@@ -77,6 +80,7 @@ def build(
         judgments=judgments,
         powered_off=tuple(sorted(request.powered_off)) if steps else (),
         memory=places.remember(target),
+        could_be_left=_could_be_left(kept),
         silent_nodes=_silent_nodes(target, request) if state is not None else (),
         goes=draft.goes_and_stays.goes if hanging is not None else (),
         stays=draft.goes_and_stays.stays if hanging is not None else (),
@@ -109,6 +113,12 @@ def _silent_nodes(target: Target, request: ReleaseRequest) -> tuple[str, ...]:
     with suppress(UnreadableError):
         return guards.could_be_powered_off(target, request)
     return ()
+
+
+def _could_be_left(kept: Iterable[FinalizerAssessment]) -> tuple[FinalizerAssessment, ...]:
+    """Those of the finalizers that stay, if the operator's word would do for all of them."""
+    found = tuple(kept)
+    return found if all(item.state is FinalizerState.PENDING for item in found) else ()
 
 
 def digest(server: str, plans: Iterable[Plan]) -> str:
@@ -155,13 +165,13 @@ def patch_of(subject: KubeObject, keeps: tuple[str, ...]) -> dict[str, object]:
 
 def _steps(
     target: Target, state: State, request: ReleaseRequest
-) -> tuple[tuple[Step, ...], tuple[FinalizerAssessment, ...], tuple[str, ...]]:
-    """Steps in their order, every finalizer judged, and why the ones that stay have to."""
+) -> tuple[tuple[Step, ...], tuple[FinalizerAssessment, ...], tuple[FinalizerAssessment, ...]]:
+    """Steps in their order, every finalizer judged, and the ones that have to stay."""
     pods = target.stuck_pods if state is State.NOT_READY else target.pods
     pods = (*pods, *_dead_attachments(target, request))
     steps = [_delete(pod) for pod in pods]
     judgments: list[FinalizerAssessment] = []
-    kept: list[str] = []
+    kept: list[FinalizerAssessment] = []
     later = target.without(*(pod.ref for pod in pods))
     for subject in _to_patch(target, state):
         found = tuple(finalizers.judge(name, subject, later) for name in subject.finalizers)
@@ -174,7 +184,7 @@ def _steps(
             for item in chosen
             if finalizers.removable(item, request.finalizers, request.leave_behind)
         )
-        kept += [finalizers.why_kept(item) for item in chosen if item.name not in removes]
+        kept += [item for item in chosen if item.name not in removes]
         keeps = tuple(name for name in subject.finalizers if name not in removes)
         if removes:
             steps.append(

@@ -63,7 +63,9 @@ def plan(
         ref for ref, answer in answers.items() if answer is not None and _is_stale(answer)
     )
     admissions = {
-        ref: None if answer is None or ref in stale else f"{ref}: {send.with_hint(answer)}"
+        ref: None
+        if answer is None or ref in stale
+        else f"{ref}: {send.with_hint(rights.cluster, answer)}"
         for ref, answer in answers.items()
     }
     return planning.with_preflight(made, PreflightResults(permissions, admissions, stale))

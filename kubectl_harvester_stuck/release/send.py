@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kubectl_harvester_stuck.cluster import versions
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError
 from kubectl_harvester_stuck.harvester import webhook_denials
@@ -30,12 +31,13 @@ def send(cluster: Cluster, step: Step) -> tuple[StepReport, Mapping[str, Any] | 
     try:
         answer = request(cluster, step)
     except Exception as error:  # noqa: BLE001 - it may have been carried out, whatever went wrong
-        return _looked_at(step, error, look.at(cluster, step)), None
+        return _looked_at(cluster, step, error), None
     return StepReport(step, StepStatus.DONE, changed=True), answer
 
 
-def _looked_at(step: Step, error: Exception, found: look.Look) -> StepReport:
-    """What the error means, with what was seen after it."""
+def _looked_at(cluster: Cluster, step: Step, error: Exception) -> StepReport:
+    """What the error means, with what is seen after it."""
+    found = look.at(cluster, step)
     if isinstance(error, ApiError):
         if error.code == 404 and error.about == step.ref.name and found.seen is Seen.GONE:
             # By itself, or by the first of two requests that a proxy made of this one.
@@ -43,7 +45,7 @@ def _looked_at(step: Step, error: Exception, found: look.Look) -> StepReport:
         if error.is_final and found.seen is Seen.AS_BEFORE:
             if is_conflict(error):
                 return StepReport(step, StepStatus.CONFLICT, False, error.message)
-            return StepReport(step, StepStatus.DENIED, False, with_hint(error))
+            return StepReport(step, StepStatus.DENIED, False, with_hint(cluster, error))
     return StepReport(step, StepStatus.UNKNOWN, True, f"{error}; {found.words}")
 
 
@@ -54,10 +56,9 @@ def is_conflict(error: ApiError) -> bool:
     )
 
 
-def with_hint(error: ApiError) -> str:
-    """What the API server said, and what helps where a webhook said it."""
-    return (
-        f"{error}; {webhook_denials.cure_of(error.message)}"
-        if error.is_from_webhook
-        else str(error)
-    )
+def with_hint(cluster: Cluster, error: ApiError) -> str:
+    """What the API server said, and what helps where a webhook of this Harvester said it."""
+    if not error.is_from_webhook:
+        return str(error)
+    cure = webhook_denials.cure_of(error.message, versions.release_of(cluster))
+    return f"{error}; {cure}"

@@ -212,6 +212,9 @@ def _steps(item: Diagnosis, where: Invocation) -> list[Advice]:
         steps.append(where.unstick(plan.ref).noted("then"))
     elif item.advice is Verdict.REPAIR:
         steps.append(where.unstick(plan.ref).noted("then, if it does not go by itself"))
+    last = where.last_resort(plan)
+    if last is not None and item.advice is not Verdict.WAIT:
+        steps.append(last)
     return steps or [where.unstick(plan.ref, "--dry-run=client")]
 
 

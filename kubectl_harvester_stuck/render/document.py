@@ -320,6 +320,9 @@ def _outcome(outcome: TargetReport, where: Invocation) -> Document:
             {"guard": guard.guard, "reason": guard.reason, "commands": where.lines(guard.cure)}
             for guard in outcome.refusals
         ],
+        "nextSteps": where.lines(
+            step for step in (outcome.first_step, where.last_resort(plan)) if step is not None
+        ),
         "guards": [_guard(guard) for guard in plan.guards],
         "finalizers": [_judgment(item) for item in plan.judgments],
         "backup": outcome.backup,

@@ -7,10 +7,17 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Advice, Command, Effect, Remark
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.release.model import Plan
+
+FINALIZERS = "finalizers"
+"""The guard that speaks of work that is not done."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,16 @@ class Invocation:
     def unstick(self, ref: ObjectRef, *more: str) -> Command:
         """The command that releases `ref`, with the flags that were given."""
         return commands.unstick(ref, *self.options, *more)
+
+    def last_resort(self, plan: Plan) -> Command | None:
+        """The command that leaves work undone, where nothing but that work holds a release up."""
+        if {guard.guard for guard in plan.refusals} != {FINALIZERS} or not plan.could_be_left:
+            return None
+        lost = dict.fromkeys(item.leaves_behind for item in plan.could_be_left)
+        names = dict.fromkeys(item.name for item in plan.could_be_left)
+        flags = [word for name in names for word in ("--leave-behind", name)]
+        note = f"last, and only if this may stay undone: {'; '.join(lost)}"
+        return self.unstick(plan.ref, *flags).noted(note)
 
 
 _BARE = re.compile(r"-{0,2}[A-Za-z0-9_/=\\][A-Za-z0-9_./:=\\-]*")

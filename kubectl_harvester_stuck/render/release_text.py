@@ -202,7 +202,11 @@ def run(done: ReleaseReport, where: Invocation, page: Page) -> str:
         if outcome.result is not Outcome.PLANNED and not _is_only_refused(outcome):
             _outcome(outcome, where, page)
     for result in dict.fromkeys(one.result for one in refused):
-        alike = [_Refused(one.plan, one.refusals) for one in refused if one.result is result]
+        alike = [
+            _Refused(one.plan, one.refusals, one.first_step)
+            for one in refused
+            if one.result is result
+        ]
         _refusals(alike, where, page, _SAYS.get(result, "refused"))
     if planned:
         _requests(planned, page)
@@ -274,7 +278,8 @@ def _outcome(outcome: TargetReport, where: Invocation, page: Page) -> None:
     for guard in outcome.refusals:
         page.entry("blocks", f"{guard.guard}: {guard.reason}")
     if outcome.refusals and not outcome.changed:
-        page.advice("to do", where.lines(_cures([_Refused(plan, outcome.refusals)], where)))
+        alike = [_Refused(plan, outcome.refusals, outcome.first_step)]
+        page.advice("to do", where.lines(_cures(alike, where)))
     for report in outcome.reports:
         page.entry("sent", _sent(report))
     if outcome.changed:
@@ -309,6 +314,8 @@ class _Refused(NamedTuple):
 
     plan: Plan
     guards: tuple[GuardResult, ...]
+    first_step: Advice | None = None
+    """What `diagnose` would do first."""
 
 
 def _refusals(
@@ -345,17 +352,22 @@ def _refused(group: Sequence[_Refused], where: Invocation, page: Page, answer: S
 
 
 def _cures(group: Sequence[_Refused], where: Invocation) -> list[Advice]:
-    """What to do about refusals for the same reason, each thing once."""
-    cures: list[Advice] = list(
-        dict.fromkeys(cure for one in group for guard in one.guards for cure in guard.cure)
-    )
+    """What to do about refusals for the same reason, each thing once.
+
+    First what `diagnose` would do first, last what leaves work undone.
+    """
+    first = [one.first_step for one in group if one.first_step is not None]
+    cures = (cure for one in group for guard in one.guards for cure in guard.cure)
     plans = [one.plan for one in group]
-    for node in dict.fromkeys(node for plan in plans for node in plan.silent_nodes):
-        cures.append(statements.look_at(node))
+    nodes = dict.fromkeys(node for plan in plans for node in plan.silent_nodes)
+    steps = [*first, *cures, *map(statements.look_at, nodes)]
     at_once = all_of_node(plans, where) if len(plans) > 1 else None
     if at_once:
-        return [*cures, at_once]
-    return [*cures, *(stated_off(plan, where) for plan in plans if plan.silent_nodes)]
+        steps.append(at_once)
+    else:
+        steps += [stated_off(plan, where) for plan in plans if plan.silent_nodes]
+    last = (where.last_resort(plan) for plan in plans)
+    return list(dict.fromkeys([*steps, *(step for step in last if step is not None)]))
 
 
 def without_repeats(text: str, told: set[str]) -> str:

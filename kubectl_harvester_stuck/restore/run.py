@@ -143,7 +143,7 @@ def _admission(cluster: Cluster, proposal: Proposal) -> str | None:
     try:
         answer = cluster.create(VM, ref.namespace, proposal.body, dry_run=True)
     except ApiError as error:
-        return with_hint(error)
+        return with_hint(cluster, error)
     strategy = _strategy(answer)
     if strategy != HALTED:
         return f"admission would make it with runStrategy {strategy}, so that it could start"
@@ -222,7 +222,7 @@ def _create(
         found = None if body is None else KubeObject.parse_as(ref, body)
         if failed is None:
             return _look(found, proposal, uid), answer
-        return _look_without_answer(found, proposal, failed), answer
+        return _look_without_answer(context.cluster, found, proposal, failed), answer
     except Exception as error:  # noqa: BLE001 - not even a bug may hide what was sent
         reason = str(error) if failed is None else f"{failed}; it could not be looked at: {error}"
         return Restoration(proposal, RestoreOutcome.UNKNOWN, reason, uid), answer
@@ -249,7 +249,7 @@ def _created(proposal: Proposal, found: KubeObject) -> Restoration:
 
 
 def _look_without_answer(
-    found: KubeObject | None, proposal: Proposal, error: Exception
+    cluster: Cluster, found: KubeObject | None, proposal: Proposal, error: Exception
 ) -> Restoration:
     """What became of a create that the API server did not say to be done.
 
@@ -264,7 +264,7 @@ def _look_without_answer(
         if error.code == 409 and error.is_kubernetes:
             reason = f"{error}; it was made a moment ago" if found else str(error)
             return Restoration(proposal, RestoreOutcome.REFUSED, reason)
-        return Restoration(proposal, RestoreOutcome.DENIED, with_hint(error))
+        return Restoration(proposal, RestoreOutcome.DENIED, with_hint(cluster, error))
     strategy = _strategy(found.body)
     if strategy != HALTED:
         reason = f"{error}; a VM of this name is there, and its runStrategy is {strategy}"

@@ -479,6 +479,26 @@ def test_a_denying_webhook_is_shown_with_its_cure(world: World) -> None:
     assert world.changes() == []
 
 
+@pytest.mark.parametrize(("release", "is_known"), [("v1.6.1", False), ("v1.8.2", True)])
+def test_what_this_release_cannot_have_said_is_only_quoted(
+    world: World, release: str, is_known: bool
+) -> None:
+    kind = {"apiVersion": "harvesterhci.io/v1beta1", "kind": "Setting"}
+    world.create({**kind, "metadata": {"name": "server-version"}, "value": release})
+    world.delete(world.vm())
+    words = "PVC lab/d is already used by other VM, please use a shareable RWX volume."
+    denial = world.api.deny_updates("virtualmachines", words, namespace=world.namespace)
+    try:
+        run = world.unstick("--yes")
+    finally:
+        denial.remove()
+    (refusal,) = run.item["refusals"]
+    assert words in refusal["reason"]
+    cure = "another VM lists the same PVC: remove the volume from the spec of the VM that is going"
+    assert (cure in refusal["reason"]) is is_known
+    assert any(cure in line for line in run.item["nextSteps"]) is is_known
+
+
 def test_a_webhook_that_nobody_answers_is_a_denial(world: World) -> None:
     machine = world.delete(world.vm())
     broken = world.api.break_webhook("virtualmachines", world.namespace)
@@ -503,6 +523,16 @@ def test_disks_that_were_to_be_deleted_keep_the_finalizer_pending(world: World) 
     assert judgment["state"] == "pending"
     assert "disk-0" in judgment["reason"]
     assert world.finalizers(machine) == [CLEANUP_FINALIZER]
+
+    # What diagnose does first stands first, what loses something last.
+    known = world.run("diagnose", "vm", "web", "--no-logs", "-o", "json").item["nextSteps"]
+    steps = refused.item["nextSteps"]
+    assert steps[0] == known[0]
+    assert f"unstick vm web -n {world.namespace}" in steps[-1]
+    assert steps[-1].endswith(f"--leave-behind {CLEANUP_FINALIZER}")
+    told = world.run("unstick", "vm", "web", "--older-than=0", "--yes").out
+    assert told.rstrip().endswith(steps[-1])
+    assert 0 < told.index(steps[0].removeprefix("# ")) < told.index("--leave-behind")
 
     released = world.unstick("--yes", "--leave-behind", CLEANUP_FINALIZER)
     assert released.status is ExitStatus.OK

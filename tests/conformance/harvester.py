@@ -706,7 +706,7 @@ _OBSERVED: list[tuple[str, Stands, Owner, Said] | tuple[str, Stands, Owner, Said
     (
         "the address is that of another VM",
         _duplicate,
-        holds("duplicate mac address"),
+        holds("duplicate mac address present for vm {name}"),
         pending("default"),
     ),
     (
@@ -792,7 +792,7 @@ _REJECTED = [
     (
         "a claim template has no name",
         lambda at: at.vm(annotations={"harvesterhci.io/volumeClaimTemplates": "[{}]"}),
-        "PVC name is required",
+        "the volumeClaimTemplates annotaion is invalid: PVC name is required",
     ),
     (
         "its memory is not said",
@@ -807,7 +807,7 @@ _REJECTED = [
     (
         "more memory is reserved than it has",
         lambda at: at.vm(annotations={"harvesterhci.io/reservedMemory": "1Gi"}),
-        "reservedMemory",
+        "reservedMemory cannot be equal or greater than limits.memory",
     ),
     (
         "a disk was to be moved, and it does not run",
@@ -822,7 +822,7 @@ _REJECTED = [
     (
         "it is to be stopped while it is backed up",
         _stopped_while_backed_up,
-        "there is vmbackup in progress for vm {at}/{name}",
+        "there is vmbackup in progress for vm {at}/{name}, please wait for the vmbackup",
     ),
 ]
 

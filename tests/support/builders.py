@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.reads import lists_found
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from tests.support import declared
 
@@ -386,17 +387,22 @@ def snapshot(
     blind = unreadable or {}
     listed: dict[tuple[Kind, str], tuple[KubeObject, ...]] = {}
     unread: dict[tuple[Kind, str] | ObjectRef, str] = {}
+
+    def take(kind: Kind, scope: str) -> None:
+        if kind in blind:
+            unread[kind, scope] = blind[kind]
+        else:
+            listed[kind, scope] = tuple(
+                item
+                for item in objects
+                if item.ref.kind is kind and scope in ("", item.ref.namespace)
+            )
+
     for read in declared.everywhere():
-        if callable(read.where):
-            continue
-        for place in read.namespaces((namespace,)):
-            kind, scope = read.kind, place or ""
-            if kind in blind:
-                unread[kind, scope] = blind[kind]
-            else:
-                listed[kind, scope] = tuple(
-                    item
-                    for item in objects
-                    if item.ref.kind is kind and scope in ("", item.ref.namespace)
-                )
-    return ClusterSnapshot(NOW, listed, {}, unread)
+        if not callable(read.where):
+            for place in read.namespaces((namespace,)):
+                take(read.kind, place or "")
+    made = ClusterSnapshot(NOW, listed, {}, unread)
+    for query in lists_found(declared.everywhere(), made):
+        take(query.kind, query.namespace or "")
+    return made

@@ -63,6 +63,10 @@ From 1.4 on it is taken off every VM at once, so one that stays will at the next
 """
 
 
+LOOKS_AT_SHAREABLE = (1, 7)
+"""The first Harvester that accepts a disk in two VMs where both say that it is shareable."""
+
+
 @check(reads=WORKLOADS)
 def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers of KubeVirt and Harvester are there, with all their replicas."""
@@ -291,6 +295,52 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         )
     else:
         yield ok(f"each finalizer of {count(len(living), 'object')} has its controller")
+
+
+@check(reads=(VM, settings.read(SERVER_VERSION)))
+def disks_of_one_vm(view: CheckContext) -> Iterator[CheckResult]:
+    """No disk that is not shareable is in two VMs, whose updates are rejected then (H#5515)."""
+    setting = view.setting(SERVER_VERSION)
+    release = settings.version_of(setting) if setting else None
+    may_share = release is None or release >= LOOKS_AT_SHAREABLE
+    users: dict[tuple[str, str], dict[ObjectRef, bool]] = {}
+    for vm in view.vms:
+        for claim, is_shareable in _disks(vm):
+            users.setdefault((vm.ref.namespace, claim), {})[vm.ref] = is_shareable and may_share
+    shared = {key: vms for key, vms in users.items() if len(vms) > 1 and not all(vms.values())}
+    if shared:
+        yield warn(
+            f"{count(len(shared), 'disk')} in more than one VM, for which Harvester rejects every"
+            f" update of them, also the last of a deletion: {names(map('/'.join, shared))}",
+            [
+                Evidence(str(ref), "spec.template.spec.volumes", claim)
+                for (_, claim), vms in shared.items()
+                for ref in vms
+            ],
+            *(
+                commands.edit(next(iter(vms))).noted(
+                    f"unless {claim} is meant to be shared, take it out of"
+                    f" {' or '.join(ref.name for ref in vms)}"
+                )
+                for (_, claim), vms in shared.items()
+            ),
+        )
+    else:
+        yield ok(f"no disk of {count(len(view.vms), 'VM')} is in another, too")
+
+
+def _disks(vm: KubeObject) -> Iterator[tuple[str, bool]]:
+    """The PVC of each volume, and whether its disk may be that of others as well."""
+    template = ("spec", "template", "spec")
+    shareable = {
+        str(disk.get("name"))
+        for disk in vm.mappings(*template, "domain", "devices", "disks")
+        if disk.get("shareable") is True
+    }
+    for volume in vm.mappings(*template, "volumes"):
+        source = volume.get("persistentVolumeClaim")
+        if isinstance(source, Mapping) and source.get("claimName"):
+            yield str(source["claimName"]), str(volume.get("name")) in shareable
 
 
 def _is_ready(endpoint: Mapping[str, Any]) -> bool:

@@ -212,7 +212,7 @@ class UnstickOptions(NamedTuple):
         too_many = self._too_many(means, targets)
         if too_many is not None:
             return too_many
-        done = self._report(means, targets)
+        done = _with_first_steps(means, self._report(means, targets))
         done = replace(done, missing=found.missing if found else ())
         means.terminal.clear()
         if self.ignore_not_found:
@@ -285,6 +285,25 @@ def _without_absent(done: ReleaseReport) -> ReleaseReport:
         click.echo(safe(f"{failure.error}: nothing to do"), err=True)
     left = tuple(item for item in done.failures if item not in absent)
     return replace(done, failures=left, found_nothing=not (left or done.outcomes))
+
+
+def _with_first_steps(means: _Means, done: ReleaseReport) -> ReleaseReport:
+    """What `diagnose` would do first about each target that was refused; it never fails a run."""
+    from dataclasses import replace
+
+    from kubectl_harvester_stuck.cli.terminal import reading
+    from kubectl_harvester_stuck.diagnosis import run
+
+    refused = [one.plan for one in done.outcomes if one.refusals and not one.changed]
+    if not refused or means.context.interrupts.pressed:
+        return done
+    try:
+        with reading(means.terminal.progress, "reading why it was refused"):
+            steps = run.first_steps(means.context.cluster, refused)
+    except Exception:  # noqa: BLE001 - not even a bug may hide what was done
+        return done
+    ends = (replace(one, first_step=steps.get(one.plan.ref)) for one in done.outcomes)
+    return replace(done, outcomes=tuple(ends))
 
 
 def _known_finalizers(

@@ -5,17 +5,24 @@ A veto is seen by the dry run of the release; most of its causes can be seen bef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
+from kubectl_harvester_stuck.diagnosis.findings.base import (
+    RELEASE,
+    FindingContext,
+    Found,
+    finding,
+    saw,
+)
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import pending_work, settings, webhook_denials
+from kubectl_harvester_stuck.harvester import denial_catalogue, pending_work, webhook_denials
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     HANGING,
     THE_VM,
     THE_VMI,
+    Target,
     pvc_names,
     run_strategy,
 )
@@ -33,18 +40,30 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VM_BACKUP,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
 _VIRT_CONTROLLER = ObjectRef(HARVESTER_NAMESPACE, "virt-controller", DEPLOYMENT)
-ASKS_FOR_MEMORY = (1, 8)
+QUOTA_OF_PROJECT = "resourcequota.management.cattle.io/default-resource-quota"
+"""Label of the only ResourceQuota that Harvester looks at.
+
+Rancher keeps it where the annotation `field.cattle.io/resourceQuota` of the namespace says so.
+"""
+ASKS_FOR_MEMORY = (1, 7)
 """The first Harvester that rejects a VM without memory."""
+LOOKS_FOR_NETWORKS = (1, 5)
+"""The last Harvester that rejects changes of a VM in deletion whose network is gone."""
+ASKS_FOR_DEVICES = (1, 5)
+"""The first Harvester whose add-on rejects a VM with a host device that is not there."""
+CLUSTER_NETWORK = "network.harvesterhci.io/clusternetwork"
+"""Label of a NetworkAttachmentDefinition."""
+NETWORKS_READ = Read(NETWORK, EVERYWHERE, metadata_only=True)
 BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 
-@finding()
+@finding(reads=(RELEASE,))
 def webhook_denies(examined: FindingContext) -> Iterator[Found]:
     """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
     reason = examined.denial
@@ -53,13 +72,17 @@ def webhook_denies(examined: FindingContext) -> Iterator[Found]:
             reason,
             (Evidence(str(examined.plan.ref), "dryRun=All", "denied"),),
             Verdict.REPAIR,
-            (Remark(webhook_denials.cure_of(reason)), *_backups_in_progress(examined, reason)),
+            (
+                Remark(webhook_denials.cure_of(reason, examined.release_if_known)),
+                *_backups_in_progress(examined, reason),
+            ),
         )
 
 
 def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Command]:
     """The backups for which a stop is rejected."""
-    if not any(words in reason for words in webhook_denials.OF_A_BACKUP):
+    denial = webhook_denials.find(reason, examined.release_if_known)
+    if denial not in denial_catalogue.OF_A_BACKUP:
         return
     for backup in examined.target.snapshot.all(VM_BACKUP, examined.target.ref.namespace):
         of_this = backup.text("spec", "source", "name") == examined.target.ref.name
@@ -115,7 +138,10 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, VM))
 def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
-    """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515)."""
+    """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515).
+
+    It can only be one of the same namespace, as the PVC is.
+    """
     vm = examined.target.vm
     if vm is None:
         return
@@ -126,10 +152,9 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
         shared = sorted(ours & set(pvc_names(other)))
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
-            is_going = vm.deletion_timestamp is not None
             note = (
                 f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
-                if is_going
+                if vm.deletion_timestamp is not None
                 else f"unless it is meant to be shared, take it out of {vm.ref.name} or of"
                 f" {other.ref.name}"
             )
@@ -138,7 +163,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Verdict.REPAIR if denied else None,
-                (commands.edit(vm.ref).noted(note),) if denied or not is_going else (),
+                (commands.edit(vm.ref).noted(note),),
             )
 
 
@@ -165,9 +190,9 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=(THE_VM, THE_VMI, VM))
+@finding(reads=(THE_VM, THE_VMI, VM, Read(VM, EVERYWHERE), NETWORKS_READ))
 def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
-    """The MAC address that is to be written into the VM is another VM's (H#9788)."""
+    """The MAC address to be written into the VM is another's on its cluster network (H#9788)."""
     vm, vmi = examined.target.vm, examined.target.vmi
     if vm is None or vmi is None or vm.deletion_timestamp is not None:
         return
@@ -175,25 +200,57 @@ def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     if not written or BACKFILL not in vmi.finalizers:
         return
     try:
-        ours = {str(address).lower() for address in nesting.parse(written).values()}
+        seen = {name: str(address) for name, address in nesting.parse(written).items()}
     except (ValueError, AttributeError):
         raise UnreadableError(str(vm.ref), f"its annotation {MAC_ADDRESSES} is malformed") from None
-    path = ("spec", "template", "spec", "domain", "devices", "interfaces")
-    for other in examined.target.snapshot.all(VM, vm.ref.namespace):
-        theirs = {str(item.get("macAddress")).lower() for item in other.mappings(*path)}
-        for address in sorted(ours & theirs) if other.ref != vm.ref else ():
+    cluster_of = {
+        item.ref.key: item.labels.get(CLUSTER_NETWORK, "")
+        for item in examined.target.snapshot.all(NETWORK)
+    }
+    ours = _addresses(vm, seen, cluster_of)
+    for other in _in_all_namespaces(examined.target):
+        written_there = {
+            str(item.get("name")): str(item.get("macAddress"))
+            for item in other.mappings(*_INTERFACES)
+        }
+        theirs = _addresses(other, written_there, cluster_of)
+        for _, address in sorted(ours & theirs) if other.ref != vm.ref else ():
             yield Found(
                 f"{other.ref} has the MAC address {address}, which Harvester tries to write into"
                 " this VM and denies itself (H#9788)",
-                (saw(other, ".".join(path), address),),
+                (saw(other, ".".join(_INTERFACES), address),),
                 Verdict.REPAIR,
                 (commands.annotate(vm.ref, MAC_ADDRESSES, None),),
             )
 
 
-@finding(reads=(THE_VM, Read(NETWORK, EVERYWHERE, metadata_only=True)))
+_INTERFACES = ("spec", "template", "spec", "domain", "devices", "interfaces")
+
+
+def _addresses(
+    vm: KubeObject, by_interface: Mapping[str, str], cluster_of: Mapping[str, str]
+) -> set[tuple[str, str]]:
+    """MAC addresses, each with its cluster network, as Harvester compares them."""
+    clusters = {}
+    for network in vm.mappings("spec", "template", "spec", "networks"):
+        if isinstance(network.get("multus"), dict):
+            name = str(network["multus"].get("networkName"))
+            key = name if "/" in name else f"default/{name}"
+            clusters[str(network.get("name"))] = cluster_of.get(key, "")
+    return {(clusters.get(name, ""), address.lower()) for name, address in by_interface.items()}
+
+
+def _in_all_namespaces(target: Target) -> Iterator[KubeObject]:
+    """All VMs, those of the target's namespace first. Raises UnreadableError, then at the last."""
+    yield from target.snapshot.all(VM, target.ref.namespace)
+    for vm in target.snapshot.all(VM):
+        if vm.ref.namespace != target.ref.namespace:
+            yield vm
+
+
+@finding(reads=(THE_VM, RELEASE, NETWORKS_READ))
 def network_missing(examined: FindingContext) -> Iterator[Found]:
-    """A network of the VM is gone; older versions of Harvester then deny updates (H#6024)."""
+    """A network of the VM is gone; up to 1.5.0 Harvester then denies its deletion (H#6024)."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -202,21 +259,26 @@ def network_missing(examined: FindingContext) -> Iterator[Found]:
         for network in vm.mappings("spec", "template", "spec", "networks")
         if isinstance(network.get("multus"), dict)
     ]
-    if not wanted:
+    if not wanted or (vm.deletion_timestamp is not None and _lets_go(examined.release_if_known)):
         return
     there = {item.ref.key for item in examined.target.snapshot.all(NETWORK)}
     for name in wanted:
         key = name if "/" in name else f"{vm.ref.namespace}/{name}"
         if key not in there:
             yield Found(
-                f"NetworkAttachmentDefinition {key} is gone; older versions of Harvester deny"
-                " every update of a VM that names it (H#6024)",
+                f"NetworkAttachmentDefinition {key} is gone; Harvester denies updates of a VM that"
+                " names it, up to 1.4.2 and in 1.5.0 also of one that is being deleted (H#6024)",
                 (saw(vm, "spec.template.spec.networks", name),),
                 Verdict.REPAIR if examined.may_be_denied else None,
             )
 
 
-@finding(reads=(THE_VM, PCI_DEVICE, USB_DEVICE))
+def _lets_go(release: tuple[int, int] | None) -> bool:
+    """Whether it is known that the networks of a VM that is being deleted are not looked for."""
+    return release is not None and release > LOOKS_FOR_NETWORKS
+
+
+@finding(reads=(THE_VM, RELEASE, PCI_DEVICE, USB_DEVICE))
 def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
     vm = examined.target.vm
@@ -225,6 +287,9 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
     wanted = [str(item.get("deviceName")) for item in vm.mappings(*path)]
     if not wanted:
+        return
+    release = examined.release_if_known
+    if release is not None and release < ASKS_FOR_DEVICES:
         return
     there = {
         device.text("status", "resourceName")
@@ -244,23 +309,29 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(*HANGING, RESOURCE_QUOTA))
 def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
-    """No pod is left in a namespace with a quota, which Harvester then checks at every update."""
+    """No pod is left in a project with a quota, which Harvester then checks at every update.
+
+    It looks at no other quota than the one that Rancher keeps in the namespaces of a project with
+    limits of CPU or memory, and at no VM that is off or has no status yet.
+    """
     vm = examined.target.vm
     if vm is None or not examined.stuck or examined.target.pods:
         return
-    if run_strategy(vm) == "Halted":
+    if run_strategy(vm) == "Halted" or not vm.text("status", "printableStatus"):
         return
     for quota in examined.target.snapshot.all(RESOURCE_QUOTA, vm.ref.namespace):
-        if quota.mapping("spec", "hard"):
+        hard = quota.mapping("spec", "hard")
+        limits = {name: hard[name] for name in ("limits.cpu", "limits.memory") if name in hard}
+        if limits and quota.labels.get(QUOTA_OF_PROJECT) == "true":
             yield Found(
-                f"{quota.ref} limits the namespace; without a pod of the VM, Harvester checks at"
+                f"{quota.ref} limits the project; without a pod of the VM, Harvester checks at"
                 " every update whether it could start, and denies it if it could not",
-                (saw(quota, "spec.hard", dict(quota.mapping("spec", "hard"))),),
+                (saw(quota, "spec.hard", limits),),
                 Verdict.REPAIR if examined.may_be_denied else None,
             )
 
 
-@finding(reads=(THE_VM, settings.read(settings.SERVER_VERSION)))
+@finding(reads=(THE_VM, RELEASE))
 def memory_missing(examined: FindingContext) -> Iterator[Found]:
     """The VM says nothing of its memory, for which Harvester rejects every update (H#9685)."""
     vm = examined.target.vm
@@ -270,9 +341,8 @@ def memory_missing(examined: FindingContext) -> Iterator[Found]:
     guest = vm.mapping(*domain, "memory").get("guest")
     if guest or vm.mapping(*domain, "resources", "limits").get("memory"):
         return
-    setting = examined.target.snapshot.one(settings.ref(settings.SERVER_VERSION))
-    version = settings.version_of(setting) if setting is not None else None
-    if version is not None and version >= ASKS_FOR_MEMORY:
+    release = examined.release
+    if release is not None and release >= ASKS_FOR_MEMORY:
         yield Found(
             f"{vm.ref} sets neither memory.guest nor resources.limits.memory, for which Harvester"
             " rejects every update of it, also one that takes a finalizer off (H#9685)",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kubectl_harvester_stuck.diagnosis.model import Verdict
+from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import Kind
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT, GuardState, Plan
+
+RELEASE = settings.read(settings.SERVER_VERSION)
+"""What says which Harvester it is."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,22 @@ class FindingContext:
     def stuck(self) -> bool:
         """Whether the target hangs at all."""
         return self.plan.state is not None
+
+    @property
+    def release(self) -> tuple[int, int] | None:
+        """Major and minor number of Harvester; None where it names none. Raises UnreadableError.
+
+        A finding that asks declares `RELEASE`.
+        """
+        found = self.target.snapshot.one(settings.ref(settings.SERVER_VERSION))
+        return settings.version_of(found) if found is not None else None
+
+    @property
+    def release_if_known(self) -> tuple[int, int] | None:
+        """The same, and None where it cannot be read, for what is said of any release then."""
+        with suppress(UnreadableError):
+            return self.release
+        return None
 
     def refusal(self, guard: str) -> str | None:
         """Why that guard does not pass, or None."""

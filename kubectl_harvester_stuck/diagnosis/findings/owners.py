@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Found, finding, saw
+from kubectl_harvester_stuck.diagnosis.findings.base import (
+    RELEASE,
+    FindingContext,
+    Found,
+    finding,
+    saw,
+)
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, pending_work, webhook_denials
@@ -33,28 +39,28 @@ from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, metadata
 from kubectl_harvester_stuck.release.model import PAST_GRACE
 
 
-@finding(reads=(THE_VM, VM_BACKUP, *metadata(PVC, VOLUME_SNAPSHOT)))
+@finding(reads=(THE_VM, *pending_work.CONTENTS_READ))
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
-    """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#10294)."""
+    """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#8003).
+
+    Also of the snapshot of a VM of the same name in another namespace.
+    """
     vm = examined.target.vm
-    if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
+    if vm is None or pending_work.CLEANUP not in vm.finalizers:
         return
     snapshot = examined.target.snapshot
-    snapshots = {item.ref.name for item in snapshot.all(VOLUME_SNAPSHOT, vm.ref.namespace)}
-    claims = {item.ref.name for item in snapshot.all(PVC, vm.ref.namespace)}
-    for backup in snapshot.all(VM_BACKUP, vm.ref.namespace):
-        if backup.text("spec", "source", "name") != vm.ref.name:
-            continue
-        if backup.text("spec", "type") == "backup":
-            continue
+    for backup in pending_work.backups_of_the_name(vm, examined.target):
+        namespace = backup.ref.namespace
+        snapshots = {item.ref.name for item in snapshot.all(VOLUME_SNAPSHOT, namespace)}
+        claims = {item.ref.name for item in snapshot.all(PVC, namespace)}
         volumes = backup.mappings("status", "volumeBackups")
         intact = [
             str(volume.get("name"))
             for volume in volumes
-            if volume.get("name") in snapshots and _name_of_claim(volume) in claims
+            if volume.get("name") in snapshots and pending_work.name_of_disk(volume) in claims
         ]
         for volume in volumes:
-            claim = _name_of_claim(volume)
+            claim = pending_work.name_of_disk(volume)
             for what, name, known in (
                 ("VolumeSnapshot", str(volume.get("name") or ""), snapshots),
                 ("PersistentVolumeClaim", claim, claims),
@@ -62,15 +68,19 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
                 if name and name not in known:
                     yield Found(
                         f"{what} {name} of {backup.ref} is gone: the owner of"
-                        " CleanupPVCAndSnapshot fails on it at every try (H#10294)",
+                        " CleanupPVCAndSnapshot fails on it at every try (H#8003)",
                         (saw(backup, "status.volumeBackups", name),),
                         Verdict.REPAIR,
-                        (_end_of_snapshot(backup, intact),),
+                        (_end_of_snapshot(backup, intact, vm),),
                     )
 
 
-def _end_of_snapshot(backup: KubeObject, intact: list[str]) -> Advice:
+def _end_of_snapshot(backup: KubeObject, intact: list[str], vm: KubeObject) -> Advice:
     """The command that deletes a broken snapshot, unless a part of it would be lost with it."""
+    if backup.ref.namespace != vm.ref.namespace:
+        return commands.describe(backup.ref).noted(
+            "it is of another VM of this name: its owner has to mend or delete it"
+        )
     if intact:
         return Remark(
             f"VolumeSnapshot {', '.join(intact)} of {backup.ref} is intact, and is lost if that"
@@ -86,18 +96,11 @@ def _workload(named: str) -> ObjectRef:
     return ObjectRef(HARVESTER_NAMESPACE, name, DEPLOYMENT if prefix == "deploy" else DAEMON_SET)
 
 
-def _name_of_claim(volume: object) -> str:
-    value: object = volume
-    for key in ("persistentVolumeClaim", "metadata", "name"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return str(value or "")
-
-
 @finding(reads=(THE_VM, Read(VM_BACKUP, EVERYWHERE)))
 def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
     """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
     vm = examined.target.vm
-    if vm is None or "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot" not in vm.finalizers:
+    if vm is None or pending_work.CLEANUP not in vm.finalizers:
         return
     for backup in examined.target.snapshot.all(VM_BACKUP):
         is_ours = backup.ref.namespace == vm.ref.namespace
@@ -170,7 +173,7 @@ def _what_it_waits_for(item: FinalizerAssessment, examined: FindingContext) -> I
     if item.name == "snapshot.kubevirt.io/snapshot-source-protection":
         name = vm.text("status", "snapshotInProgress")
         yield commands.describe(ObjectRef(vm.ref.namespace, name, VM_SNAPSHOT))
-    if item.name == "wrangler.cattle.io/VMController.CleanupPVCAndSnapshot":
+    if item.name == pending_work.CLEANUP:
         yield from _shorter_list(vm, examined.target)
 
 
@@ -265,7 +268,7 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
             )
 
 
-@finding()
+@finding(reads=(RELEASE,))
 def owner_says(examined: FindingContext) -> Iterator[Found]:
     """The log of a finalizer's owner names the target, with an error."""
     for words in examined.words:
@@ -276,7 +279,9 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
                 f"{words.pod} says: {line}",
                 (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
                 Verdict.REPAIR if denied or failing else None,
-                (Remark(webhook_denials.cure_of(line)),) if denied else (),
+                (Remark(webhook_denials.cure_of(line, examined.release_if_known)),)
+                if denied
+                else (),
             )
     for words in examined.words:
         if words.why is not None:
