@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from collections import Counter
@@ -9,6 +10,7 @@ from collections import Counter
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.render import markdown
 from tests.behaviour.test_unstick import _grant
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER
@@ -146,6 +148,32 @@ def test_a_chart_for_a_ticket(world: World) -> None:
     assert chart.startswith("flowchart TD\n")
     assert "-->" in chart
     assert "class t0_0_0 blocking" in chart
+
+
+def test_a_report_for_a_ticket(world: World) -> None:
+    world.power_cut()
+    item = world.run("diagnose", "vm", "web", "-o", "json").item
+    report = world.run("diagnose", "vm", "web", "-o", "markdown").out
+    title, *lines = report.splitlines()
+    assert title == f"## VM {world.namespace}/web: WAIT"
+    for step in item["nextSteps"]:
+        assert step.startswith("#") or f"    {step}" in lines
+    assert sum(line.endswith(" **STUCK HERE**") for line in lines) == 1
+    for part in ("**Why:** ", "**To do:**", "**Chain:**", "**Blocks a release:**"):
+        assert sum(line.startswith(part) for line in lines) == 1
+    assert world.api.url not in report
+
+
+def test_in_a_report_words_of_others_are_only_words() -> None:
+    odd = "<b>@all</b> [x](y) `z` *a* | H#8003, k8s#5 \n# no"
+    issues = "https://github.com/{}/issues/{}"
+    shown = html.unescape(markdown.text(odd))
+    assert shown == (
+        f"<b>@all</b> [x](y) `z` *a* | [H#8003]({issues.format('harvester/harvester', 8003)}),"
+        f" [k8s#5]({issues.format('kubernetes/kubernetes', 5)})  # no"
+    )
+    links = r"\[\w+#\d+\]\(https://github\.com/[a-z/]+/\d+\)"
+    assert not re.search(r"[<>@`*|\[\]]", re.sub(links, "", markdown.text(odd)))
 
 
 def test_a_vm_that_is_not_stuck_is_told_so(world: World) -> None:

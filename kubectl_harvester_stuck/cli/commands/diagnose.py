@@ -124,7 +124,7 @@ class DiagnoseOptions(NamedTuple):
 @target_arguments("[vm|vmi] [NAME]...", required=False)
 @connection
 @filename
-@output(*FORMATS, "mermaid")
+@output(*FORMATS, "markdown", "mermaid")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
 @click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
@@ -140,7 +140,7 @@ def diagnose(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     \b
     Examples:
       kubectl harvester-stuck diagnose vm web-1 -n shop
-      kubectl harvester-stuck diagnose vm/web-1 -o mermaid
+      kubectl harvester-stuck diagnose vm/web-1 -o markdown
       kubectl harvester-stuck diagnose -A --older-than 10m
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """
