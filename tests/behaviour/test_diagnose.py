@@ -133,10 +133,9 @@ def test_targets_with_the_same_cause_have_one_command(world: World) -> None:
     assert screen.startswith("3 targets, 2 causes: ")
     assert screen.count("shows no life") == 1
     (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
-    assert shlex.split(line)[2:] == [
-        "unstick", "vm", "-n", world.namespace, "--node", world.dead,
-        "--node-powered-off", world.dead,
-    ]  # fmt: skip
+    _, _, command, kind, *names = shlex.split(line)[:6]
+    assert (command, kind, set(names)) == ("unstick", "vm", {"web", "second"})
+    assert shlex.split(line)[6:] == ["-n", world.namespace, "--node-powered-off", world.dead]
     # What blocks each of them is said of each.
     assert screen.count("may still run the guest") == 2
     assert world.run("diagnose", "-o", "wide").out.count("STUCK HERE") >= 3
@@ -148,6 +147,19 @@ def test_a_chart_for_a_ticket(world: World) -> None:
     assert chart.startswith("flowchart TD\n")
     assert "-->" in chart
     assert "class t0_0_0 blocking" in chart
+
+
+def test_many_with_the_same_cause_have_the_command_for_their_node(world: World) -> None:
+    world.power_cut(vm=False)
+    for number in range(8):
+        world.delete(world.vmi(world.vm(f"vm-{number}"), f"vm-{number}"))
+    screen = world.run("diagnose").out
+    (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
+    assert shlex.split(line)[2:] == [
+        "unstick", "vm", "-n", world.namespace, "--node", world.dead,
+        "--node-powered-off", world.dead,
+    ]  # fmt: skip
+    assert "for all of its VMs:" in screen
 
 
 def test_a_report_for_a_ticket(world: World) -> None:
