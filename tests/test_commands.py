@@ -77,6 +77,7 @@ MADE = {
     "virtctl_migrate_cancel": commands.virtctl_migrate_cancel(WEB),
     "own": commands.own("check", "--print-rules"),
     "unstick": commands.unstick(WEB, "--node-powered-off", "n1"),
+    "unstick_named": commands.unstick_named("shop", ("web", "db"), "--node-powered-off", "n1"),
     "unstick_node": commands.unstick_node("n1", None, "--node-powered-off", "n1"),
     "journal": commands.journal(),
     "finalizers": commands.finalizers("orphan"),

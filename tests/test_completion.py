@@ -88,7 +88,7 @@ def test_every_command_is_offered_with_what_it_does() -> None:
         ("-n=shop list -o=j", {"json"}),
         ("--color=al", {"always"}),
         ("list --color ", {"auto", "always", "never"}),
-        ("diagnose -o m", {"mermaid"}),
+        ("diagnose -o m", {"markdown", "mermaid"}),
         ("list ", {"vm", "vmi"}),
         ("unstick ", {"vm", "vmi"}),
         ("unstick -A vm", {"vm", "vmi"}),

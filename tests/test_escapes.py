@@ -142,7 +142,10 @@ def furnish(world: World, server: Simulator, text: str) -> None:
 
 COMMANDS = (
     *(("list", "-o", output) for output in ("table", "wide", "json", "yaml", "name", "prometheus")),
-    *(("diagnose", "-o", output) for output in ("table", "json", "yaml", "name", "mermaid")),
+    *(
+        ("diagnose", "-o", output)
+        for output in ("table", "json", "yaml", "name", "markdown", "mermaid")
+    ),
     *(("check", "-o", output) for output in ("table", "wide", "json", "yaml")),
     *(
         ("unstick", "vm", "web", "--dry-run=server", "-o", output)

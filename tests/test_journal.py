@@ -287,7 +287,10 @@ def test_an_empty_journal_is_no_error(world: World) -> None:
 
 def test_a_change_without_an_end_is_interrupted(world: World) -> None:
     kept(world).begin(change())
-    assert world.run("journal").out.splitlines()[1].endswith("   interrupted")
+    run = world.run("journal")
+    assert run.out.splitlines()[1].endswith("   interrupted")
+    assert run.err.endswith("to finish, give the same command again.\n")
+    assert world.run("journal", "-o", "json").err == ""
     (item,) = world.run("journal", "-o", "json").json["items"]
     assert (item["outcome"], item["after"]) == ("interrupted", None)
 

@@ -121,11 +121,24 @@ def test_only_the_last_column_of_a_table_is_wrapped() -> None:
     page = Page(Screen(width=60))
     page.table(["NAME", "WHY"], [["n" * 30, "one two three four five six seven"], ["m", "x"]])
     assert str(page).splitlines() == [
-        f"NAME{' ' * 29}WHY",
-        f"{'n' * 30}   one two three four five six",
-        f"{' ' * 33}seven",
-        f"m{' ' * 32}x",
+        f"NAME{' ' * 28}WHY",
+        f"{'n' * 30}  one two three four five six",
+        f"{' ' * 32}seven",
+        f"m{' ' * 31}x",
     ]
+
+
+def test_a_table_comes_closer_before_it_loses_its_last_column() -> None:
+    rows = [["n" * 30, "m" * 20, "last"]]
+    for width, shown in (
+        (60, f"{'n' * 30}   {'m' * 20}   last"),
+        (60 - 1, f"{'n' * 30}  {'m' * 20}  last"),
+        (60 - 3, f"{'n' * 30}  {'m' * 20}"),
+    ):
+        page = Page(Screen(width=60))
+        page.width = width
+        page.table([], rows, can_lose_last=True)
+        assert str(page) == f"{shown}\n"
 
 
 def test_a_line_is_cropped_by_what_is_seen_of_it() -> None:

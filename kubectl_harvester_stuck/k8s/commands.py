@@ -218,6 +218,11 @@ def unstick(ref: ObjectRef, *flags: str) -> Command:
     return own("unstick", *_target(ref), *flags, effect=Effect.GUARDED)
 
 
+def unstick_named(namespace: str, names: tuple[str, ...], *flags: str) -> Command:
+    """Release several VMs of one namespace."""
+    return own("unstick", "vm", *names, "-n", namespace, *flags, effect=Effect.GUARDED)
+
+
 def unstick_node(node: str, namespace: str | None, *flags: str) -> Command:
     """Release all VMs that hang and ran on a node: in `namespace`, or everywhere."""
     scope = ("-n", namespace) if namespace is not None else ("-A",)

@@ -82,13 +82,16 @@ def diagnoses(
     screen: Screen = PIPE,
 ) -> str:
     """The answer of `diagnose`."""
-    from kubectl_harvester_stuck.render import diagnosis_text, document
+    from kubectl_harvester_stuck.render import diagnosis_text, document, markdown
 
     return Content(
         lambda: document.diagnoses(items, missing, where, taken_at),
         lambda wide: diagnosis_text.diagnoses(items, where, taken_at, Page(screen), wide=wide),
         lambda: [_name(item.plan.ref) for item in items],
-        {"mermaid": lambda: diagnosis_text.mermaid(items)},
+        {
+            "mermaid": lambda: diagnosis_text.mermaid(items),
+            "markdown": lambda: markdown.diagnoses(items, where, taken_at),
+        },
     ).text(output)
 
 

@@ -15,7 +15,7 @@ from kubectl_harvester_stuck.k8s.kinds import VIEWER_ROLE, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
 
 MOST_NAMES = 8
-"""Up to so many namespaces or kinds are named in one sentence."""
+"""Up to so many namespaces or kinds are named in one sentence, or VMs in one command."""
 
 
 def safe(text: str) -> str:

@@ -36,6 +36,7 @@ def listing(found: Listing, page: Page, *, wide: bool, headers: bool) -> str:
     page.table(
         names if headers else [],
         [[*row[:3], Styled(row[3], Style.CARE), *row[4:]] for row in rows],
+        can_lose_last=not wide,
     )
     return str(page)
 
@@ -116,7 +117,7 @@ def notes(
             safe(f"{first}{f' and {len(more)} more' if more else ''}: {reason}"), "", width
         )
     ]
-    lines += wrap(safe(f"{summary(found)} Why, and what to do:"), "", width)
+    lines += wrap(safe(f"{summary(found)} Why:"), "", width)
     lines.append(f"  {safe(where.spell(commands.diagnose_all(namespace, where.files)))}")
     return "".join(f"{line}\n" for line in lines)
 

@@ -140,34 +140,30 @@ class Page:
             else:
                 self.entry(label, line.removeprefix("# "))
 
-    def table(self, headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-        """A table as kubectl prints it; its last column is wrapped to the width."""
+    def table(
+        self,
+        headers: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        can_lose_last: bool = False,
+    ) -> None:
+        """A table as kubectl prints it, closer where it would not fit otherwise.
+
+        Then its last column is wrapped or, if it `can_lose_last`, left out.
+        """
         self._label = ""
         body = [[cell if isinstance(cell, Styled) else safe(cell) for cell in row] for row in rows]
-        body = self._fitting(headers, body)
-        cells = [[self._shown(cell) for cell in row] for row in body]
+        texts = [*([headers] if headers else []), *([_text(cell) for cell in row] for row in body)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        room = WIDEST**2 if self.width is None else self.width
+        gap = GAP if sum(widths) + GAP * (len(widths) - 1) <= room else GAP - 1
+        left = room - sum(widths[:-1]) - gap * (len(widths) - 1)
+        if can_lose_last and widths[-1] > left:
+            headers, body = headers[:-1], [row[:-1] for row in body]
+        elif LEAST_ROOM <= left < widths[-1]:
+            body = _continued(body, left)
         head = [self._shown(Styled(name, Style.HEADING)) for name in headers]
-        self._lines += _table(head, cells)
-
-    def _fitting(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-        """The rows, those with a long last cell continued below."""
-        if not rows:
-            return []
-        texts = [*([headers] if headers else []), *([_text(cell) for cell in row] for row in rows)]
-        taken = sum(max(map(len, column)) + GAP for column in list(zip(*texts, strict=True))[:-1])
-        room = None if self.width is None else self.width - taken
-        if room is not None and room < LEAST_ROOM:
-            room = None
-        found: list[list[Cell]] = []
-        for row in rows:
-            *first, last = row
-            if isinstance(last, Styled):
-                found.append([*first, last])
-                continue
-            head, *more = wrap(last, "", room, "") or [""]
-            found.append([*first, head])
-            found += [[*("" for _ in first), line] for line in more]
-        return found
+        self._lines += _table(head, [[self._shown(cell) for cell in row] for row in body], gap)
 
     def _shown(self, part: Cell) -> str:
         if isinstance(part, str):
@@ -181,7 +177,17 @@ def _text(cell: Cell) -> str:
     return cell if isinstance(cell, str) else safe(cell.text)
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _continued(rows: Sequence[Sequence[Cell]], room: int) -> list[list[Cell]]:
+    """The rows, those with a long last cell continued below."""
+    found: list[list[Cell]] = []
+    for *first, last in rows:
+        head, *more = [last] if isinstance(last, Styled) else wrap(last, "", room, "") or [""]
+        found.append([*first, head])
+        found += [[*("" for _ in first), line] for line in more]
+    return found
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int) -> list[str]:
     import tabulate
 
     look = tabulate.TableFormat(
@@ -190,7 +196,7 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         linebetweenrows=None,
         linebelow=None,
         headerrow=None,
-        datarow=tabulate.DataRow("", " " * GAP, ""),
+        datarow=tabulate.DataRow("", " " * gap, ""),
         padding=0,
         with_header_hide=None,
     )

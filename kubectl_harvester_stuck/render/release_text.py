@@ -14,7 +14,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.release import statements
 from kubectl_harvester_stuck.release.model import GUEST_STOPPED, Action, Outcome, ReleaseRequest
 from kubectl_harvester_stuck.render.color import Style
-from kubectl_harvester_stuck.render.layout import safe, short_kind
+from kubectl_harvester_stuck.render.layout import MOST_NAMES, safe, short_kind
 from kubectl_harvester_stuck.render.page import Page, Styled
 
 if TYPE_CHECKING:
@@ -392,18 +392,25 @@ def stated_off(plan: Plan, where: Invocation) -> Command:
 
 
 def all_of_node(plans: Sequence[Plan], where: Invocation) -> Command | None:
-    """One release for all VMs of a node that does not answer; None where it would not be all."""
+    """One release for VMs of a node that does not answer; None where it would not be one.
+
+    It names a few VMs of one namespace; else it is meant for all that hang and ran on the node,
+    which its note says.
+    """
     nodes = {node for plan in plans for node in (plan.node, *plan.silent_nodes)}
     if len(nodes) != 1 or any(_is_no_vm_to_release(plan) for plan in plans):
         return None
     (node,) = nodes
     if node is None:
         return None
-    spaces = {plan.ref.namespace for plan in plans}
+    spaces = sorted({plan.ref.namespace for plan in plans})
     flags = [*where.options, "--node-powered-off", node]
+    if len(spaces) == 1 and len(plans) <= MOST_NAMES:
+        names = tuple(plan.ref.name for plan in plans)
+        return commands.unstick_named(spaces[0], names, *flags).noted(ONLY_OFF)
     if len(plans) > ReleaseRequest().max_targets and "--max" not in flags:
         flags += ["--max", str(len(plans))]
-    command = commands.unstick_node(node, spaces.pop() if len(spaces) == 1 else None, *flags)
+    command = commands.unstick_node(node, spaces[0] if len(spaces) == 1 else None, *flags)
     return command.noted(f"{ONLY_OFF}, for all of its VMs")
 
 

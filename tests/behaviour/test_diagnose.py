@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from collections import Counter
@@ -9,6 +10,7 @@ from collections import Counter
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.render import markdown
 from tests.behaviour.test_unstick import _grant
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER
@@ -131,10 +133,9 @@ def test_targets_with_the_same_cause_have_one_command(world: World) -> None:
     assert screen.startswith("3 targets, 2 causes: ")
     assert screen.count("shows no life") == 1
     (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
-    assert shlex.split(line)[2:] == [
-        "unstick", "vm", "-n", world.namespace, "--node", world.dead,
-        "--node-powered-off", world.dead,
-    ]  # fmt: skip
+    _, _, command, kind, *names = shlex.split(line)[:6]
+    assert (command, kind, set(names)) == ("unstick", "vm", {"web", "second"})
+    assert shlex.split(line)[6:] == ["-n", world.namespace, "--node-powered-off", world.dead]
     # What blocks each of them is said of each.
     assert screen.count("may still run the guest") == 2
     assert world.run("diagnose", "-o", "wide").out.count("STUCK HERE") >= 3
@@ -146,6 +147,45 @@ def test_a_chart_for_a_ticket(world: World) -> None:
     assert chart.startswith("flowchart TD\n")
     assert "-->" in chart
     assert "class t0_0_0 blocking" in chart
+
+
+def test_many_with_the_same_cause_have_the_command_for_their_node(world: World) -> None:
+    world.power_cut(vm=False)
+    for number in range(8):
+        world.delete(world.vmi(world.vm(f"vm-{number}"), f"vm-{number}"))
+    screen = world.run("diagnose").out
+    (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
+    assert shlex.split(line)[2:] == [
+        "unstick", "vm", "-n", world.namespace, "--node", world.dead,
+        "--node-powered-off", world.dead,
+    ]  # fmt: skip
+    assert "for all of its VMs:" in screen
+
+
+def test_a_report_for_a_ticket(world: World) -> None:
+    world.power_cut()
+    item = world.run("diagnose", "vm", "web", "-o", "json").item
+    report = world.run("diagnose", "vm", "web", "-o", "markdown").out
+    title, *lines = report.splitlines()
+    assert title == f"## VM {world.namespace}/web: WAIT"
+    for step in item["nextSteps"]:
+        assert step.startswith("#") or f"    {step}" in lines
+    assert sum(line.endswith(" **STUCK HERE**") for line in lines) == 1
+    for part in ("**Why:** ", "**To do:**", "**Chain:**", "**Blocks a release:**"):
+        assert sum(line.startswith(part) for line in lines) == 1
+    assert world.api.url not in report
+
+
+def test_in_a_report_words_of_others_are_only_words() -> None:
+    odd = "<b>@all</b> [x](y) `z` *a* | H#8003, k8s#5 \n# no"
+    issues = "https://github.com/{}/issues/{}"
+    shown = html.unescape(markdown.text(odd))
+    assert shown == (
+        f"<b>@all</b> [x](y) `z` *a* | [H#8003]({issues.format('harvester/harvester', 8003)}),"
+        f" [k8s#5]({issues.format('kubernetes/kubernetes', 5)})  # no"
+    )
+    links = r"\[\w+#\d+\]\(https://github\.com/[a-z/]+/\d+\)"
+    assert not re.search(r"[<>@`*|\[\]]", re.sub(links, "", markdown.text(odd)))
 
 
 def test_a_vm_that_is_not_stuck_is_told_so(world: World) -> None:

@@ -139,7 +139,7 @@ class DiagnoseOptions(NamedTuple):
 @target_arguments("[vm|vmi] [NAME]...")
 @connection
 @filename
-@output(*FORMATS, "mermaid")
+@output(*FORMATS, "markdown", "mermaid")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
 @node("Without a name: what ran on this node.")
@@ -156,7 +156,7 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     \b
     Examples:
       kubectl harvester-stuck diagnose web-1
-      kubectl harvester-stuck diagnose shop/web-1 -o mermaid
+      kubectl harvester-stuck diagnose shop/web-1 -o markdown
       kubectl harvester-stuck diagnose -A --older-than 10m
       kubectl harvester-stuck diagnose -f supportbundle.zip
     """

@@ -32,7 +32,7 @@ class JournalOptions(NamedTuple):
     def run(self, namespace: str | None) -> Answer:
         """What was changed there."""
         from kubectl_harvester_stuck import render
-        from kubectl_harvester_stuck.render import layout
+        from kubectl_harvester_stuck.render import journal_table, layout
         from kubectl_harvester_stuck.state import journal
         from kubectl_harvester_stuck.state.backups import state_directory
 
@@ -49,6 +49,8 @@ class JournalOptions(NamedTuple):
         if not changes and self.output not in render.DOCUMENTS:
             place = f" in {namespace} namespace" if namespace else ""
             notes += f"Nothing was changed yet{layout.safe(place)}.\n"
+        if self.output in ("table", "wide"):
+            notes += journal_table.unfinished(changes)
         return Answer(
             ExitStatus.OK,
             render.journal(changes, self.output, now, headers=not self.no_headers, screen=screen()),
