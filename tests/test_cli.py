@@ -114,7 +114,15 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "web", "--timeout", "10s"),
         ("unstick", "web", "--settle", "3m"),
         ("unstick", "vm", "web", "--dry-run=maybe"),
-        ("journal", "web"),
+        ("journal", "web,db"),
+        ("journal", "shop/web", "-n", "lab"),
+        ("journal", "--since", "yesterday"),
+        ("restore", "vm"),
+        ("restore", "vmi", "web"),
+        ("restore", "vm", "web", "db"),
+        ("restore", "vm", "shop/web", "-n", "lab"),
+        ("restore", "--list", "--yes"),
+        ("restore", "--list", "--dry-run=server"),
         ("journal", "-o", "xml"),
         ("restore",),
         ("restore", "FILE", "-o", "wide"),
@@ -245,7 +253,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
         " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
         " --backup-dir --ignore-not-found",
-        "restore": "-o --output --dry-run -y --yes --redact",
+        "restore": "-o --output --dry-run -y --yes --redact --list --backup-dir",
     }
     for name, flags in own.items():
         known = {flag for param in main.cli.commands[name].params for flag in param.opts}
@@ -309,6 +317,21 @@ def test_a_finalizer_is_shown_in_full(world: World) -> None:
     assert out.count(name) == 2
     assert "deploy/virt-controller" in out
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("part", ["FOREGROUND", "foregrounddel", "kubevirt.io/Virt", "ORPHAN"])
+def test_a_part_of_a_name_finds_finalizers_whatever_its_case(world: World, part: str) -> None:
+    names = {entry.name for entry in CATALOGUE}
+    exact = {name for name in names if name.lower() == part.lower()}
+    expected = exact or {name for name in names if part.lower() in name.lower()}
+    assert expected
+    found = world.run("finalizers", part, "-o", "json").json["items"]
+    assert {item["name"] for item in found} == expected
+    carried = world.run(
+        "finalizers", "-f", "examples/supportbundle.zip", "VIRTUALMACHINECONTROLLER"
+    )
+    assert carried.out.count("virtualMachineControllerFinalize") == 2
+    assert len(carried.out.splitlines()) == 3
 
 
 def test_an_unknown_finalizer_is_an_error_that_says_what_to_do(world: World) -> None:
