@@ -210,7 +210,7 @@ class UnstickOptions(NamedTuple):
         means.terminal.clear()
         if self.ignore_not_found:
             done = _without_absent(done)
-        errors = (error_line(failure.error) for failure in done.failures)
+        errors = (error_line(failure.error, OPERATOR_ROLE) for failure in done.failures)
         private = release_text.private(done, means.where)
         gaps = layout.unreadable((*done.missing, *done.blind), OPERATOR_ROLE)
         return Answer(
@@ -275,7 +275,7 @@ def _without_absent(done: ReleaseReport) -> ReleaseReport:
 
     absent = [item for item in done.failures if isinstance(item.error, NotFoundError)]
     for failure in absent:
-        click.echo(safe(f"{failure.error}: nothing to do"), err=True)
+        click.echo(safe(f"{failure.ref} was not found: nothing to do"), err=True)
     left = tuple(item for item in done.failures if item not in absent)
     return replace(done, failures=left, found_nothing=not (left or done.outcomes))
 
