@@ -42,6 +42,14 @@ def test_every_command_has_help_and_examples(world: World, command: str) -> None
     assert all(len(line) <= 80 for line in run.out.splitlines())
 
 
+def test_the_help_begins_with_the_commands_in_the_order_of_their_use(world: World) -> None:
+    out = world.run("help").out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    names = re.findall(r"^  ([a-z]+)  ", out[out.index("Commands:") : out.index("Options:")], re.M)
+    assert names == [str(command.name) for command in main.COMMANDS]
+    assert "..." not in out[out.index("Commands:") : out.index("Options:")]
+
+
 @pytest.mark.parametrize("command", commands())
 def test_every_example_in_the_help_parses(world: World, command: str) -> None:
     examples = re.findall(r"kubectl harvester-stuck (.+)", world.run(command, "--help").out)

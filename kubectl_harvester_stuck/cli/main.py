@@ -46,6 +46,17 @@ class _Program(click.Group):
         with hints.for_options(ctx, words):
             return super().parse_args(ctx, words)
 
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The commands in the order in which they are needed."""
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, each with its whole first sentence, before the options."""
+        rows = [(name, command.get_short_help_str(200)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        click.Command.format_options(self, ctx, formatter)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
