@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -19,6 +20,8 @@ from kubectl_harvester_stuck.cli import main, options, session
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI
+from kubectl_harvester_stuck.release import context
+from kubectl_harvester_stuck.release.context import Timeouts
 from kubectl_harvester_stuck.render import color
 from kubectl_harvester_stuck.render.document import SCHEMAS
 from tests.support.simulator import Simulator
@@ -42,6 +45,14 @@ def test_every_command_has_help_and_examples(world: World, command: str) -> None
     assert run.status is ExitStatus.OK
     assert run.out.startswith(f"Usage: kubectl harvester-stuck {command}")
     assert all(len(line) <= 80 for line in run.out.splitlines())
+
+
+def test_the_help_begins_with_the_commands_in_the_order_of_their_use(world: World) -> None:
+    out = world.run("help").out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    names = re.findall(r"^  ([a-z]+)  ", out[out.index("Commands:") : out.index("Options:")], re.M)
+    assert names == list(main.COMMANDS)
+    assert "..." not in out[out.index("Commands:") : out.index("Options:")]
 
 
 @pytest.mark.parametrize("command", commands())
@@ -92,6 +103,25 @@ def test_the_process_ends_with_its_status_once_no_thread_writes_any_more(wait: s
     assert (done.returncode, done.stdout) == (3, "written")
 
 
+@pytest.mark.parametrize(
+    ("flags", "settle"),
+    [((), 30), (("--timeout", "10s"), 10), (("--settle", "0"), 0), (("--settle", "2m"), 120)],
+    ids=["default", "short timeout", "none", "long"],
+)
+def test_the_wait_after_a_step_is_no_longer_than_the_whole_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], settle: int
+) -> None:
+    taken: list[Timeouts] = []
+
+    def kept(*waits: timedelta) -> Timeouts:
+        taken.append(Timeouts(*waits))
+        return taken[-1]
+
+    monkeypatch.setattr(context, "Timeouts", kept)
+    world.run("unstick", "web", *flags)
+    assert [waits.settle for waits in taken] == [timedelta(seconds=settle)]
+
+
 def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
     code = (
         "import sys\n"
@@ -134,10 +164,17 @@ def test_a_list_loads_neither_the_generated_client_nor_what_decides() -> None:
         ("unstick", "vm", "web", "--yes", "--confirm", "0"),
         ("unstick", "vm", "web", "--max", "0"),
         ("unstick", "web", "--settle", "1m", "--timeout", "59s"),
-        ("unstick", "web", "--timeout", "10s"),
         ("unstick", "web", "--settle", "3m"),
         ("unstick", "vm", "web", "--dry-run=maybe"),
-        ("journal", "web"),
+        ("journal", "web,db"),
+        ("journal", "shop/web", "-n", "lab"),
+        ("journal", "--since", "yesterday"),
+        ("restore", "vm"),
+        ("restore", "vmi", "web"),
+        ("restore", "vm", "web", "db"),
+        ("restore", "vm", "shop/web", "-n", "lab"),
+        ("restore", "--list", "--yes"),
+        ("restore", "--list", "--dry-run=server"),
         ("journal", "-o", "xml"),
         ("restore",),
         ("restore", "FILE", "-o", "wide"),
@@ -268,7 +305,7 @@ def test_every_flag_of_the_contract_is_there() -> None:
         "unstick": "--all -A -l --selector --node -o --dry-run -y --yes --confirm --older-than"
         " --finalizer --leave-behind --node-powered-off --override --max --settle --timeout"
         " --backup-dir --ignore-not-found",
-        "restore": "-o --output --dry-run -y --yes --redact",
+        "restore": "-o --output --dry-run -y --yes --redact --list --backup-dir",
     }
     for name, flags in own.items():
         known = {flag for param in main.cli.commands[name].params for flag in param.opts}
@@ -332,6 +369,21 @@ def test_a_finalizer_is_shown_in_full(world: World) -> None:
     assert out.count(name) == 2
     assert "deploy/virt-controller" in out
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("part", ["FOREGROUND", "foregrounddel", "kubevirt.io/Virt", "ORPHAN"])
+def test_a_part_of_a_name_finds_finalizers_whatever_its_case(world: World, part: str) -> None:
+    names = {entry.name for entry in CATALOGUE}
+    exact = {name for name in names if name.lower() == part.lower()}
+    expected = exact or {name for name in names if part.lower() in name.lower()}
+    assert expected
+    found = world.run("finalizers", part, "-o", "json").json["items"]
+    assert {item["name"] for item in found} == expected
+    carried = world.run(
+        "finalizers", "-f", "examples/supportbundle.zip", "VIRTUALMACHINECONTROLLER"
+    )
+    assert carried.out.count("virtualMachineControllerFinalize") == 2
+    assert len(carried.out.splitlines()) == 3
 
 
 def test_an_unknown_finalizer_is_an_error_that_says_what_to_do(world: World) -> None:

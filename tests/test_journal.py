@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -336,6 +337,24 @@ def test_the_namespace_is_taken_before_and_after_the_command(world: World) -> No
         run = world.run(*words)
         assert (run.status, run.out) == (ExitStatus.OK, "")
         assert run.err == "Nothing was changed yet in lab namespace.\n"
+
+
+def test_since_selects_and_hides_no_change_whose_time_cannot_be_read(world: World) -> None:
+    for ago, number in ((timedelta(minutes=1), 1), (timedelta(hours=3), 2)):
+        when = datetime.now(timezone.utc) - ago
+        kept(world).begin(replace(change(number, name=f"web-{number}"), time=when))
+
+    def told(since: str) -> set[str]:
+        items = world.run("journal", "--since", since, "-o", "json").json["items"]
+        return {item["object"]["name"] for item in items}
+
+    assert told("2m") == {"web-1"}
+    assert told("4h") == told("99999d") == {"web-1", "web-2"}
+    assert told("1s") == set()
+    assert world.run("journal", "--since", "10s").err == "Nothing was changed in the last 10s.\n"
+    path = world.state / journal.FILE
+    path.write_text(re.sub(r'"time": *"[^"]*"', '"time":"soon"', path.read_text()))
+    assert told("1s") == {"web-1", "web-2"}
 
 
 def test_lines_that_cannot_be_read_are_counted(world: World) -> None:

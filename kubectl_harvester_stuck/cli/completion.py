@@ -81,13 +81,12 @@ def answer(cli: click.Command, words: list[str]) -> str:
     *before, incomplete = words or [""]
     items = ShellComplete(cli, {}, "", "").get_completions(before, incomplete)
     types = {item.type for item in items}
-    if "file" in types:
-        return f":{_DEFAULT}\n"
     if "dir" in types:
         return f":{_DIRECTORIES}\n"
     # What cannot be printed cannot be typed either.
-    lines = [_line(item) for item in items if item.value.isprintable()]
-    return "".join(f"{line}\n" for line in (*lines, f":{_NO_FILES}"))
+    words_offered = [item for item in items if item.type == "plain" and item.value.isprintable()]
+    end_ = _DEFAULT if "file" in types else _NO_FILES
+    return "".join(f"{line}\n" for line in (*map(_line, words_offered), f":{end_}"))
 
 
 def _line(item: CompletionItem[str]) -> str:
@@ -136,6 +135,33 @@ def _described(prefix: str, found: Iterable[Listing], named: set[str]) -> Iterat
                 age = row.age(listing.taken_at)
                 text = f"{row.state.value} {'' if age is None else human(age)}".rstrip()
                 yield f"{prefix}{row.ref.name}", text
+
+
+def undo_files(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """The VMs of which there is an undo file; as the only word, the files themselves as well."""
+    from pathlib import Path
+
+    from click.shell_completion import CompletionItem
+
+    from kubectl_harvester_stuck.errors import StuckError
+    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
+    from kubectl_harvester_stuck.k8s.objects import format_time
+    from kubectl_harvester_stuck.state import backups
+
+    words: tuple[str, ...] = ctx.params.get("words") or ()
+    if len(words) > 1 or (words and words[0].lower() not in TARGET_KINDS):
+        return []
+    usual = backups.state_directory(os.environ, Path.home()) / "backups"
+    saved: tuple[backups.UndoFile, ...] = ()
+    with suppress(StuckError, RuntimeError):  # nobody knows the home directory
+        saved = backups.undo_files(Path(ctx.params.get("backup_dir") or usual))
+    namespace = (ctx.obj or {}).get("namespace")
+    found = [
+        (f"{item.namespace}/{item.name}", f"saved {format_time(item.taken_at)}")
+        for item in reversed(saved)
+        if namespace in (None, item.namespace)
+    ]
+    return [*_starting(incomplete, found), *([] if words else [CompletionItem("", type="file")])]
 
 
 def kubeconfig_names(section: str) -> Complete:

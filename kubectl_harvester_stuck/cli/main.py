@@ -79,6 +79,16 @@ class _Program(click.Group):
         with hints.for_options(ctx, words):
             return super().parse_args(ctx, words)
 
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands before the options, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+        click.Command.format_options(self, ctx, formatter)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -87,15 +97,6 @@ class _Program(click.Group):
         if name not in self.commands and not ctx.resilient_parsing:
             raise hints.no_such_command(ctx, name, self.commands)
         return super().resolve_command(ctx, [name, *args[1:]])
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names, in the order of the help."""
-        return list(COMMANDS)
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what the help says of each command, without importing it."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

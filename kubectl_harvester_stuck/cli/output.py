@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import click
 
-from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
+from kubectl_harvester_stuck.errors import (
+    ExitStatus,
+    RefusedError,
+    StuckError,
+    UnreadableError,
+    is_forbidden,
+)
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
@@ -238,11 +244,17 @@ def safe_lines(text: str) -> str:
     return "\n".join(map(safe, text.split("\n")))
 
 
-def error_line(error: StuckError) -> str:
-    """What stderr says of an expected failure."""
+def error_line(error: StuckError, role: str | None = None) -> str:
+    """What stderr says of an expected failure.
+
+    `role` is the ClusterRole that allows what is forbidden, by default the one for those who look.
+    """
+    from kubectl_harvester_stuck.k8s.kinds import VIEWER_ROLE
     from kubectl_harvester_stuck.render.layout import safe
 
     text = safe(str(error))
+    if isinstance(error, UnreadableError) and is_forbidden(error.why):
+        text += f"; the ClusterRole {role or VIEWER_ROLE} of deploy/rbac.yaml allows it"
     own_words = ("Error from server", "The connection", "Unable to connect", "error:")
     line = f"{text}\n" if text.startswith(own_words) else f"error: {text}\n"
     return f"{line}{error.command}\n" if isinstance(error, RefusedError) and error.command else line

@@ -170,3 +170,14 @@ def check_namespaces(given: str | None, names: Sequence[Named]) -> None:
             raise click.UsageError(
                 f"-n {given} does not go with {named.namespace}/{named.name}: leave -n out"
             )
+
+
+def selected(names: Sequence[Named], namespace: str | None) -> list[tuple[str | None, str | None]]:
+    """Namespace and name of what is looked for among what was recorded; None stands for any.
+
+    Raises UsageError where `namespace`, that of -n, is not the one of a name.
+    """
+    check_namespaces(namespace, names)
+    if not names:
+        return [(namespace, None)]
+    return [(named.namespace or namespace, named.name) for named in names]

@@ -86,5 +86,5 @@ def unknown_namespaces(source: Source, names: Iterable[str]) -> dict[str, StuckE
             gaps[name] = error
             continue
         if found is None:
-            raise NotFoundError(f"namespace {name} was not found")
+            raise NotFoundError(f"namespace {name} was not found; -A looks in all of them")
     return gaps

@@ -74,7 +74,10 @@ def unknown_node(source: Source, name: str) -> tuple[Unreadable, ...]:
     except StuckError as error:
         return (missing(NODE, "", error),)
     if node is None:
-        raise NotFoundError(f"node {name} was not found, and nothing that is stuck ran there")
+        raise NotFoundError(
+            f"node {name} was not found, and nothing that is stuck ran there; list -A shows where"
+            " it ran"
+        )
     return ()
 
 

@@ -47,7 +47,7 @@ def build(
     """
     obj = target.obj
     if obj is None:
-        raise NotFoundError(f"{target.ref} was not found")
+        raise NotFoundError(f"{target.ref} was not found; list -A shows what is stuck, and where")
     try:
         state = target.state
     except UnreadableError as error:

@@ -48,7 +48,9 @@ def check_finalizers(targets: Sequence[Target], named: Collection[str]) -> None:
     except UnreadableError:
         return
     for name in sorted(set(named) - known):
-        raise StatementError(f"--finalizer {name}: none of these VMs and VMIs carries it")
+        raise StatementError(
+            f"--finalizer {name}: none of these VMs and VMIs carries it; diagnose shows theirs"
+        )
 
 
 def _concerns(target: Target, name: str) -> bool:

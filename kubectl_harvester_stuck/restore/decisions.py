@@ -106,6 +106,12 @@ def load(text: str, path: str) -> Body:
     return dict(document)
 
 
+def holds_vm_of(document: Body, server: str) -> bool:
+    """Whether the document was saved on that API server, and a VM is among what it holds."""
+    saved = document["release"].get("server")
+    return saved == server and any(item.get("kind") == VM.kind for item in document["items"])
+
+
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
@@ -86,6 +87,48 @@ class Backups:
                 " nothing was changed, try another --backup-dir"
             ) from error
         return str(path)
+
+
+_FILE = re.compile(r"(\d{8}T\d{12})Z_([^_]+)_([^_]+)_[0-9a-f]{16}\.json")
+"""The name of a file that `save` wrote. Neither a namespace nor a name holds an underscore."""
+
+
+@dataclass(frozen=True)
+class UndoFile:
+    """A file that `Backups` wrote, as far as its name tells."""
+
+    path: Path
+    namespace: str
+    name: str
+    taken_at: datetime
+
+
+def undo_file(path: Path) -> UndoFile | None:
+    """What the name of the file tells; None for any other file. Nothing is read."""
+    found = _FILE.fullmatch(path.name)
+    if found is None:
+        return None
+    when, namespace, name = found.groups()
+    try:
+        taken_at = datetime.strptime(when, "%Y%m%dT%H%M%S%f").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    return UndoFile(path, namespace, name, taken_at)
+
+
+def undo_files(directory: Path) -> tuple[UndoFile, ...]:
+    """The files in the directory, oldest first; none where it does not exist.
+
+    Raises RestoreError where it cannot be read.
+    """
+    try:
+        found = [undo_file(path) for path in directory.iterdir()]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise RestoreError(f"cannot read {directory}: {error.strerror or error}") from error
+    files = (item for item in found if item is not None)
+    return tuple(sorted(files, key=lambda item: (item.taken_at, item.path.name)))
 
 
 def read(path: Path) -> str:

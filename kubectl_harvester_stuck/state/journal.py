@@ -16,14 +16,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from kubectl_harvester_stuck.errors import JournalError
-from kubectl_harvester_stuck.k8s.objects import format_time
+from kubectl_harvester_stuck.k8s.objects import format_time, parse_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
+from kubectl_harvester_stuck.state.backups import undo_file
 from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
 SCHEMA = "harvester-stuck/journal/v1"
@@ -201,10 +202,26 @@ def read(directory: Path, limit: int | None = None) -> Reading:
     return _parsed(content.split(b"\n"))
 
 
-def namespace_of(change: Record) -> str | None:
-    """Where the object of a change is."""
+def concerns(change: Record, namespace: str | None, name: str | None) -> bool:
+    """Whether the change is one of a release of that VM or VMI; None stands for any.
+
+    Its pod has another name: the undo file says which release it belongs to.
+    """
     ref = change.get("object")
-    return str(ref.get("namespace")) if isinstance(ref, Mapping) else None
+    ref = ref if isinstance(ref, Mapping) else {}
+    found = {(ref.get("namespace"), ref.get("name"))}
+    saved = undo_file(Path(str(change.get("backup"))))
+    if saved is not None:
+        found.add((saved.namespace, saved.name))
+    return any(namespace in (None, where) and name in (None, what) for where, what in found)
+
+
+def is_within(change: Record, span: timedelta, now: datetime) -> bool:
+    """Whether it was made so long ago at most, or at a time that cannot be read."""
+    try:
+        return now - parse_time(str(change.get("time"))) <= span
+    except ValueError:
+        return True
 
 
 def _content(path: Path, limit: int | None) -> bytes:

@@ -12,6 +12,7 @@ import yaml
 
 from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
+from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.conftest import Kubectl
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER
@@ -132,6 +133,25 @@ def test_the_words_before_choose_the_cluster_and_the_namespace(
         assert set(complete(*given, "unstick", "vm/", environ=void)) == {"vm/web"}
     finally:
         world.api.wipe(other)
+
+
+def test_undo_files_are_offered_by_the_names_of_their_vms(world: World) -> None:
+    world.delete(world.vm("web"))
+    assert world.unstick("--yes").status is ExitStatus.OK
+    name = f"{world.namespace}/web"
+    with mock.patch.dict(os.environ, world.environ(), clear=True):
+        for words, directive in (
+            (["restore", ""], ":0"),
+            (["restore", name[:3]], ":0"),
+            (["restore", "vm", ""], NO_FILES),
+            (["restore", "-n", world.namespace, "vm", ""], NO_FILES),
+        ):
+            line, last = completion.answer(cli, words).splitlines()
+            assert line.startswith(f"{name}\tsaved 20")
+            assert last == directive
+        for words in (["restore", "-n", "other", "vm", ""], ["restore", "vm", "x"]):
+            assert completion.answer(cli, words) == f"{NO_FILES}\n"
+        assert completion.answer(cli, ["restore", name, ""]) == f"{NO_FILES}\n"
 
 
 def test_namespaces_and_nodes_are_those_of_the_cluster(complete: Complete, world: World) -> None:

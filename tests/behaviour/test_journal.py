@@ -397,6 +397,25 @@ def test_two_runs_after_each_other_stand_in_one_journal(world: World) -> None:
     )
 
 
+def test_a_name_selects_a_release_with_its_pod(world: World) -> None:
+    world.power_cut()
+    assert world.unstick("--node-powered-off", world.dead, "--yes").status is ExitStatus.OK
+    world.delete(world.vm("db"))
+    assert world.unstick("vm", "db", "--yes").status is ExitStatus.OK
+
+    def told(*words: str) -> list[str]:
+        items = world.run("journal", *words, "-o", "json").json["items"]
+        return [item["object"]["name"] for item in items]
+
+    everything = ["virt-launcher-web-x7k2p", "web", "web", "db"]
+    assert told() == told("--since", "1h") == everything
+    for words in (("web",), ("vm", "web"), (f"{world.namespace}/web",), ("vmi/web",)):
+        assert told(*words) == everything[:3]
+    assert told("web", "db") == everything
+    assert told("virt-launcher-web-x7k2p") == everything[:1]
+    assert told("elsewhere/web") == told("we") == told("-n", "elsewhere", "web") == []
+
+
 def test_the_journal_asks_no_cluster(world: World, tmp_path: Path) -> None:
     world.delete(world.vm())
     world.unstick("--yes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -17,7 +18,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 class FinalizersOptions(NamedTuple):
     """The flags of `finalizers`."""
 
-    name: str | None
+    part: str | None
     filenames: tuple[str, ...]
     output: str
     no_headers: bool
@@ -40,12 +41,14 @@ class FinalizersOptions(NamedTuple):
         from kubectl_harvester_stuck.render import finalizers_text
         from kubectl_harvester_stuck.render.page import Page
 
-        entries = [entry for entry in CATALOGUE if self.name in (None, entry.name)]
+        names = self._matching([entry.name for entry in CATALOGUE])
+        entries = [entry for entry in CATALOGUE if entry.name in names]
         if not entries:
             raise NotFoundError(
-                f"{self.name} is not in the catalogue; `{PROGRAM} finalizers -o name` lists what is"
+                f"no finalizer of the catalogue contains {self.part};"
+                f" `{PROGRAM} finalizers -o name` lists all"
             )
-        if self.name is not None and self.output in ("table", "wide"):
+        if self.part is not None and len(names) == 1 and self.output in ("table", "wide"):
             text = "\n".join(finalizers_text.entry(entry, Page(screen())) for entry in entries)
         else:
             text = render.catalogue(
@@ -53,20 +56,31 @@ class FinalizersOptions(NamedTuple):
             )
         return Answer(ExitStatus.OK, text)
 
+    def _matching(self, names: Sequence[str]) -> set[str]:
+        """The names that are the part that was asked for, else those that contain it."""
+        if self.part is None:
+            return set(names)
+        part = self.part.lower()
+        exact = {name for name in names if name.lower() == part}
+        return exact or {name for name in names if part in name.lower()}
+
     def _carried(self, session: Session) -> Answer:
         from kubectl_harvester_stuck import render
         from kubectl_harvester_stuck.cli.terminal import Terminal, reading
         from kubectl_harvester_stuck.listing import finalizer_usage
+        from kubectl_harvester_stuck.render.layout import safe
 
         terminal = Terminal(session.where)
         with reading(terminal.progress, f"reading {session.what}"):
             found, missing = finalizer_usage.carried(session.source, session.namespaces)
         terminal.clear()
         missing = session.missing + missing
-        found = tuple(item for item in found if self.name in (None, item.name))
+        names = self._matching([item.name for item in found])
+        found = tuple(item for item in found if item.name in names)
         nothing = ""
         if not found and not missing:
-            nothing = f"No finalizer{f' {self.name}' if self.name else ''}{session.place}.\n"
+            what = f" that contains {self.part}" if self.part else ""
+            nothing = safe(f"No finalizer{what}{session.place}.") + "\n"
         return Answer(
             exit_status.of_missing(missing),
             render.carried(
@@ -82,7 +96,7 @@ class FinalizersOptions(NamedTuple):
 
 
 @click.command("finalizers", cls=Command)
-@click.argument("name", required=False, shell_complete=completion.catalogue)
+@click.argument("part", required=False, metavar="[NAME]", shell_complete=completion.catalogue)
 @filename
 @output(*FORMATS)
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
@@ -90,12 +104,13 @@ class FinalizersOptions(NamedTuple):
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show the catalogue: who owns a finalizer, and what it guards.
 
-    With -f: the finalizers that the VMs and VMIs in the files carry.
+    NAME may be a part of a name, in any case. With -f: the finalizers that the
+    VMs and VMIs in the files carry.
 
     \b
     Examples:
       kubectl harvester-stuck finalizers
-      kubectl harvester-stuck finalizers foregroundDeletion
+      kubectl harvester-stuck finalizers foreground
       kubectl harvester-stuck finalizers -f supportbundle.zip
     """
     return execute(ctx, FinalizersOptions(**flags))

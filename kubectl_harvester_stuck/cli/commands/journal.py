@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from kubectl_harvester_stuck.cli.execute import execute
-from kubectl_harvester_stuck.cli.options import FORMATS, Command, output
+from kubectl_harvester_stuck.cli.options import FORMATS, Command, Duration, output
 from kubectl_harvester_stuck.cli.output import Answer, screen
+from kubectl_harvester_stuck.cli.targets import Named, selected, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.k8s.kinds import Kind
 
 
 class JournalOptions(NamedTuple):
     """The flags of `journal`."""
 
+    kind: Kind | None
+    names: tuple[Named, ...]
     output: str
     namespace: str | None
+    since: timedelta | None
     no_headers: bool
 
     def validate(self) -> None:
@@ -32,23 +39,30 @@ class JournalOptions(NamedTuple):
     def run(self, namespace: str | None) -> Answer:
         """What was changed there."""
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s import durations
         from kubectl_harvester_stuck.render import journal_table, layout
         from kubectl_harvester_stuck.state import journal
         from kubectl_harvester_stuck.state.backups import state_directory
 
         state = state_directory(os.environ, Path.home())
         found = journal.read(state)
-        changes = [
-            item for item in found.changes if namespace in (None, journal.namespace_of(item))
-        ]
         now = datetime.now(timezone.utc)
+        targets = selected(self.names, namespace)
+        changes = [
+            item
+            for item in found.changes
+            if any(journal.concerns(item, *target) for target in targets)
+            and (self.since is None or journal.is_within(item, self.since, now))
+        ]
         notes = ""
         if found.broken:
             what = "1 line" if found.broken == 1 else f"{found.broken} lines"
             notes += f"left out {what} of {state / journal.FILE} that cannot be read\n"
         if not changes and self.output not in render.DOCUMENTS:
-            place = f" in {namespace} namespace" if namespace else ""
-            notes += f"Nothing was changed yet{layout.safe(place)}.\n"
+            place = f" for {', '.join(name for _, name in self.names)}" if self.names else ""
+            place += f" in {namespace} namespace" if namespace else ""
+            when = "yet" if self.since is None else f"in the last {durations.human(self.since)}"
+            notes += f"Nothing was changed {when}{layout.safe(place)}.\n"
         if self.output in ("table", "wide"):
             notes += journal_table.unfinished(changes)
         return Answer(
@@ -59,8 +73,10 @@ class JournalOptions(NamedTuple):
 
 
 @click.command("journal", cls=Command)
+@target_arguments("[vm|vmi] [NAME]...")
 @output(*FORMATS)
 @click.option("-n", "--namespace", metavar="NAME", help="Only what was changed there.")
+@click.option("--since", type=Duration(), metavar="DURATION", help="Only the last 5m, 2h or 7d.")
 @click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
@@ -72,6 +88,7 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     \b
     Examples:
       kubectl harvester-stuck journal
-      kubectl harvester-stuck journal -n shop -o wide
+      kubectl harvester-stuck journal shop/web-1 -o wide
+      kubectl harvester-stuck journal -n shop --since 2h
     """
     return execute(ctx, JournalOptions(**flags))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from kubectl_harvester_stuck import __version__
-from kubectl_harvester_stuck.cli import exit_status
+from kubectl_harvester_stuck.cli import completion, exit_status
 from kubectl_harvester_stuck.cli.execute import execute
-from kubectl_harvester_stuck.cli.options import FORMATS, Command, connection, output
+from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, connection, output
 from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.cli.session import connect, retyped
+from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, parse, selected
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.restore.decisions import Backup, Body
     from kubectl_harvester_stuck.restore.run import RestoreContext
+    from kubectl_harvester_stuck.state.backups import UndoFile
 
 
 class _Means(NamedTuple):
@@ -36,34 +40,92 @@ class _Means(NamedTuple):
 class RestoreOptions(NamedTuple):
     """The flags of `restore`."""
 
-    file: Path
+    words: tuple[str, ...]
     output: str
     dry_run: str
     yes: bool
     redact: bool
+    show_files: bool
+    backup_dir: Path | None
 
     def validate(self) -> None:
-        """A redacted copy is only printed, and whole."""
+        """A redacted copy is only printed, and whole; a list is of all that is there."""
+        if self.show_files and (self.redact or self.yes or self.dry_run != "none"):
+            raise click.UsageError("--list only shows the undo files: it restores none")
+        if not self.show_files and not self.words:
+            raise click.UsageError("name an undo file, or a VM: vm NAME; --list shows the files")
         if self.redact and (self.yes or self.dry_run != "none" or self.output == "name"):
             raise click.UsageError("--redact only prints: it goes with -o json or yaml alone")
 
-    def complete(self, ctx: click.Context) -> Body | _Means:
-        """What the file holds, and the cluster; with `--redact` no cluster is spoken to."""
+    def complete(self, ctx: click.Context) -> Body | _Means | tuple[UndoFile, ...]:
+        """What the file holds, and the cluster; no cluster for `--list` and a redacted FILE."""
         from kubectl_harvester_stuck.restore import decisions
         from kubectl_harvester_stuck.state import backups
 
-        saved = decisions.load(backups.read(self.file), str(self.file))
+        given = ctx.ensure_object(dict)
+        directory = self.backup_dir or backups.state_directory(os.environ, Path.home()) / "backups"
+        if self.show_files:
+            return self._listed(ctx, backups.undo_files(directory))
+        path = self._file(ctx, directory)
+        saved = decisions.load(backups.read(path), str(path))
         if self.redact:
             return saved
-        found = decisions.parse_backup(saved, str(self.file))
-        given = ctx.ensure_object(dict)
+        found = decisions.parse_backup(saved, str(path))
         if given.get("namespace") not in (None, found.ref.namespace):
             raise click.UsageError(
                 f"the VM of this backup belongs to namespace {found.ref.namespace}"
             )
-        return self._means(ctx, found)
+        return self._means(ctx, found, path)
 
-    def _means(self, ctx: click.Context, found: Backup) -> _Means:
+    def _listed(self, ctx: click.Context, files: tuple[UndoFile, ...]) -> tuple[UndoFile, ...]:
+        """Those of the namespace and the VM that were named, or all."""
+        namespace = ctx.ensure_object(dict).get("namespace")
+        wanted = selected(parse(ctx, self.words).names, namespace)
+        return tuple(
+            item
+            for item in files
+            if any(
+                where in (None, item.namespace) and what in (None, item.name)
+                for where, what in wanted
+            )
+        )
+
+    def _file(self, ctx: click.Context, directory: Path) -> Path:
+        """The file, or the newest one of the VM that is named. Raises RestoreError."""
+        from kubectl_harvester_stuck.k8s.kinds import VM
+
+        first = Path(self.words[0])
+        if len(self.words) == 1 and (first.exists() or not _is_target(ctx, self.words[0])):
+            return first
+        kind, names = parse(ctx, self.words)
+        if kind is not VM or len(names) != 1:
+            raise click.UsageError("restore one VM at a time: vm NAME, or FILE")
+        return self._newest(ctx, names[0], directory)
+
+    def _newest(self, ctx: click.Context, named: Named, directory: Path) -> Path:
+        """The newest undo file of the VM that was saved on the cluster of the kubeconfig."""
+        from kubectl_harvester_stuck.errors import RestoreError
+        from kubectl_harvester_stuck.restore import decisions
+        from kubectl_harvester_stuck.state import backups
+
+        given = ctx.ensure_object(dict)
+        check_namespaces(given.get("namespace"), [named])
+        _, default, where = connect(given)
+        vm = (named.namespace or default, named.name)
+        servers: list[str] = []
+        for item in reversed(backups.undo_files(directory)):
+            if (item.namespace, item.name) == vm:
+                saved = decisions.load(backups.read(item.path), str(item.path))
+                if decisions.holds_vm_of(saved, where.server):
+                    return item.path
+                servers.append(str(item.path))
+        hint = f"; another cluster's or a VMI's alone: {servers[0]}" if servers else ""
+        raise RestoreError(
+            f"no undo file of VM {'/'.join(vm)} of this cluster in {directory}{hint};"
+            f" `{PROGRAM} restore --list` shows all"
+        )
+
+    def _means(self, ctx: click.Context, found: Backup, path: Path) -> _Means:
         import platform
 
         from kubectl_harvester_stuck.cli.terminal import Terminal
@@ -87,14 +149,23 @@ class RestoreOptions(NamedTuple):
             ),
             # Up to the last word of the report, which is printed before the context is closed.
             interrupts=ctx.with_resource(Interrupts(terminal.println)),
-            file=str(self.file.absolute()),
+            file=str(path.absolute()),
             host=platform.node(),
         )
         return _Means(found, where, terminal, context)
 
-    def run(self, found: Body | _Means) -> Answer:
-        """Make the VM again, or show what would be made."""
-        return self._restore(found) if isinstance(found, _Means) else self._redacted(found)
+    def run(self, found: Body | _Means | tuple[UndoFile, ...]) -> Answer:
+        """Make the VM again, or show what would be made, or what there is to make it from."""
+        if isinstance(found, _Means):
+            return self._restore(found)
+        return self._redacted(found) if isinstance(found, Mapping) else self._files(found)
+
+    def _files(self, files: Sequence[UndoFile]) -> Answer:
+        from kubectl_harvester_stuck.render import DOCUMENTS, undo_files
+
+        nothing = "" if files or self.output in DOCUMENTS else "There is no undo file.\n"
+        text = undo_files.text(files, self.output, datetime.now(timezone.utc), screen())
+        return Answer(ExitStatus.OK, text, nothing)
 
     def _redacted(self, saved: Body) -> Answer:
         from kubectl_harvester_stuck.render import document
@@ -123,8 +194,17 @@ class RestoreOptions(NamedTuple):
         )
 
 
+def _is_target(ctx: click.Context, word: str) -> bool:
+    """Whether a word that is no file can be the name of a VM."""
+    try:
+        parse(ctx, [word])
+    except click.UsageError:
+        return False
+    return not word.endswith(".json")
+
+
 @click.command("restore", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("words", nargs=-1, metavar="FILE|[vm] NAME", shell_complete=completion.undo_files)
 @connection
 @output(*(name for name in FORMATS if name != "wide"))
 @click.option(
@@ -135,16 +215,21 @@ class RestoreOptions(NamedTuple):
 )
 @click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
 @click.option("--redact", is_flag=True, help="Print a copy of FILE without secrets, to share.")
+@click.option("--list", "show_files", is_flag=True, help="Show the undo files, oldest first.")
+@click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where unstick saved, if not in the usual place.")  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Create a VM again from the backup that unstick saved, powered off.
 
     Refused if the name is taken, if a disk is gone, is another one, or is used
-    by another VM. Nothing is started. With --redact no cluster is spoken to.
+    by another VM. Nothing is started. A NAME stands for the newest file of that
+    VM which was saved on this cluster.
 
     \b
     Examples:
-      kubectl harvester-stuck restore FILE --dry-run=server
+      kubectl harvester-stuck restore --list
+      kubectl harvester-stuck restore vm web-1 -n shop --dry-run=server
       kubectl harvester-stuck restore FILE
       kubectl harvester-stuck restore FILE --redact
     """

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.render.invocation import Invocation
 
 
+SETTLE = timedelta(seconds=30)
+"""What controllers get after a step, where nothing else is said."""
+
+
 class _Means(NamedTuple):
     """What a release works with."""
 
@@ -74,7 +78,7 @@ class UnstickOptions(NamedTuple):
     powered_off: tuple[str, ...]
     overrides: tuple[str, ...]
     max_targets: int
-    settle: timedelta
+    settle: timedelta | None
     timeout: timedelta
     backup_dir: Path | None
     ignore_not_found: bool
@@ -97,7 +101,7 @@ class UnstickOptions(NamedTuple):
         if self.by_search == bool(self.names):
             raise click.UsageError("name the targets, or say --all, -l or --node, but not both")
         check_selector(self.selector)
-        if self.settle > self.timeout:
+        if self.settle is not None and self.settle > self.timeout:
             settle, timeout = (f"{item.total_seconds():g}s" for item in (self.settle, self.timeout))
             raise click.UsageError(
                 f"--settle {settle}, the wait after one step, is longer than --timeout {timeout},"
@@ -139,7 +143,9 @@ class UnstickOptions(NamedTuple):
             # Up to the last word of the report, which is printed before the context is closed.
             interrupts=ctx.with_resource(Interrupts(terminal.println)),
             host=platform.node(),
-            waits=Timeouts(self.settle, self.timeout),
+            waits=Timeouts(
+                min(SETTLE, self.timeout) if self.settle is None else self.settle, self.timeout
+            ),
         )
         return _Means(namespace, where, terminal, state, context)
 
@@ -217,7 +223,7 @@ class UnstickOptions(NamedTuple):
         means.terminal.clear()
         if self.ignore_not_found:
             done = _without_absent(done)
-        errors = (error_line(failure.error) for failure in done.failures)
+        errors = (error_line(failure.error, OPERATOR_ROLE) for failure in done.failures)
         private = release_text.private(done, means.where)
         width = screen(sys.stderr).width
         gaps = layout.unreadable((*done.missing, *done.blind), width, OPERATOR_ROLE)
@@ -282,7 +288,7 @@ def _without_absent(done: ReleaseReport) -> ReleaseReport:
 
     absent = [item for item in done.failures if isinstance(item.error, NotFoundError)]
     for failure in absent:
-        click.echo(safe(f"{failure.error}: nothing to do"), err=True)
+        click.echo(safe(f"{failure.ref} was not found: nothing to do"), err=True)
     left = tuple(item for item in done.failures if item not in absent)
     return replace(done, failures=left, found_nothing=not (left or done.outcomes))
 
@@ -377,7 +383,7 @@ class _UnstickCommand(Command):
               help="Pass this guard whatever it says.")  # fmt: skip
 @click.option("--max", "max_targets", type=click.IntRange(min=1), default=20, show_default=True,
               help="Refuse more targets than this.")  # fmt: skip
-@click.option("--settle", type=Duration(), default="30s", show_default=True,
+@click.option("--settle", type=Duration(), show_default="30s, within --timeout",
               help="What controllers get to finish by themselves after a step.")  # fmt: skip
 @click.option("--timeout", type=Duration(), default="2m", show_default=True,
               help="How long to wait until everything is gone.")  # fmt: skip
