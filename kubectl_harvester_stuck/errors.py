@@ -43,6 +43,10 @@ class UnreachableError(StuckError):
     """No HTTP answer came, or not a whole one: what the request did is not known."""
 
 
+class CutShortError(UnreachableError):
+    """The connection ended in the middle of an answer."""
+
+
 NOT_SERVED = "NotServed"
 """Our reason for the API server's 404 about a whole group; a gateway's page is not that."""
 

@@ -36,6 +36,8 @@ MOMENT = 5
 
 COMMANDS = ("list", "diagnose", "check", "version", "restore", "unstick")
 
+ANY_LIST = r"\?limit=|labelSelector=|/virtualmachines$|/virtualmachineinstances$"
+
 PATCHES = r"\?fieldManager="
 """Patches and creations that are meant: a dry run has another parameter first."""
 
@@ -163,7 +165,7 @@ def huge(world: World, server: Simulator) -> None:
             items.append(one)
         exchange.respond(Response(200, json.dumps(body).encode()))
 
-    server.inject(fault, method="GET", path=r"/team/virtualmachines\?", times=None)
+    server.inject(fault, method="GET", path=r"/team/virtualmachines(\?|$)", times=None)
 
 
 DEEP: object = "end"
@@ -217,7 +219,7 @@ ROWS = (
     Row("403 on settings", forbidden("settings"), "0 6 6 6 0 0"),
     Row("no CRD of VMIs", lambda _, s: s.uninstall("virtualmachineinstances"), "6 6 6 0 4 4"),
     Row("409 at every change", changes(status(409, "Conflict")), "0 0 0 0 4 4"),
-    Row("410 at every list", at(r"\?limit=", status(410, "Expired")), "1 1 1 0 1 1"),
+    Row("410 at every list", at(ANY_LIST, status(410, "Expired")), "1 1 1 0 1 1"),
     Row("422 at every change", changes(status(422, "Invalid")), "0 0 0 0 4 4"),
     Row("429, for a moment", everywhere(status(429, "TooManyRequests", 0), MOMENT), "0 0 0 0 0 0"),
     Row("429, for ever", everywhere(status(429, "TooManyRequests", 0)), "1 1 1 1 4 1"),
@@ -235,7 +237,7 @@ ROWS = (
     Row("wrong content type", everywhere(as_text), "0 0 0 0 0 0"),
     Row("a redirect", everywhere(redirect), "1 1 1 1 1 1"),
     Row("huge pages", huge, "0 0 0 0 0 0"),
-    Row("endless pages", at(r"/virtualmachines\?", endless()), "6 1 1 0 1 0"),
+    Row("endless pages", at(r"/virtualmachines(\?|$)", endless()), "6 1 1 0 1 0"),
     Row("a server an hour ahead", skew(3600), "0 0 0 0 0 0"),
     Row("warnings", everywhere(warn), "0 0 0 0 0 0"),
     Row("names that move", object_with(finalizers=["odd\x1b[2J\u202e"]), "0 0 0 0 0 0"),

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +24,7 @@ from tests.behaviour.test_unstick import power_off, refusals
 from tests.support import builders
 from tests.support.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
 from tests.support.simulator import Simulator, faults
+from tests.support.simulator.exchange import Exchange
 from tests.support.world import PATIENCE, QUICK, Answers, World
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
@@ -119,12 +121,122 @@ def test_a_gateways_404_is_not_absence(world: World, server: Simulator) -> None:
     assert world.finalizers(machine) == [VM_FINALIZER]
 
 
+ALL_AT_ONCE = "/virtualmachines$"
+"""The list of VMs in one answer."""
+
+NO_LIST = b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","code":504}'
+
+
+def only_in_pages(server: Simulator) -> None:
+    """The server does not answer with all VMs at once."""
+    late = faults.status(504, "Timeout", "the list takes too long")
+    server.inject(late, path=ALL_AT_ONCE, times=None)
+
+
+def continued(exchange: Exchange) -> None:
+    """The server answers in pages although it was not asked to."""
+    exchange.request = replace(exchange.request, target=f"{exchange.request.target}?limit=1")
+    exchange.answer()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.status(410, "Expired", "too old"),
+        faults.status(504, "Timeout", "too slow"),
+        faults.body(NO_LIST),
+        faults.body(b""),
+        faults.body(b'{"kind":"VirtualMachineList","metadata":{},"items":[]'),
+        faults.body(b'{"kind":"VirtualMachineList","metadata":{},"items":[{}'),
+        faults.cut(),
+        continued,
+    ],
+    ids=["410", "504", "Status", "empty", "no end", "cut JSON", "cut", "page"],
+)
+def test_a_list_that_does_not_come_at_once_is_read_in_pages(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch, fault: faults.Fault
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
+    for name in ("a", "b", "c"):
+        world.delete(world.vm(name))
+    server.inject(fault, path=ALL_AT_ONCE, times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.OK
+    assert [name for _, name, _ in rows(run)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"), [("client.PAGES", 2), ("list_stream.LARGEST_ITEM", 1 << 16)]
+)
+def test_a_list_beyond_a_bound_is_read_in_pages(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 3)
+    monkeypatch.setattr(f"kubectl_harvester_stuck.cluster.{bound}", value)
+    names = [f"web-{number}" for number in range(7)]
+    for name in names:
+        machine = world.delete(world.vm(name))
+        machine["metadata"]["annotations"] = {"large": "x" * (1 << 18)}
+        server.seed(machine)
+    run = world.run("list", "-o", "json")
+    asked = [item.path for item in server.recorded() if "/virtualmachines?" in item.path]
+    assert [f"limit={3}" in path for path in asked][:2] == [True, True]
+    if bound == "client.PAGES":
+        # So many pages are too many as well.
+        assert run.status is ExitStatus.INCOMPLETE
+        assert "do not end" in run.json["incomplete"][0]["message"]
+    else:
+        assert [name for _, name, _ in rows(run)] == names
+
+
+def test_a_list_that_comes_too_slowly_is_an_error(
+    world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.LIST_SECONDS", 0.3)
+    world.delete(world.vm())
+    server.inject(faults.stall(0.6), path=ALL_AT_ONCE, times=None)
+    run = world.run("list", "-o", "json")
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "takes longer than" in run.json["incomplete"][0]["message"]
+    assert not [item.path for item in server.recorded() if "/virtualmachines?" in item.path]
+
+
+def test_a_deletion_is_seen_however_its_name_is_escaped(world: World, server: Simulator) -> None:
+    machine = json.dumps(world.delete(world.vm())).replace("deletionT", "deletion\\u0054")
+    text = f'{{"kind":"VirtualMachineList","metadata":{{}},"items":[{machine},{machine}]}}'
+    server.inject(faults.body(text.encode()), path=ALL_AT_ONCE, times=None)
+    run = world.run("list", "-o", "json")
+    assert rows(run)[:1] == [("VirtualMachine", "web", "Terminating")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["null", '"web"', "[]", "{}", '{"metadata":null}', '{"metadata":[]}', '{"a":{"metadata":{}}}'],
+)
+def test_an_item_that_is_no_object_is_named_and_hides_no_other(
+    world: World, server: Simulator, odd: str
+) -> None:
+    machine = json.dumps(world.delete(world.vm()))
+    for items in (f"{odd},{machine}", f"{machine},{odd}"):
+        text = f'{{"kind":"VirtualMachineList","metadata":{{}},"items":[{items}]}}'
+        handle = server.inject(
+            faults.body(text.encode()), path=r"/virtualmachines(\?|$)", times=None
+        )
+        run = world.run("list", "-o", "json")
+        handle.remove()
+        assert run.status is ExitStatus.INCOMPLETE
+        assert rows(run) == [("VirtualMachine", "web", "Terminating")]
+        (missing,) = run.json["incomplete"]
+        assert missing["resource"] == "virtualmachines.kubevirt.io"
+
+
 def test_pages_that_expire_are_read_again_from_the_start(
     world: World, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
     for name in ("a", "b", "c", "d", "e"):
         world.delete(world.vm(name))
+    only_in_pages(server)
     server.inject(faults.run(server.compact), path="/virtualmachines.*continue=")
     run = world.run("list", "-o", "json")
     assert run.status is ExitStatus.OK
@@ -137,6 +249,7 @@ def test_pages_that_always_expire_are_an_error(
     monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.PAGE", 2)
     for name in ("a", "b", "c"):
         world.delete(world.vm(name))
+    only_in_pages(server)
     gone = faults.status(410, "Expired", "The provided continue parameter is too old")
     server.inject(gone, path="/virtualmachines.*continue=", times=None)
     run = world.run("list", "-o", "json")
@@ -159,6 +272,7 @@ def test_pages_that_come_too_slowly_are_an_error(
     monkeypatch.setattr("kubectl_harvester_stuck.cluster.client.LIST_SECONDS", 0.5)
     for number in range(20):
         world.delete(world.vm(f"web-{number}"))
+    only_in_pages(server)
     server.inject(faults.delay(0.2), path=r"/virtualmachines\?", times=None)
     run = world.run("list", "-o", "json")
     assert run.status is ExitStatus.INCOMPLETE
@@ -434,7 +548,9 @@ def test_what_is_no_name_becomes_neither_a_file_nor_a_command(
     machine = world.delete(world.vm("good"))
     meta = {**machine["metadata"], "uid": "odd", field: odd}
     body = {"kind": "VirtualMachineList", "metadata": {}, "items": [{"metadata": meta}, machine]}
-    server.inject(faults.body(json.dumps(body).encode()), path=r"/virtualmachines\?", times=None)
+    server.inject(
+        faults.body(json.dumps(body).encode()), path=r"/virtualmachines(\?|$)", times=None
+    )
     for words in (("list",), ("diagnose",), ("unstick", "vm", "--all", *QUICK, "--yes")):
         run = world.run(*words, "-o", "json")
         reasons = {missing["message"] for missing in run.json["incomplete"]}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.connection.messages import Request
-from kubectl_harvester_stuck.errors import UnreachableError
+from kubectl_harvester_stuck.errors import CutShortError, UnreachableError
 from tests.support.loopback import Handler, Server, failure, running, transport
 
 
@@ -442,3 +442,108 @@ def test_warnings_come_once_each(http: Server) -> None:
     made.request(Request("GET", "/y"))
     without = 'deprecated: {"userData: <redacted>'
     assert warnings == ['v1 is "old"', "second \\  [1m 2J", without, "third"]
+
+
+def in_parts(*parts: bytes, size: int | None = None, encoding: str = "identity") -> Any:
+    """Answers with these bytes, which are of so many in all, and closes the connection."""
+    length = sum(map(len, parts)) if size is None else size
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {length}\r\n\r\n"
+
+    def respond(handler: Handler) -> None:
+        handler.wfile.write(head.encode())
+        for part in parts:
+            handler.wfile.write(part)
+            handler.wfile.flush()
+            time.sleep(0.05)
+        handler.close_connection = True
+
+    return respond
+
+
+def test_a_streamed_answer_comes_in_parts(http: Server) -> None:
+    lines: list[str] = []
+    http.respond = in_parts(b"abc", b"def")
+    with transport(http.url, on_request=lines.append).streamed(Request("GET", "/x")) as answer:
+        response, parts = answer
+        assert (response.status, response.body) == (200, b"")
+        assert next(parts) == b"abc"
+        assert lines == []
+        assert list(parts) == [b"def"]
+    assert [line.rpartition(" in ")[0] for line in lines] == [f"GET {http.url}/x 200 OK"]
+
+
+def test_a_streamed_answer_is_compressed(http: Server) -> None:
+    http.respond = in_parts(gzip.compress(b"abc" * 1000), encoding="gzip")
+    with transport(http.url).streamed(Request("GET", "/x")) as (_, parts):
+        assert b"".join(parts) == b"abc" * 1000
+    assert http.seen[0].header("Accept-Encoding") == ["gzip"]
+
+
+def test_a_streamed_answer_that_ends_too_early_is_cut_short(http: Server) -> None:
+    http.respond = in_parts(b"abc", size=9)
+    streamed = transport(http.url).streamed(Request("GET", "/x"))
+    with pytest.raises(CutShortError, match="it broke off"), streamed as (_, parts):
+        list(parts)
+
+
+def test_an_error_is_not_streamed(http: Server, waits: list[float]) -> None:
+    http.respond = come_back(429, "1", 1)
+    with transport(http.url).streamed(Request("GET", "/x")) as (response, parts):
+        assert (response.status, list(parts), len(waits)) == (200, [b'{"here": true}'], 1)
+    http.respond = lambda handler: handler.answer(504, {"kind": "Status"})
+    with transport(http.url).streamed(Request("GET", "/x")) as (response, parts):
+        assert (response.status, response.json(), list(parts)) == (504, {"kind": "Status"}, [])
+
+
+def test_a_streamed_answer_has_a_time_limit(http: Server) -> None:
+    http.respond = in_parts(*[b"x"] * 100)
+    streamed = transport(http.url, timeout=0.3).streamed(Request("GET", "/x"))
+    with pytest.raises(UnreachableError, match="time"), streamed as (_, parts):
+        list(parts)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_streamed_answer_keeps_the_connection_only_if_it_is_read(
+    http: Server, is_read: bool
+) -> None:
+    connections = set()
+
+    def respond(handler: Handler) -> None:
+        connections.add(handler.client_address)
+        handler.answer(200, {"a": "x" * 1000})
+
+    http.respond = respond
+    made = transport(http.url)
+    for _ in range(2):
+        with made.streamed(Request("GET", "/x")) as (_, parts):
+            if is_read:
+                list(parts)
+    assert len(connections) == (1 if is_read else 2)
+
+
+def test_the_callers_time_is_not_that_of_a_streamed_answer(http: Server) -> None:
+    http.respond = in_parts(b"a", b"b", b"c")
+    with transport(http.url, timeout=0.5).streamed(Request("GET", "/x")) as (_, parts):
+        assert next(parts) == b"a"
+        time.sleep(0.6)
+        assert b"".join(parts) == b"bc"
+
+
+def test_a_streamed_answer_that_is_left_hangs_up(http: Server) -> None:
+    ended = threading.Event()
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        try:
+            while True:
+                handler.wfile.write(b" " * 4096)
+        except OSError:
+            ended.set()
+
+    http.respond = endless
+    with transport(http.url).streamed(Request("GET", "/x")) as (_, parts):
+        next(parts)
+    assert ended.wait(5)
+    parts.close()  # type: ignore[attr-defined] # held until here, so that nothing else hung up

@@ -12,8 +12,16 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from kubectl_harvester_stuck.cluster.glimpse import glimpse
+from kubectl_harvester_stuck.cluster.list_stream import ListStream, decode
 from kubectl_harvester_stuck.connection.messages import Request, Response
-from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, UnreachableError, UnreadableError
+from kubectl_harvester_stuck.errors import (
+    NOT_SERVED,
+    ApiError,
+    CutShortError,
+    UnreachableError,
+    UnreadableError,
+)
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import POD, REPORT, Kind
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -46,6 +54,9 @@ ASIDE_SECONDS = 5.0
 
 FIELD_MANAGER = "kubectl-harvester-stuck"
 
+_RATHER_IN_PAGES = (410, 504)
+"""Statuses of a list that is too much for one answer, and of one whose version is gone."""
+
 _META = "g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_META},application/json"
 _METADATA = f"application/json;as=PartialObjectMetadata;{_META},application/json"
@@ -65,7 +76,7 @@ class Cluster:
         return self._server_time or datetime.now(timezone.utc)
 
     def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
-        """The items that `keep` wants, page by page, so that memory does not grow with the rest.
+        """The items that `keep` wants, so that memory does not grow with the rest.
 
         Raises ApiError (404: the kind is not installed) and UnreachableError.
         """
@@ -74,7 +85,48 @@ class Cluster:
     def list_with_version(
         self, selection: ListQuery, keep: Callable[[Any], bool]
     ) -> tuple[list[Any], str]:
-        """The items, and the resourceVersion that they all stand at. Raises as `items` does."""
+        """The items, and the resourceVersion that they all stand at.
+
+        Lists of metadata and tables come in one answer, which the API server has in its cache, and
+        in pages where that fails. Raises as `list_objects` does.
+        """
+        if selection.metadata_only or selection.columns:
+            try:
+                return self._in_one(selection, keep)
+            except (ValueError, CutShortError):
+                pass  # the pages say what it is
+            except ApiError as error:
+                if error.code not in _RATHER_IN_PAGES:
+                    raise
+        return self._in_pages(selection, keep)
+
+    def _in_one(self, selection: ListQuery, keep: Callable[[Any], bool]) -> tuple[list[Any], str]:
+        """The list as one answer, without a resourceVersion: a consistent read.
+
+        Raises ValueError for an answer that is no list as the API server writes it, or too long
+        for one, ApiError, and UnreachableError.
+        """
+        request = Request(
+            "GET",
+            selection.kind.path(selection.namespace),
+            query=_selected(selection),
+            accept=_accept(selection),
+        )
+        deadline = time.monotonic() + LIST_SECONDS
+        with self._transport.streamed(request) as (response, parts):
+            self._server_time = response.date or self._server_time
+            if response.status >= 400:
+                raise api_error(response, str(request))
+            stream = ListStream(_in_time(parts, deadline, selection))
+            found = []
+            for count, item in enumerate(stream.items(_reader(stream.head, selection)), 1):
+                if count > PAGE * PAGES:
+                    raise ValueError("it has too many items")
+                if item is not None and keep(item):
+                    found.append(item)
+            return found, str(stream.head["metadata"].get("resourceVersion") or "")
+
+    def _in_pages(self, selection: ListQuery, keep: Callable[[Any], bool]) -> tuple[list[Any], str]:
         for _ in range(RESTARTS):
             try:
                 found: list[Any] = []
@@ -127,12 +179,11 @@ class Cluster:
 
     def _pages(self, selection: ListQuery) -> Iterator[tuple[list[Any], str]]:
         query = [("limit", str(PAGE)), *_selected(selection)]
-        accept = _METADATA_LIST if selection.metadata_only else "application/json"
         first = Request(
             "GET",
             selection.kind.path(selection.namespace),
             query=query,
-            accept=_TABLE if selection.columns else accept,
+            accept=_accept(selection),
         )
         token, seen = "", set[str]()
         begun = time.monotonic()
@@ -154,10 +205,7 @@ class Cluster:
             if token in seen:
                 break
             if time.monotonic() - begun > LIST_SECONDS:
-                raise UnreachableError(
-                    f"the list of {selection.kind.resource} takes longer than {LIST_SECONDS:g} s;"
-                    " try a namespace with -n"
-                )
+                raise _too_long(selection)
             seen.add(token)
         raise UnreachableError(f"the pages of {first} do not end")
 
@@ -344,24 +392,85 @@ def _from_table(table: Mapping[str, Any], selection: ListQuery) -> Mapping[str, 
 
     Raises UnreadableError where a column is missing, for then nothing can be told of its field.
     """
+    chosen = _chosen(table, selection)
+    items = [_from_row(row, chosen, selection) for row in table.get("rows") or []]
+    return {"kind": "TableList", "metadata": table.get("metadata"), "items": items}
+
+
+Cells = list[tuple[int, tuple[str, ...]]]
+"""Which cells of a row are wanted, and the paths of their values."""
+
+
+def _chosen(table: Mapping[str, Any], selection: ListQuery) -> Cells:
+    """Where the selected columns stand. Raises UnreadableError where one is missing."""
     try:
         names = [column["name"] for column in table["columnDefinitions"]]
-        chosen = [(names.index(name), path) for name, path in selection.columns]
-        items = []
-        for row in table.get("rows") or []:
-            item = dict(row["object"])
-            for index, path in chosen:
-                place = item
-                for key in path[:-1]:
-                    place = place.setdefault(key, {})
-                place[path[-1]] = row["cells"][index]
-            items.append(item)
+        return [(names.index(name), path) for name, path in selection.columns]
+    except (KeyError, TypeError, ValueError):
+        raise _not_shown(selection) from None
+
+
+def _from_row(row: Any, chosen: Cells, selection: ListQuery) -> Any:
+    """The object of a row, with the chosen cells. Raises UnreadableError where one is missing."""
+    try:
+        item = dict(row["object"])
+        for index, path in chosen:
+            place = item
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = row["cells"][index]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        wanted = ", ".join(name for name, _ in selection.columns)
-        raise UnreadableError(
-            selection.kind.resource, f"the API server's table does not show {wanted} of each"
-        ) from None
-    return {"kind": "TableList", "metadata": table.get("metadata"), "items": items}
+        raise _not_shown(selection) from None
+    return item
+
+
+def _not_shown(selection: ListQuery) -> UnreadableError:
+    wanted = ", ".join(name for name, _ in selection.columns)
+    return UnreadableError(
+        selection.kind.resource, f"the API server's table does not show {wanted} of each"
+    )
+
+
+def _reader(head: Mapping[str, Any], selection: ListQuery) -> Callable[[bytes], Any]:
+    """What makes an item of its text; None of one that cannot matter.
+
+    Raises ValueError where the head is that of a page.
+    """
+    if head["metadata"].get("continue"):
+        raise ValueError("it is a page")
+    is_table = head.get("kind") == "Table"
+    chosen = _chosen(head, selection) if is_table and selection.columns else []
+    matters, cells = selection.matters, [index for index, _ in chosen]
+
+    def read(text: bytes) -> Any:
+        seen = glimpse(text, cells) if matters is not None else None
+        if matters is not None and seen is not None and not matters(seen):
+            return None
+        item = decode(text)
+        return _from_row(item, chosen, selection) if is_table else item
+
+    return read
+
+
+def _in_time(parts: Iterator[bytes], deadline: float, selection: ListQuery) -> Iterator[bytes]:
+    """The parts of a body. Raises UnreachableError after the deadline, by the monotonic clock."""
+    for part in parts:
+        if time.monotonic() > deadline:
+            raise _too_long(selection)
+        yield part
+
+
+def _too_long(selection: ListQuery) -> UnreachableError:
+    return UnreachableError(
+        f"the list of {selection.kind.resource} takes longer than {LIST_SECONDS:g} s;"
+        " try a namespace with -n"
+    )
+
+
+def _accept(selection: ListQuery) -> str:
+    if selection.columns:
+        return _TABLE
+    return _METADATA_LIST if selection.metadata_only else "application/json"
 
 
 def _is_status(answer: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from kubectl_harvester_stuck.connection import failures
 from kubectl_harvester_stuck.connection.credentials import Credential, Credentials, impersonation
 from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.messages import Request, Response
-from kubectl_harvester_stuck.errors import UnreachableError
+from kubectl_harvester_stuck.errors import CutShortError, UnreachableError
 from kubectl_harvester_stuck.k8s.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -107,6 +108,41 @@ class Transport:
                 # The connection is in the middle of an answer and of no more use.
                 rest.close()
 
+    @contextmanager
+    def streamed(self, request: Request) -> Iterator[tuple[Response, Iterator[bytes]]]:
+        """The answer to one request, and the parts of its body, each when it has come.
+
+        The Response has the body itself where it is an error, and no parts then. Parts that are not
+        read to their end hang up. The time limits are those of `request`, without the time between
+        two parts that the caller takes; how large the body may be is up to the caller. Raises as
+        `request` does, also at a part: CutShortError where the connection ended before the answer.
+        """
+        prepared = self._prepared(request, streamed=True)
+        reply = self._send(prepared)
+        self._warn(reply.response)
+        if reply.rest is None:
+            yield reply.response, iter(())
+            return
+        outcome = "no whole answer"
+
+        def parts(rest: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+            nonlocal outcome
+            size, begun = 0, reply.begun
+            while chunk := self._chunk(prepared, rest):
+                size += len(chunk)
+                self._check_time(prepared, begun, size)
+                left = time.monotonic()
+                yield chunk
+                begun += time.monotonic() - left
+            outcome = reply.outcome
+
+        try:
+            yield reply.response, parts(reply.rest)
+        finally:
+            self._log_end(prepared, outcome, reply.begun)
+            if outcome != reply.outcome:
+                reply.rest.close()  # in the middle of an answer, of no more use
+
     def _lines(self, request: _Prepared, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         line = bytearray()
         while chunk := self._chunk(request, answer):
@@ -116,7 +152,9 @@ class Transport:
             if len(line) > _LONGEST_LINE:
                 raise UnreachableError(f"a line of {request.place} does not end")
 
-    def _prepared(self, request: Request, idle: float | None = None) -> _Prepared:
+    def _prepared(
+        self, request: Request, idle: float | None = None, *, streamed: bool = False
+    ) -> _Prepared:
         connection = self._connection
         query = f"?{urlencode(request.query)}" if request.query else ""
         headers = [("Accept", request.accept), ("User-Agent", self._user_agent)]
@@ -133,6 +171,7 @@ class Transport:
             body,
             limit=self._limit(request),
             idle=idle,
+            streamed=streamed or idle is not None,
         )
 
     def _limit(self, request: Request) -> float | None:
@@ -174,22 +213,23 @@ class Transport:
 
         Raises _NoAnswerError where not even its head came, UnreachableError where the rest did not.
         """
-        goes_on = request.idle is not None
-        if goes_on:
+        if request.idle is not None:
             self._log(request, "goes on")
         begun = time.monotonic()
         outcome = "no answer"
+        rest: urllib3.BaseHTTPResponse | None = None
         try:
             answer = self._begin(request, credential)
-            if goes_on and answer.status < 300:
-                return _Reply(Response(answer.status, answer.headers, b"", request.place), answer)
-            body = self._body(request, answer, begun)
+            if request.streamed and answer.status < 300:
+                rest, body = answer, b""
+            else:
+                body = self._body(request, answer, begun)
             outcome = f"{answer.status} {answer.reason or ''}".strip()
-            return _Reply(Response(answer.status, answer.headers, body, request.place))
+            response = Response(answer.status, answer.headers, body, request.place)
+            return _Reply(response, begun, outcome, rest)
         finally:
-            if not goes_on:
-                took = round((time.monotonic() - begun) * 1000)
-                self._log(request, f"{outcome} in {took} ms")
+            if rest is None and request.idle is None:
+                self._log_end(request, outcome, begun)
 
     def _begin(self, request: _Prepared, credential: Credential) -> urllib3.BaseHTTPResponse:
         """The answer without its body. Raises _NoAnswerError."""
@@ -226,8 +266,7 @@ class Transport:
         try:
             while chunk := self._chunk(request, answer):
                 body += chunk
-                if time.monotonic() - begun > self._patience(request.limit, len(body)):
-                    raise self._unreachable(request, urllib3.exceptions.TimeoutError())
+                self._check_time(request, begun, len(body))
                 if len(body) > _LARGEST_BODY:
                     too_large = urllib3.exceptions.ResponseError("it is too large")
                     raise self._unreachable(request, too_large)
@@ -242,8 +281,17 @@ class Transport:
 
         try:
             return answer.read1(_CHUNK)
+        except urllib3.exceptions.ProtocolError as error:
+            raise CutShortError(str(self._unreachable(request, error))) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(request, error) from error
+
+    def _check_time(self, request: _Prepared, begun: float, size: int) -> None:
+        """Raises UnreachableError if the answer takes too long for the bytes that have come."""
+        import urllib3
+
+        if time.monotonic() - begun > self._patience(request.limit, size):
+            raise self._unreachable(request, urllib3.exceptions.TimeoutError())
 
     def _patience(self, limit: float | None, size: int) -> float:
         """How many seconds an answer may take that has brought `size` bytes so far."""
@@ -260,6 +308,10 @@ class Transport:
 
                 self._pool = _Pool(open_pool(self._connection, credential), pair)
             return self._pool.manager
+
+    def _log_end(self, request: _Prepared, outcome: str, begun: float) -> None:
+        took = round((time.monotonic() - begun) * 1000)
+        self._log(request, f"{outcome} in {took} ms")
 
     def _log(self, request: _Prepared, outcome: str) -> None:
         if self._on_request is not None:
@@ -332,7 +384,8 @@ class _Prepared:
     """A request as it is sent, but for the credentials.
 
     The whole answer may take `limit` seconds (None: any time as long as more of it comes). One
-    that goes on has no end; `idle` is how many seconds it may be silent.
+    that goes on has no end; `idle` is how many seconds it may be silent. `streamed` says that the
+    body is read in parts.
     """
 
     request: Request
@@ -341,6 +394,7 @@ class _Prepared:
     body: bytes | None
     limit: float | None
     idle: float | None
+    streamed: bool
 
     @property
     def method(self) -> str:
@@ -354,9 +408,14 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Reply:
-    """An answer; `rest` is the body of one that goes on, still to be read."""
+    """An answer; `rest` is the body of one that is streamed, still to be read.
+
+    The request was sent at `begun`, by the monotonic clock; `outcome` is its status as text.
+    """
 
     response: Response
+    begun: float
+    outcome: str
     rest: urllib3.BaseHTTPResponse | None = None
 
 

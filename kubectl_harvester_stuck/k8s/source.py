@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kubectl_harvester_stuck.errors import NotFoundError, StuckError, UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, Kind
@@ -19,6 +19,20 @@ PARALLEL_REQUESTS = 8
 """Requests that are in flight at the same time, and targets that are worked on at once."""
 
 
+class Glimpse(NamedTuple):
+    """What is seen of the text of a listed object that is not being deleted, without decoding it.
+
+    `created` is its creationTimestamp as it is written, `cells` are the values of the columns that
+    were asked for, `text` is all of it, metadata in JSON as the API server writes it.
+    """
+
+    namespace: str
+    name: str
+    created: str
+    cells: tuple[Any, ...]
+    text: bytes
+
+
 @dataclass(frozen=True)
 class ListQuery:
     """Which objects of a kind to list: in a namespace or in all, by label, by field.
@@ -26,6 +40,8 @@ class ListQuery:
     `columns` asks for metadata and for what these columns of kubectl's table show, instead of whole
     objects: each is its name and the path of its value. `hint` says of the text of an object
     whether it may be wanted. Both are hints: a source may give others as well, and whole objects.
+    `matters` says what `hint` says, of what is seen of an object that is not being deleted; it is
+    asked only where that costs less than reading the object.
     """
 
     kind: Kind
@@ -35,6 +51,7 @@ class ListQuery:
     metadata_only: bool = False
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
     hint: Callable[[bytes], bool] | None = field(default=None, compare=False)
+    matters: Callable[[Glimpse], bool] | None = field(default=None, compare=False)
 
 
 class Source(Protocol):

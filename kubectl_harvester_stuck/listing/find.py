@@ -183,7 +183,8 @@ class _Reading:
         self._source = source
         self._seen = seen
         self._found: dict[ObjectRef, KubeObject | None] = {
-            item.ref: item for item in seen.deleting[VM]
+            **{item.ref: item for item in seen.deleting[VM]},
+            **seen.known,
         }
         self._unreadable: dict[Scope | ObjectRef, str] = dict(seen.unreadable)
         self._pods: dict[str, KubeObject] = {}

@@ -1,14 +1,15 @@
 """What the lists of a cluster show of what may be stuck: names, and what could not be read.
 
-Metadata of VMs and virt-launcher pods, of VMIs their phase and node as well, and the nodes with
-their Leases. `find` reads the whole objects behind the names.
+Metadata of VMs, of VMIs their phase and node as well, of virt-launcher pods their node, and the
+nodes with their Leases. That is all that a row needs of an object that is being deleted; behind the
+other names `find` reads the whole objects.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -35,6 +36,7 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadabl
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
     PARALLEL_REQUESTS,
+    Glimpse,
     ListQuery,
     PartialListError,
     Source,
@@ -44,6 +46,12 @@ LAUNCHERS = "kubevirt.io=virt-launcher"
 
 PHASE_AND_NODE = (("Phase", ("status", "phase")), ("NodeName", ("status", "nodeName")))
 """Columns of a VMI in kubectl's table (additionalPrinterColumns of its CRD)."""
+
+POD_NODE = (("Node", ("spec", "nodeName")),)
+"""The column of a pod (kubernetes pkg/printers/internalversion/printers.go, printPod)."""
+
+NO_NODE = "<none>"
+"""What that column shows of a pod that is on no node, and no node is called."""
 
 _STOPS = re.compile(rb"deletionTimestamp|Halted|running|stateChangeRequests")
 """What the text of a VM holds that is being deleted, or to be stopped."""
@@ -56,6 +64,9 @@ _NODES = re.compile(rb"""nodeName["']?: ["']?([^\s"',]+)""")
 
 HEALTH: tuple[Scope, ...] = ((NODE, ""), (LEASE, LEASE_NAMESPACE))
 """Where the lists of nodes and Leases stand."""
+
+AWHILE = 5.0
+"""Seconds that the list of VMs waits for that of VMIs; an API server gives up after 60."""
 
 UNKNOWN_TIME = "9"
 """Later than any time that an API server writes."""
@@ -79,6 +90,9 @@ class Survey:
     missing: list[Unreadable] = field(default_factory=list)
     is_blind: bool = True
     """Not one list of VMs, VMIs or pods could be read."""
+    known: dict[ObjectRef, KubeObject | None] = field(default_factory=dict)
+    """Objects of which the lists have shown all that a row of something that is being deleted
+    depends on; None for one that is not there."""
     inhabited: set[str | None] = field(default_factory=set)
     """Those of the namespaces that were asked about in which there is anything."""
 
@@ -128,9 +142,11 @@ def survey(
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         lists: dict[tuple[Kind, str | None], Future[list[Any]]] = {}
         health = [pool.submit(look.read_health, kind) for kind in (NODE, LEASE)]
-        for namespace in namespaces:
-            for kind in kinds:
-                lists[kind, namespace] = pool.submit(look.read, kind, namespace)
+        # VMs come last, for what matters of them depends on the VMIs, and each waits for those.
+        for kind in sorted(kinds, key=(VMI, POD, VM).index):
+            for namespace in namespaces:
+                after = lists.get((VMI, namespace)) if kind is VM else None
+                lists[kind, namespace] = pool.submit(look.read, kind, namespace, after)
         for one in health:
             one.result()
         look.collect(lists)
@@ -142,6 +158,23 @@ def read_health(source: Source) -> Survey:
     return survey(source, (), ())
 
 
+class _Awaited:
+    """A list that is waited for, but not for long: the server waits meanwhile with another one."""
+
+    def __init__(self, future: Future[list[Any]] | None) -> None:
+        self._future = future
+        self._has_waited = False
+
+    def has_come(self) -> bool:
+        """Whether it has come, or failed."""
+        if self._future is None:
+            return True
+        if not self._has_waited:
+            wait([self._future], AWHILE)
+            self._has_waited = True
+        return self._future.done()
+
+
 class _Look:
     """The lists of one survey; its methods `read` run in threads of their own."""
 
@@ -151,8 +184,12 @@ class _Look:
         self._silent: dict[str, bool] = {}
         self._stops: dict[Key, str] = {}
         """When the run strategy of a VM was last written."""
-        self._living: dict[str, dict[Key, str]] = {}
-        """When the VMIs on each node were created whose guests have not ended."""
+        self._living: dict[Key, tuple[str, str]] = {}
+        """The VMIs whose guests have not ended: when they were created, and on which node."""
+        self._ending: set[Key] = set()
+        """The VMIs that are being deleted."""
+        self._left_out = False
+        """Whether the source was told that it may leave out VMIs."""
         self._health: dict[Kind, StuckError] = {}
         """Why the nodes, or their Leases, could not be read."""
         self._unsure: UnreadableError | None = None
@@ -172,36 +209,56 @@ class _Look:
             return
         self._seen.listed[kind, namespace] = found
 
-    def read(self, kind: Kind, namespace: str | None) -> list[Any]:
-        """List one kind; keeps what is being deleted, and notes what else may be stuck."""
+    def read(self, kind: Kind, namespace: str | None, after: Future[list[Any]] | None) -> list[Any]:
+        """List one kind, and look at its items once the list `after` has come.
+
+        Keeps what is being deleted and the VMs of such VMIs, and notes what else may be stuck.
+        """
         inhabited = self._seen.inhabited
+        other = _Awaited(after)
 
         def keep(item: Any) -> bool:
             inhabited.add(namespace)
+            other.has_come()
             if is_deleting(item):
+                if kind is VMI and isinstance(item, Mapping):
+                    self._note_ending(item)
                 return True
             if kind is VM:
-                self._note_vm(item)
-            elif kind is VMI:
+                return self._note_vm(item)
+            if kind is VMI:
                 self._note_vmi(item)
             return False
 
-        return self._source.list_objects(self._query(kind, namespace), keep)
+        def matters(seen: Glimpse) -> bool:
+            inhabited.add(namespace)
+            if kind is VM:
+                return not other.has_come() or self._may_have_to_stop(seen)
+            return kind is VMI and self._has_ended(seen)
 
-    def _query(self, kind: Kind, namespace: str | None) -> ListQuery:
+        return self._source.list_objects(self._query(kind, namespace, matters), keep)
+
+    def _query(
+        self, kind: Kind, namespace: str | None, matters: Callable[[Glimpse], bool]
+    ) -> ListQuery:
         if kind is VM:
             return ListQuery(
                 kind,
                 namespace,
                 metadata_only=True,
                 hint=lambda text: _STOPS.search(text) is not None,
+                matters=matters,
             )
         if kind is VMI:
-            return ListQuery(kind, namespace, columns=PHASE_AND_NODE, hint=self._may_hang)
-        return query_of_deleting(kind, namespace)
+            return ListQuery(
+                kind, namespace, columns=PHASE_AND_NODE, hint=self._may_hang, matters=matters
+            )
+        query = query_of_deleting(kind, namespace)
+        return replace(query, metadata_only=False, columns=POD_NODE, matters=matters)
 
     def _may_hang(self, text: bytes) -> bool:
         known = {*self._seen.listed, *self._seen.unreadable}
+        self._left_out = True
         # Before it is known which nodes answer, any may be on one that does not.
         return len(known) < len(HEALTH) or (
             _ENDS.search(text) is not None
@@ -210,15 +267,43 @@ class _Look:
             )
         )
 
-    def _note_vm(self, item: Mapping[str, Any]) -> None:
+    def _has_ended(self, seen: Glimpse) -> bool:
+        """Whether the guest of a VMI has ended; one that has not is noted."""
+        phase, node = seen.cells
+        if phase in FINAL_PHASES:
+            return True
+        self._living[seen.namespace, seen.name] = (seen.created, str(node or ""))
+        return False
+
+    def _may_have_to_stop(self, seen: Glimpse) -> bool:
+        """Whether a VM may have to stop its guest, or is that of a VMI that is being deleted."""
+        key = (seen.namespace, seen.name)
+        if key in self._ending:
+            return True
+        if key not in self._living:
+            return False
+        created, _ = self._living[key]
+        return not created or not written_before(seen.text, max(created, seen.created))
+
+    def _note_ending(self, item: Mapping[str, Any]) -> None:
+        with suppress(UnreadableError):
+            ref = KubeObject.parse(VMI, item).ref
+            self._ending.add((ref.namespace, ref.name))
+
+    def _note_vm(self, item: Mapping[str, Any]) -> bool:
+        """Note a VM that may have to stop; True for that of a VMI that is being deleted."""
+        key = key_of(item)
+        if key in self._ending:
+            return True
         if "spec" in item:
             # A whole object, as files hold it: only what may have to stop passed the hint.
-            self._seen.idle[key_of(item)] = "run strategy"
-            return
+            self._seen.idle[key] = "run strategy"
+            return False
         written = _written(item["metadata"])
         # A VMI is not older than its VM, so what was written with the VM is no stop.
         if written > str(item["metadata"].get("creationTimestamp") or ""):
-            self._stops[key_of(item)] = written
+            self._stops[key] = written
+        return False
 
     def _note_vmi(self, item: Mapping[str, Any]) -> None:
         key, status = key_of(item), item.get("status")
@@ -229,7 +314,7 @@ class _Look:
         if phase in FINAL_PHASES:
             self._seen.idle[key] = str(phase)
         else:
-            self._living.setdefault(str(node or ""), {})[key] = created
+            self._living[key] = (created, str(node or ""))
 
     def _is_silent(self, node: str) -> bool:
         """Whether the node does not answer; a node that cannot be read is noted."""
@@ -258,15 +343,41 @@ class _Look:
                 unreachable.append(error)
         if lists and len(unreachable) == len(lists):
             raise unreachable[0]
-        for node, guests in self._living.items():
-            is_silent = bool(node) and self._is_silent(node)
-            for key, created in guests.items():
-                written = self._stops.get(key, "")
-                if is_silent:
-                    seen.idle[key] = f"on {node}"
-                elif written > created or (written and not created):
-                    seen.idle[key] = f"run strategy {written}"
+        for key, (created, node) in self._living.items():
+            written = self._stops.get(key, "")
+            if node and self._is_silent(node):
+                seen.idle[key] = f"on {node}"
+            elif written > created or (written and not created):
+                seen.idle[key] = f"run strategy {written}"
+        for namespace in (namespace for kind, namespace in lists if kind is VMI):
+            self._note_absent(namespace)
+        self._forget_parts()
         self._miss_health()
+
+    def _note_absent(self, namespace: str | None) -> None:
+        """Note the VMIs that VMs which are being deleted do not have any more."""
+        seen = self._seen
+        if self._left_out or any(
+            missed.resource == VMI.resource and missed.namespace in (None, namespace)
+            for missed in seen.missing
+        ):
+            return
+        for machine in seen.deleting[VM]:
+            ref = replace(machine.ref, kind=VMI)
+            key = (ref.namespace, ref.name)
+            is_there = key in self._living or key in self._ending or key in seen.idle
+            if namespace in (None, ref.namespace) and not is_there:
+                seen.known[ref] = None
+
+    def _forget_parts(self) -> None:
+        """Forget the metadata of a VM of which more may be needed: its VMI is not being deleted.
+
+        So it is where a list that was begun again shows another VMI than at first.
+        """
+        deleting = {item.ref for item in (*self._seen.deleting[VM], *self._seen.deleting[VMI])}
+        for ref in [ref for ref in self._seen.known if ref.kind is VM]:
+            if deleting.isdisjoint((ref, replace(ref, kind=VMI))):
+                del self._seen.known[ref]
 
     def _take(self, kind: Kind, namespace: str | None, future: Future[list[Any]]) -> None:
         """What a list holds, or why it could not be read. Raises UnreachableError."""
@@ -285,9 +396,13 @@ class _Look:
             return
         for item in items:
             try:
-                seen.deleting[kind].append(KubeObject.parse(kind, item))
+                found = KubeObject.parse(kind, _with_node(item) if kind is POD else item)
             except UnreadableError as error:
                 seen.miss(kind, namespace, error)
+                continue
+            seen.known[found.ref] = found
+            if found.deletion_timestamp is not None:
+                seen.deleting[kind].append(found)
 
     def _miss_health(self) -> None:
         """Name what could not be read of the nodes, if any guest depends on it."""
@@ -309,6 +424,7 @@ def query_of_deleting(kind: Kind, namespace: str | None) -> ListQuery:
         labels=LAUNCHERS if kind is POD else None,
         metadata_only=True,
         hint=lambda text: b"deletionTimestamp" in text,
+        matters=lambda _: False,
     )
 
 
@@ -329,6 +445,14 @@ def _slim(item: Any) -> Any:
         kept = {"conditions": item["status"].get("conditions")}
         return {**item, "status": kept}
     return item
+
+
+def _with_node(pod: Any) -> Any:
+    """The pod of a row, without a node where it is on none."""
+    spec = pod.get("spec") if isinstance(pod, Mapping) else None
+    if isinstance(spec, Mapping) and spec.get("nodeName") == NO_NODE:
+        return {**pod, "spec": {}}
+    return pod
 
 
 def key_of(item: Mapping[str, Any]) -> Key:
@@ -356,6 +480,40 @@ def _written(meta: Mapping[str, Any]) -> str:
         if isinstance(spec, Mapping) and ("f:runStrategy" in spec or "f:running" in spec):
             latest = max(latest, str(entry.get("time") or UNKNOWN_TIME))
     return latest or UNKNOWN_TIME
+
+
+_ENTRY = re.compile(
+    rb'\{"manager":"[^"\\]*","operation":"[^"\\]*","apiVersion":"[^"\\]*","time":"([^"\\]*)",'
+    rb'"fieldsType":"FieldsV1","fieldsV1":\{'
+)
+"""How the API server begins an entry of managedFields."""
+
+_STRATEGY = re.compile(rb'"f:spec":\{(?:"[^"\\]*":\{\},)*"f:(?:runStrategy|running)":\{\}')
+_ANY_STRATEGY = re.compile(rb'"f:(?:runStrategy|running)"')
+
+
+def written_before(text: bytes, moment: str) -> bool:
+    """Whether the text of a VM shows that its run strategy was last written by then.
+
+    False wherever `_written` has to tell, from the decoded VM.
+    """
+    # Every second part is the time of an entry, and what follows it are the entry's fields.
+    parts = _ENTRY.split(text)
+    count = len(parts) // 2
+    if b"stateChangeRequests" in text or not (
+        text.count(b'"managedFields"') == 1
+        and count == text.count(b'"time"') == text.count(b'"fieldsV1"')
+    ):
+        return False
+    is_known = False
+    for time, fields in zip(parts[1::2], parts[2::2], strict=True):
+        # Fields are in order; the status has a run strategy of its own.
+        spec = fields.partition(b'"f:status":{')[0]
+        if _ANY_STRATEGY.search(spec):
+            is_known = is_known or _STRATEGY.search(spec) is not None
+            if time.decode() > moment:
+                return False
+    return is_known
 
 
 def is_deleting(item: Any) -> bool:

@@ -188,14 +188,44 @@ def test_more_objects_than_a_page(world: World, monkeypatch: pytest.MonkeyPatch)
     for name in ("aaa", "mmm", "zzz"):
         world.delete(world.vm(name))
     world.api.forget()
-    assert [name for _, name, _ in rows(world.run("list", "vm", "-o", "json"))] == [
-        "aaa",
-        "mmm",
-        "zzz",
-    ]
+    run = world.run("list", "vm", "-o", "json")
+    assert [name for _, name, _ in rows(run)] == ["aaa", "mmm", "zzz"]
+    assert len([item for item in world.api.recorded() if "/virtualmachines" in item.path]) == 1
+    world.api.forget()
+    assert world.run("diagnose", "vm", "mmm", "-o", "json").item["target"]["name"] == "mmm"
     pages = [item.path for item in world.api.recorded() if "/virtualmachines?" in item.path]
     assert len(pages) == 4
     assert all("limit=2" in path for path in pages)
+
+
+def test_no_more_requests_for_more_that_hangs(world: World) -> None:
+    """The lists of VMs, VMIs, pods, nodes and Leases show all that a row of a deletion needs."""
+    for number in range(6):
+        for name in ("all", "vmi", "gone"):
+            machine = world.vm(f"{name}-{number}")
+            if name in ("all", "gone"):
+                machine = world.delete(machine)
+            if name == "gone":
+                continue
+            instance = world.vmi(machine, f"{name}-{number}", world.dead)
+            launcher = world.pod(instance, node=world.dead)
+            world.delete(instance)
+            world.delete(launcher, gracePeriodSeconds=1)
+    world.api.forget()
+    run = world.run("list", "-A", "-o", "json")
+    assert {item["node"] for item in run.json["items"] if "gone" not in item["name"]} == {
+        world.dead
+    }
+    found = {(kind, name.partition("-")[0], state) for kind, name, state in rows(run)}
+    assert found == {
+        ("VirtualMachine", "all", "Terminating"),
+        ("VirtualMachineInstance", "all", "Terminating"),
+        ("VirtualMachine", "vmi", "Stopping"),
+        ("VirtualMachineInstance", "vmi", "Terminating"),
+        ("VirtualMachine", "gone", "Terminating"),
+    }
+    asked = [item.path.partition("?")[0] for item in world.api.recorded()]
+    assert len(asked) == 5, asked
 
 
 def test_a_user_without_cluster_wide_rights_is_told_to_name_a_namespace(world: World) -> None:

@@ -59,6 +59,11 @@ def accepted_form(accept: str, *, of_list: bool) -> Form:
     raise not_acceptable()
 
 
+_COLUMNS = {
+    "Pod": (("Age", ("metadata", "creationTimestamp")), ("Node", ("spec", "nodeName"))),
+}
+"""Columns of kinds that Kubernetes prints itself (pkg/printers/internalversion/printers.go)."""
+
 _CRDS = Path(__file__).parents[2] / "crds"
 
 
@@ -76,17 +81,17 @@ def printer_columns(kind: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
                     (column["name"], tuple(column["jsonPath"].lstrip(".").split(".")))
                     for column in listed
                 )
-    return (("Age", ("metadata", "creationTimestamp")),)
+    return _COLUMNS.get(kind, (("Age", ("metadata", "creationTimestamp")),))
 
 
 def _row(columns: tuple[tuple[str, tuple[str, ...]], ...]) -> Callable[[Stored], str]:
     def write(stored: Stored) -> str:
         cells = [stored.obj["metadata"]["name"]]
-        for _, path in columns:
+        for name, path in columns:
             value: object = stored.obj
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None
-            cells.append(value)
+            cells.append("<none>" if name == "Node" and not value else value)
         return f'{{"cells":{encode(cells)},"object":{stored.partial_json}}}'
 
     return write
