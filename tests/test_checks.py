@@ -50,7 +50,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
 from kubectl_harvester_stuck.k8s.objects import Evidence, ObjectRef, Unreadable
 from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.render.checks import table
-from kubectl_harvester_stuck.render.page import Page, Screen
+from kubectl_harvester_stuck.render.page import Page
+from kubectl_harvester_stuck.render.screen import Screen
 from tests.support import builders, readycluster
 from tests.support.advice import ANYWHERE, lines
 from tests.support.builders import NOW, Body, ago, bare, stored

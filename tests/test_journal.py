@@ -24,7 +24,7 @@ from kubectl_harvester_stuck.k8s.kinds import POD, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
-from kubectl_harvester_stuck.render.page import Screen
+from kubectl_harvester_stuck.render.screen import Screen
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
 from tests.support.simulator import Simulator

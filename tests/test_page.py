@@ -13,7 +13,8 @@ import pytest
 from kubectl_harvester_stuck.cli import output
 from kubectl_harvester_stuck.cli.terminal import cropped
 from kubectl_harvester_stuck.render.color import Style
-from kubectl_harvester_stuck.render.page import PIPE, Page, Screen, Styled
+from kubectl_harvester_stuck.render.page import Page, Styled
+from kubectl_harvester_stuck.render.screen import PIPE, Screen
 
 UTF8 = {"TERM": "xterm", "LANG": "de_DE.UTF-8"}
 

@@ -25,7 +25,7 @@ from kubectl_harvester_stuck.errors import (
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
-    from kubectl_harvester_stuck.render.page import Screen
+    from kubectl_harvester_stuck.render.screen import Screen
 
 
 class OutputError(StuckError):
@@ -168,7 +168,7 @@ def print_answer(answer: Answer) -> ExitStatus:
 def screen(stream: TextIO | None = None) -> Screen:
     """What can be shown to whoever reads the stream, by default stdout."""
     from kubectl_harvester_stuck.render import color
-    from kubectl_harvester_stuck.render.page import Screen
+    from kubectl_harvester_stuck.render.screen import Screen
 
     stream = stream or sys.stdout
     ctx = click.get_current_context(silent=True)

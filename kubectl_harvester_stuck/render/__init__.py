@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubectl_harvester_stuck.render.formats import DOCUMENTS, FORMATS, Content
-from kubectl_harvester_stuck.render.page import PIPE, Page, Screen
+from kubectl_harvester_stuck.render.screen import PIPE, Screen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.release.model import ReleaseReport
     from kubectl_harvester_stuck.render.invocation import Invocation
     from kubectl_harvester_stuck.render.list_text import Rows
+    from kubectl_harvester_stuck.render.page import Page
     from kubectl_harvester_stuck.restore.decisions import Restoration
 
 __all__ = ("DOCUMENTS", "FORMATS")
@@ -30,6 +31,12 @@ __all__ = ("DOCUMENTS", "FORMATS")
 
 def _name(ref: ObjectRef) -> str:
     return f"{ref.kind.full_name}/{ref.name}"
+
+
+def _page(screen: Screen) -> Page:
+    from kubectl_harvester_stuck.render.page import Page  # only when it is written
+
+    return Page(screen)
 
 
 def listing(
@@ -50,7 +57,7 @@ def listing(
 
     return Content(
         lambda: document.listing(found, where),
-        lambda wide: list_text.listing(found, Page(screen), wide=wide, headers=headers),
+        lambda wide: list_text.listing(found, _page(screen), wide=wide, headers=headers),
         lambda: [_name(row.ref) for row in found.targets],
         {"prometheus": metrics},
     ).text(output)
@@ -86,7 +93,7 @@ def diagnoses(
 
     return Content(
         lambda: document.diagnoses(items, missing, where, taken_at),
-        lambda wide: diagnosis_text.diagnoses(items, where, taken_at, Page(screen), wide=wide),
+        lambda wide: diagnosis_text.diagnoses(items, where, taken_at, _page(screen), wide=wide),
         lambda: [_name(item.plan.ref) for item in items],
         {
             "mermaid": lambda: diagnosis_text.mermaid(items),
@@ -103,7 +110,7 @@ def catalogue(
 
     return Content(
         lambda: document.catalogue(entries),
-        lambda wide: finalizers_text.catalogue(entries, Page(screen), wide=wide, headers=headers),
+        lambda wide: finalizers_text.catalogue(entries, _page(screen), wide=wide, headers=headers),
         lambda: dict.fromkeys(entry.name for entry in entries),
     ).text(output)
 
@@ -122,7 +129,7 @@ def carried(
 
     return Content(
         lambda: document.carried(items, missing, where),
-        lambda wide: finalizers_text.carried(items, Page(screen), wide=wide, headers=headers),
+        lambda wide: finalizers_text.carried(items, _page(screen), wide=wide, headers=headers),
         lambda: dict.fromkeys(layout.safe(item.name) for item in items),
     ).text(output)
 
@@ -133,7 +140,7 @@ def restoration(done: Restoration, output: str, where: Invocation, *, screen: Sc
 
     return Content(
         lambda: document.restoration(done, where),
-        lambda _: restore_text.restoration(done, where, Page(screen)),
+        lambda _: restore_text.restoration(done, where, _page(screen)),
         lambda: [_name(done.proposal.backup.ref)] if restore_text.is_made(done) else [],
     ).text(output)
 
@@ -144,7 +151,7 @@ def run(done: ReleaseReport, output: str, where: Invocation, *, screen: Screen =
 
     return Content(
         lambda: document.run(done, where),
-        lambda _: release_text.run(done, where, Page(screen)),
+        lambda _: release_text.run(done, where, _page(screen)),
         lambda: map(_name, release_text.released(done)),
     ).text(output)
 
@@ -162,6 +169,6 @@ def journal(
 
     return Content(
         lambda: document.journal(changes),
-        lambda wide: journal_table.journal(changes, now, Page(screen), wide=wide, headers=headers),
+        lambda wide: journal_table.journal(changes, now, _page(screen), wide=wide, headers=headers),
         lambda: journal_table.changed_names(changes),
     ).text(output)

@@ -12,7 +12,8 @@ from kubectl_harvester_stuck.render import document
 from kubectl_harvester_stuck.render.color import Style
 from kubectl_harvester_stuck.render.formats import Content
 from kubectl_harvester_stuck.render.invocation import Invocation
-from kubectl_harvester_stuck.render.page import PIPE, Page, Screen, Styled
+from kubectl_harvester_stuck.render.page import Page, Styled
+from kubectl_harvester_stuck.render.screen import PIPE, Screen
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.checks import Checked

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kubectl_harvester_stuck.render.color import Style, painted
 from kubectl_harvester_stuck.render.layout import is_command, safe, wrap
+from kubectl_harvester_stuck.render.screen import PIPE, Screen
 
 NARROWEST, WIDEST = 60, 200
 """Columns between which a text follows the width of the terminal."""
@@ -23,20 +24,6 @@ GAP = 3
 
 LEAST_ROOM = 20
 """Columns below which the last column of a table is not wrapped."""
-
-
-@dataclass(frozen=True)
-class Screen:
-    """What can be shown to whoever reads; without arguments: a file or a pipe."""
-
-    width: int | None = None
-    """Columns; None where nothing is to be wrapped."""
-    has_signs: bool = False
-    """Whether box characters and signs such as a check mark can be shown."""
-    has_color: bool = False
-
-
-PIPE = Screen()
 
 
 @dataclass(frozen=True)

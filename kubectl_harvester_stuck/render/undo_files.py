@@ -10,7 +10,8 @@ from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.render.formats import Content
 from kubectl_harvester_stuck.render.layout import safe
-from kubectl_harvester_stuck.render.page import Page, Screen
+from kubectl_harvester_stuck.render.page import Page
+from kubectl_harvester_stuck.render.screen import Screen
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.render.document import Document
