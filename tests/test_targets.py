@@ -7,7 +7,7 @@ import pytest
 
 from kubectl_harvester_stuck.cli import session, targets
 from kubectl_harvester_stuck.cli.main import cli
-from kubectl_harvester_stuck.k8s.kinds import VM, VMI, Kind
+from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI, Kind
 
 
 def parse(*words: str) -> targets.Targets:
@@ -44,6 +44,12 @@ def test_kind_namespace_and_name(
     words: str, kind: Kind | None, names: list[tuple[str | None, str]]
 ) -> None:
     assert parse(*words.split()) == (kind, tuple(names))
+
+
+@pytest.mark.parametrize("spelling", TARGET_KINDS)
+def test_every_spelling_of_a_kind_is_the_kind(spelling: str) -> None:
+    named = (TARGET_KINDS[spelling], ((None, "web"),))
+    assert parse(spelling, "web") == parse(f"{spelling}/web") == named
 
 
 @pytest.mark.parametrize(

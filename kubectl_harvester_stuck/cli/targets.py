@@ -131,6 +131,8 @@ def _reject_other_kind(word: str) -> None:
 
     known = [kind for kind in vars(kinds).values() if isinstance(kind, kinds.Kind)]
     said = word.partition("/")[0]
+    if kind_of(said):
+        return
     if said.lower() in {name for kind in known for name in (kind.kind.lower(), kind.plural)}:
         raise click.UsageError(f"{said!r} is neither vm nor vmi; a VM called {said} is vm/{said}")
 
