@@ -113,7 +113,7 @@ def in_short(why: str) -> str:
     """The reason, without what the API server repeats of a request that it forbids."""
     if not is_forbidden(why):
         return why
-    return f"Forbidden: {next(iter(users(why)), 'this user')} may not"
+    return f"Forbidden: {next(iter(users(why)), 'this user')} may not read it"
 
 
 class UnreadableError(StuckError):

@@ -88,7 +88,7 @@ def _forbidden(items: Sequence[Unreadable], role: str) -> str:
         resources = [*resources[:MOST_NAMES], f"{more} more kinds"]
     named = {user for item in items for user in users(item.message)}
     who = named.pop() if len(named) == 1 else "this user"
-    why = items[0].message if len(items) == 1 else f"{who} may not"
+    why = items[0].message if len(items) == 1 else f"{who} may not read them"
     hint = f"the ClusterRole {role} of deploy/rbac.yaml allows it"
     if any(item.namespace is None and item.reason == "Forbidden" for item in items):
         hint += "; or name a namespace that you may read: -n NAMESPACE"

@@ -280,6 +280,7 @@ def _outcome(outcome: TargetReport, where: Invocation, page: Page) -> None:
     if outcome.refusals and not outcome.changed:
         alike = [_Refused(plan, outcome.refusals, outcome.first_step)]
         page.advice("to do", where.lines(_cures(alike, where)))
+        page.advice("else", where.lines(_last_resorts(alike, where)))
     for report in outcome.reports:
         page.entry("sent", _sent(report))
     if outcome.changed:
@@ -349,12 +350,13 @@ def _refused(group: Sequence[_Refused], where: Invocation, page: Page, answer: S
         page.entry("why", without_repeats(text, told))
     page.advice("to do", where.lines(_cures(group, where)))
     page.advice("diagnose", [where.spell(commands.diagnose(first.ref))])
+    page.advice("else", where.lines(_last_resorts(group, where)))
 
 
 def _cures(group: Sequence[_Refused], where: Invocation) -> list[Advice]:
     """What to do about refusals for the same reason, each thing once.
 
-    First what `diagnose` would do first, last what leaves work undone.
+    First comes what `diagnose` would do first.
     """
     first = [one.first_step for one in group if one.first_step is not None]
     cures = (cure for one in group for guard in one.guards for cure in guard.cure)
@@ -366,8 +368,12 @@ def _cures(group: Sequence[_Refused], where: Invocation) -> list[Advice]:
         steps.append(at_once)
     else:
         steps += [stated_off(plan, where) for plan in plans if plan.silent_nodes]
-    last = (where.last_resort(plan) for plan in plans)
-    return list(dict.fromkeys([*steps, *(step for step in last if step is not None)]))
+    return list(dict.fromkeys(steps))
+
+
+def _last_resorts(group: Sequence[_Refused], where: Invocation) -> list[Advice]:
+    """What leaves work undone; it stands last."""
+    return [step for one in group if (step := where.last_resort(one.plan)) is not None]
 
 
 def without_repeats(text: str, told: set[str]) -> str:

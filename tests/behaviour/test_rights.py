@@ -284,7 +284,7 @@ def test_what_is_forbidden_is_said_once_with_the_role_that_allows_it(
     run = world.run(*words.split(), user="alice")
     said = " ".join(run.err.split())
     assert said.count("Forbidden") == said.count("could not read") == 1, said
-    assert 'Forbidden: User "alice" may not; the ClusterRole' in said
+    assert 'Forbidden: User "alice" may not read them; the ClusterRole' in said
     assert f"the ClusterRole harvester-stuck-{role} of deploy/rbac.yaml allows it" in said
     assert "virtualmachines.kubevirt.io" in said
     assert ("-n NAMESPACE" in said) is (words in ("list -A", "diagnose -A"))

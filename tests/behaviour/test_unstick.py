@@ -454,7 +454,9 @@ def test_a_user_who_cannot_read_nodes_is_refused(world: World) -> None:
     run = world.unstick(*power_off(world), user="bob")
     assert run.status is ExitStatus.REFUSED
     assert refusals(run) == {"guest-stopped"}
-    assert "nodes" in run.item["refusals"][0]["reason"]
+    reason = run.item["refusals"][0]["reason"]
+    assert reason.startswith(f"could not read node {world.dead}: ")
+    assert reason.endswith('Forbidden: User "bob" may not read it')
     assert world.changes() == []
 
 
