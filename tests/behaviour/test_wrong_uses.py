@@ -156,7 +156,12 @@ def shell(world: World, line: str, **environ: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
-        ('"$@" list | true; exit ${PIPESTATUS[0]}', 0, "^$"),
+        # The summary of the table is on stderr; of the pipe nothing is said.
+        (
+            '"$@" list | true; exit ${PIPESTATUS[0]}',
+            0,
+            r"^1 stuck\. Why:\n  kubectl harvester-stuck diagnose -n \S+\n$",
+        ),
         ('"$@" diagnose web | head -1; exit ${PIPESTATUS[0]}', 0, "^$"),
         ('"$@" list >/dev/full', 1, "^error: cannot write to stdout: No space left on device\n$"),
         ('"$@" diagnose web >/dev/full', 1, "cannot write to stdout: No space left"),
