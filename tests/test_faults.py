@@ -591,7 +591,7 @@ def test_the_age_is_told_by_the_api_servers_clock(world: World, server: Simulato
 LOG = (
     b'{"level":"error","msg":"Updating the VirtualMachine status failed.","name":"web",'
     b'"namespace":"team","reason":"admission webhook \\"validator.harvesterhci.io\\" denied the'
-    b' request: PVC team/d is already used by other VM"}\n'
+    b' request: PVC team/d is already used by other VM, please use a shareable RWX volume."}\n'
 )
 
 

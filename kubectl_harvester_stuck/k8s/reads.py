@@ -20,7 +20,7 @@ EVERYWHERE = ""
 """In all namespaces at once."""
 
 Found = Callable[[ClusterSnapshot], Iterable[str]]
-"""The namespaces that other objects name. May raise UnreadableError."""
+"""The namespaces that other objects name, or `EVERYWHERE`. May raise UnreadableError."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _found(reads: Iterable[Read], snapshot: ClusterSnapshot) -> Iterator[ListQue
     for read in reads:
         if callable(read.where):
             with suppress(UnreadableError):  # the rule will meet the same gap
-                yield from [_query(read, namespace) for namespace in read.where(snapshot)]
+                yield from [_query(read, place or None) for place in read.where(snapshot)]
 
 
 def _query(read: Read, namespace: str | None) -> ListQuery:

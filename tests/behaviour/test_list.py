@@ -194,6 +194,7 @@ def test_more_objects_than_a_page(world: World, monkeypatch: pytest.MonkeyPatch)
     world.api.forget()
     assert world.run("diagnose", "vm", "mmm", "-o", "json").item["target"]["name"] == "mmm"
     pages = [item.path for item in world.api.recorded() if "/virtualmachines?" in item.path]
+    # Those of the namespace: the VMs of the cluster are read where MAC addresses are compared only.
     assert len(pages) == 4
     assert all("limit=2" in path for path in pages)
 

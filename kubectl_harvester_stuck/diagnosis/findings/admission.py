@@ -39,9 +39,11 @@ from kubectl_harvester_stuck.k8s.kinds import (
     USB_DEVICE,
     VM,
     VM_BACKUP,
+    VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
@@ -190,11 +192,26 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=(THE_VM, THE_VMI, VM, Read(VM, EVERYWHERE), NETWORKS_READ))
+def _where_macs_are_compared(snapshot: ClusterSnapshot) -> Iterator[str]:
+    """Everywhere, where a VMI waits for its MAC addresses to be written: that list is a large one.
+
+    Raises UnreadableError.
+    """
+    listed = (item for (kind, _), items in snapshot.listed.items() if kind is VMI for item in items)
+    known = (item for item in (*snapshot.found.values(), *listed) if item is not None)
+    for item in known:
+        if item.ref.kind is VMI and item.deletion_timestamp and BACKFILL in item.finalizers:
+            vm = snapshot.one(ObjectRef(item.ref.namespace, item.ref.name, VM))
+            if vm is not None and not vm.deletion_timestamp and vm.annotations.get(MAC_ADDRESSES):
+                yield EVERYWHERE
+                return
+
+
+@finding(reads=(THE_VM, THE_VMI, VM, Read(VM, _where_macs_are_compared), NETWORKS_READ))
 def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
     """The MAC address to be written into the VM is another's on its cluster network (H#9788)."""
     vm, vmi = examined.target.vm, examined.target.vmi
-    if vm is None or vmi is None or vm.deletion_timestamp is not None:
+    if vm is None or vmi is None or vm.deletion_timestamp or not vmi.deletion_timestamp:
         return
     written = vm.annotations.get(MAC_ADDRESSES)
     if not written or BACKFILL not in vmi.finalizers:
