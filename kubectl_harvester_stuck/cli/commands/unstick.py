@@ -294,20 +294,21 @@ def _without_absent(done: ReleaseReport) -> ReleaseReport:
 
 
 def _with_first_steps(means: _Means, done: ReleaseReport) -> ReleaseReport:
-    """What `diagnose` would do first about each target that was refused; it never fails a run."""
+    """What `diagnose` would do first about each target that was refused.
+
+    Only where nothing was changed: the report of a change waits for no further look.
+    """
     from dataclasses import replace
 
     from kubectl_harvester_stuck.cli.terminal import reading
     from kubectl_harvester_stuck.diagnosis import run
 
-    refused = [one.plan for one in done.outcomes if one.refusals and not one.changed]
-    if not refused or means.context.interrupts.pressed:
+    refused = [one.plan for one in done.outcomes if one.refusals]
+    is_changed = any(one.changed for one in done.outcomes)
+    if not refused or is_changed or means.context.interrupts.pressed:
         return done
-    try:
-        with reading(means.terminal.progress, "reading why it was refused"):
-            steps = run.first_steps(means.context.cluster, refused)
-    except Exception:  # noqa: BLE001 - not even a bug may hide what was done
-        return done
+    with reading(means.terminal.progress, "reading why it was refused"):
+        steps = run.first_steps(means.context.cluster, refused)
     ends = (replace(one, first_step=steps.get(one.plan.ref)) for one in done.outcomes)
     return replace(done, outcomes=tuple(ends))
 
