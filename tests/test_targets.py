@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from kubectl_harvester_stuck.cli import session, targets
+from kubectl_harvester_stuck.cli import again, targets
 from kubectl_harvester_stuck.cli.main import cli
 from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI, Kind
 
@@ -13,7 +13,7 @@ from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS, VM, VMI, Kind
 def parse(*words: str) -> targets.Targets:
     """What the words behind `unstick` name."""
     context = click.Context(cli, info_name="kubectl harvester-stuck")
-    context.meta[session.ARGUMENTS] = ("unstick", *words)
+    context.meta[again.ARGUMENTS] = ("unstick", *words)
     return targets.parse(context, words)
 
 
@@ -92,7 +92,7 @@ def test_what_names_nothing_is_wrong_usage(words: str, message: str) -> None:
 def test_the_line_to_type_instead_is_shown(words: str, line: str) -> None:
     names = [word for word in words.split() if word[0] != "-" and word not in ("shop", "t0ken")]
     context = click.Context(cli, info_name="kubectl harvester-stuck")
-    context.meta[session.ARGUMENTS] = ("unstick", *words.split())
+    context.meta[again.ARGUMENTS] = ("unstick", *words.split())
     with pytest.raises(click.UsageError) as raised:
         targets.parse(context, names)
     assert raised.value.message.splitlines()[1:] == [f"kubectl harvester-stuck {line}"]

@@ -29,11 +29,11 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 def no_such_command(ctx: click.Context, word: str, known: Iterable[str]) -> click.UsageError:
     """The error for a word that is no command."""
-    from kubectl_harvester_stuck.cli.targets import kind_of
+    from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
 
     meant = closest(word, known)
     hint = f"; did you mean {meant}?" if meant else ""
-    if kind_of(word.partition("/")[0]):
+    if word.partition("/")[0].lower() in TARGET_KINDS:
         hint = f"; the command comes first, as in diagnose {word}"
     return click.UsageError(f"no such command: {word}{hint}", ctx)
 

@@ -19,9 +19,9 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import completion, exit_status, hints
+from kubectl_harvester_stuck.cli.again import ARGUMENTS
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
 from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, safe_lines, write
-from kubectl_harvester_stuck.cli.session import ARGUMENTS
 from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
 
 ALIASES = {"get": "list"}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from kubectl_harvester_stuck.cli.again import SECRET_FLAGS, flag_words
 from kubectl_harvester_stuck.cli.options import connection_options
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.source import Source
     from kubectl_harvester_stuck.offline.files import Files
     from kubectl_harvester_stuck.render.invocation import Invocation
-
-SECRET_FLAGS = frozenset({"token"})
-"""Never repeated in a command that is printed."""
 
 
 class Session(NamedTuple):
@@ -188,54 +186,5 @@ def connection_words(given: dict[str, Any]) -> tuple[str, ...]:
     for name, value in given.items():
         if name in SECRET_FLAGS or name in ("namespace", "verbosity", "color"):
             continue
-        words += _words(params[name], value)
+        words += flag_words(params[name], value)
     return tuple(words)
-
-
-ARGUMENTS = "kubectl_harvester_stuck.arguments"
-"""Where the whole command line is kept in a click context."""
-
-
-def retyped(
-    ctx: click.Context, instead: Mapping[str, Sequence[str]] | None = None, more: Sequence[str] = ()
-) -> str:
-    """The command line once more, to be pasted: other words for some, `more` behind, no token."""
-    from kubectl_harvester_stuck.k8s import commands
-    from kubectl_harvester_stuck.render.invocation import Invocation
-    from kubectl_harvester_stuck.render.layout import safe
-
-    words: list[str] = []
-    given = iter(ctx.meta.get(ARGUMENTS, ()))
-    for word in given:
-        if word == "--token":
-            next(given, None)
-        elif not word.startswith("--token="):
-            words += (instead or {}).get(word, [word])
-    return safe(Invocation("", "", system=os.name).spell(commands.again(*words, *more)))
-
-
-def repeated(ctx: click.Context) -> tuple[str, ...]:
-    """The flags of this command that were given and still apply to its next call."""
-    words: list[str] = []
-    for param in ctx.command.params:
-        if not isinstance(param, click.Option) or param.name not in _REPEATED:
-            continue
-        source = ctx.get_parameter_source(param.name)
-        if source is click.core.ParameterSource.COMMANDLINE:
-            words += _words(param, ctx.params[param.name])
-    return tuple(words)
-
-
-_REPEATED = ("older_than", "finalizers", "leave_behind", "powered_off", "overrides", "max_targets")
-
-
-def _words(option: click.Option, value: Any) -> list[str]:
-    flag = max(option.opts, key=len)
-    if value is True:
-        return [flag]
-    values = value if isinstance(value, tuple) else (value,)
-    texts = [
-        f"{item.total_seconds():g}s" if isinstance(item, timedelta) else str(item)
-        for item in values
-    ]
-    return [word for text in texts for word in (flag, text)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from kubectl_harvester_stuck.cli import completion
-from kubectl_harvester_stuck.cli.session import retyped
+from kubectl_harvester_stuck.cli.again import retyped
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.k8s.kinds import Kind

@@ -13,10 +13,11 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import completion, exit_status
+from kubectl_harvester_stuck.cli.again import retyped
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, connection, output
 from kubectl_harvester_stuck.cli.output import Answer, screen
-from kubectl_harvester_stuck.cli.session import connect, retyped
+from kubectl_harvester_stuck.cli.session import connect
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, parse, selected
 from kubectl_harvester_stuck.errors import ExitStatus
 

@@ -14,6 +14,7 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import completion, exit_status
+from kubectl_harvester_stuck.cli.again import repeated, retyped
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import (
     FORMATS,
@@ -30,7 +31,7 @@ from kubectl_harvester_stuck.cli.output import (
     nothing_is_stuck,
     screen,
 )
-from kubectl_harvester_stuck.cli.session import check_selector, connect, repeated, retyped
+from kubectl_harvester_stuck.cli.session import check_selector, connect
 from kubectl_harvester_stuck.cli.targets import Named, check_namespaces, target_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
