@@ -286,6 +286,16 @@ def test_an_empty_journal_is_no_error(world: World) -> None:
     assert document.err == ""
 
 
+@pytest.mark.parametrize("words", [(), ("web",), ("-o", "json")], ids=" ".join)
+def test_a_line_that_cannot_be_read_is_no_all_clear(world: World, words: tuple[str, ...]) -> None:
+    kept(world).begin(change())
+    (world.state / journal.FILE).write_text("{broken\n")
+    run = world.run("journal", *words)
+    assert run.status is ExitStatus.INCOMPLETE
+    assert "Nothing was changed" not in run.err
+    assert run.err.startswith("left out 1 line of ")
+
+
 def test_a_change_without_an_end_is_interrupted(world: World) -> None:
     kept(world).begin(change())
     run = world.run("journal")
@@ -362,7 +372,7 @@ def test_lines_that_cannot_be_read_are_counted(world: World) -> None:
     with (world.state / journal.FILE).open("a") as file:
         file.write("torn\n")
     run = world.run("journal")
-    assert run.status is ExitStatus.OK
+    assert run.status is ExitStatus.INCOMPLETE
     assert "left out 1 line" in run.err
     assert "web-1" in run.out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,9 @@ import click
 
 SECRET_FLAGS = frozenset({"token"})
 """Never repeated in a command that is printed."""
+
+_USERINFO = re.compile(r"://[^/@]*@")
+"""A user and a password in the address of a server."""
 
 ARGUMENTS = "kubectl_harvester_stuck.arguments"
 """Where the whole command line is kept in a click context."""
@@ -30,8 +34,11 @@ def retyped(
         if word == "--token":
             next(given, None)
         elif not word.startswith("--token="):
-            words += (instead or {}).get(word, [word])
-    return safe(Invocation("", "", system=os.name).spell(commands.again(*words, *more)))
+            words += (instead or {}).get(word, [_USERINFO.sub("://", word)])
+    # Behind `--` nothing is a flag.
+    end = words.index("--") if "--" in words else len(words)
+    words[end:end] = more
+    return safe(Invocation("", "", system=os.name).spell(commands.again(*words)))
 
 
 def repeated(ctx: click.Context) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import click
 
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.cli import exit_status
-from kubectl_harvester_stuck.cli.output import screen, write
+from kubectl_harvester_stuck.cli.output import left_out, screen, write
 from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.render import layout, list_text
@@ -74,8 +74,10 @@ class Watching:
         """What is not drawn: a line for each change, with a header before the first."""
         if self._rows is None:
             self._rows = list_text.Rows(found, wide=self._output == "wide")
-            if not found.targets and not self._is_screen:
-                click.echo(self._nothing, err=True)
+            if not self._is_screen:
+                is_all = not found.targets and not found.missing
+                nothing = f"{self._nothing}\n" if is_all else ""
+                click.echo(nothing + left_out(found), nl=False, err=True)
             if self._headers and self._is_table and not self._is_screen:
                 write(self._rows.line(self._rows.names), stop=True)
         if not self._is_screen:
@@ -89,8 +91,10 @@ class Watching:
             page.alarm(text)
         if shown.targets:
             list_text.listing(shown, page, wide=self._output == "wide", headers=self._headers)
-        elif not self._connection.is_lost:
+        elif not found.missing:
             page.line(self._nothing)
+        for line in left_out(found).splitlines():
+            page.line(line)
         self._screen.draw(str(page))
 
 

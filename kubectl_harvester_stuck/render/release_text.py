@@ -81,7 +81,16 @@ def _plans(plans: Sequence[Plan], page: Page) -> None:
     if behind:
         text = f"! {behind} of them leave work behind; --dry-run=client names it"
         page.entry("risk", text, Style.CARE)
-    going = [fate for plan in plans if not plan.refusals for fate in plan.destroys]
+    agreed = [plan for plan in plans if not plan.refusals]
+    overridden = Counter(
+        f"{guard.guard} {guard.reason}"
+        for plan in agreed
+        for guard in plan.guards
+        if guard.overridden
+    )
+    for text, number in overridden.items():
+        page.entry("risk", f"! {number} of them: {text}", Style.ALARM)
+    going = [fate for plan in agreed for fate in plan.destroys]
     if going:
         # Nobody may agree to that unseen, however many plans there are.
         several = "disks or snapshots are" if len(going) > 1 else "disk or snapshot is"
@@ -414,10 +423,16 @@ def all_of_node(plans: Sequence[Plan], where: Invocation) -> Command | None:
     if len(spaces) == 1 and len(plans) <= MOST_NAMES:
         names = tuple(plan.ref.name for plan in plans)
         return commands.unstick_named(spaces[0], names, *flags).noted(ONLY_OFF)
+    if WAIVERS.intersection(flags):
+        return None
     if len(plans) > ReleaseRequest().max_targets and "--max" not in flags:
         flags += ["--max", str(len(plans))]
     command = commands.unstick_node(node, spaces[0] if len(spaces) == 1 else None, *flags)
-    return command.noted(f"{ONLY_OFF}, for all of its VMs")
+    return command.noted(f"{ONLY_OFF}, for all of its VMs, also for others than these")
+
+
+WAIVERS = frozenset({"--override", "--leave-behind", "--finalizer", "--older-than"})
+"""Flags that were agreed to for the VMs that were named, and for no others."""
 
 
 def _is_no_vm_to_release(plan: Plan) -> bool:

@@ -24,7 +24,6 @@ from kubectl_harvester_stuck.errors import JournalError
 from kubectl_harvester_stuck.k8s.objects import format_time, parse_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
-from kubectl_harvester_stuck.state.backups import undo_file
 from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
 SCHEMA = "harvester-stuck/journal/v1"
@@ -205,14 +204,10 @@ def read(directory: Path, limit: int | None = None) -> Reading:
 def concerns(change: Record, namespace: str | None, name: str | None) -> bool:
     """Whether the change is one of a release of that VM or VMI; None stands for any.
 
-    Its pod has another name: the undo file says which release it belongs to.
+    Its pod has another name: the target is that of the release.
     """
-    ref = change.get("object")
-    ref = ref if isinstance(ref, Mapping) else {}
-    found = {(ref.get("namespace"), ref.get("name"))}
-    saved = undo_file(Path(str(change.get("backup"))))
-    if saved is not None:
-        found.add((saved.namespace, saved.name))
+    refs = [ref for key in ("object", "target") if isinstance(ref := change.get(key), Mapping)]
+    found = [(ref.get("namespace"), ref.get("name")) for ref in refs]
     return any(namespace in (None, where) and name in (None, what) for where, what in found)
 
 

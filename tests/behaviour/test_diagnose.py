@@ -159,7 +159,7 @@ def test_many_with_the_same_cause_have_the_command_for_their_node(world: World) 
         "unstick", "vm", "-n", world.namespace, "--node", world.dead,
         "--node-powered-off", world.dead,
     ]  # fmt: skip
-    assert "for all of its VMs:" in screen
+    assert "for all of its VMs, also for others than these:" in screen
 
 
 def test_a_report_for_a_ticket(world: World) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from tests.behaviour.test_unstick import _grant as grant
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS, Body
 from tests.support.relay import Answer, Passed, PassOn
@@ -136,6 +137,26 @@ def test_too_many_are_refused_once_and_before_anything_is_read_of_them(site: Sit
         # What a plan would be made from.
         assert not asked & {"persistentvolumeclaims", "virtualmachineinstancemigrations"}
         assert words[0] == "-A" or not asked
+
+
+def test_gaps_of_the_search_are_told_where_there_are_too_many(site: Site) -> None:
+    world = site.world
+    grant(world, "bob", (["kubevirt.io"], ["*"], ["get", "list"]))
+    words = ("unstick", "--all", "--max", "1", "--yes")
+    run = world.run(*words, "-o", "json", user="bob")
+    assert run.status is ExitStatus.REFUSED
+    assert "pods" in {gap["resource"] for gap in run.json["incomplete"]}
+    assert "could not read pods" in world.run(*words, user="bob").err
+
+
+def test_a_line_for_a_whole_node_waives_nothing_that_was_waived_for_some(site: Site) -> None:
+    world = site.world
+    names = [f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in site.dead]
+    plain = world.run("unstick", *names, "--older-than=0s", "--override", "no-migration").out
+    lines = [line.split() for line in plain.splitlines() if "--node-powered-off" in line]
+    assert len(lines) == 6
+    assert not any("--node" in words for words in lines)
+    assert "--node" in world.run("diagnose", *names).out.split()
 
 
 def test_one_that_is_refused_does_not_stop_the_others(

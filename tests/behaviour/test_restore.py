@@ -138,6 +138,24 @@ def test_a_file_of_another_cluster_or_another_vm_is_not_taken_for_a_name(world: 
     assert world.api.recorded() == []
 
 
+def test_what_confirms_a_restore_by_name_names_the_file(world: World) -> None:
+    _, backup = released(world)
+    run = world.run("restore", "vm", "web")
+    assert run.status is ExitStatus.REFUSED
+    assert f"using {backup}\n" in run.err
+    assert run.err.splitlines()[-1].endswith(f" restore {backup} --yes")
+
+
+def test_a_file_that_holds_another_vm_than_its_name_says_is_refused(world: World) -> None:
+    _, backup = released(world)
+    other = Path(backup).with_name(Path(backup).name.replace("_web_", "_db_"))
+    Path(backup).rename(other)
+    run = world.run("restore", "vm", "db", "--yes")
+    assert run.status is ExitStatus.ERROR
+    assert f"{other} holds VirtualMachine {world.namespace}/web" in run.err
+    assert ("POST", f"{world.namespace}/virtualmachines") not in world.changes()
+
+
 def test_a_file_comes_before_a_vm_of_its_name(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +179,7 @@ def test_the_undo_files_are_listed_without_a_cluster(world: World, tmp_path: Pat
         assert run.out == f"{backup}\n"
     for words in (("db",), ("elsewhere/web",), ("-n", "elsewhere")):
         run = world.run("restore", "--list", *words, environ=nowhere)
-        assert (run.status, run.out, run.err) == (ExitStatus.OK, "", "There is no undo file.\n")
+        assert (run.status, run.out, run.err) == (ExitStatus.OK, "", "No undo file was found.\n")
     document = world.run("restore", "--list", "-o", "json", environ=nowhere).json
     assert document["schema"] == "harvester-stuck/undo-files/v1"
     (item,) = document["items"]

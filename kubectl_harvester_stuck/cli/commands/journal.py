@@ -58,7 +58,7 @@ class JournalOptions(NamedTuple):
         if found.broken:
             what = "1 line" if found.broken == 1 else f"{found.broken} lines"
             notes += f"left out {what} of {state / journal.FILE} that cannot be read\n"
-        if not changes and self.output not in render.DOCUMENTS:
+        if not changes and not found.broken and self.output not in render.DOCUMENTS:
             place = f" for {', '.join(name for _, name in self.names)}" if self.names else ""
             place += f" in {namespace} namespace" if namespace else ""
             when = "yet" if self.since is None else f"in the last {durations.human(self.since)}"
@@ -66,7 +66,7 @@ class JournalOptions(NamedTuple):
         if self.output in ("table", "wide"):
             notes += journal_table.unfinished(changes)
         return Answer(
-            ExitStatus.OK,
+            ExitStatus.INCOMPLETE if found.broken else ExitStatus.OK,
             render.journal(changes, self.output, now, headers=not self.no_headers, screen=screen()),
             notes,
         )

@@ -116,14 +116,15 @@ class ListOptions(NamedTuple):
         )
 
     def _watch(self, session: Session, cluster: Cluster) -> Answer:
+        from dataclasses import replace
+
         from kubectl_harvester_stuck.cli.watching import Watching
         from kubectl_harvester_stuck.k8s.source import unknown_namespaces
         from kubectl_harvester_stuck.listing import find, watch
 
         if session.namespace is not None and not self.all_namespaces:
             unknown_namespaces(cluster, [session.namespace])
-        if self.host is not None:
-            find.unknown_node(cluster, self.host)
+        gaps = () if self.host is None else find.unknown_node(cluster, self.host)
         cache = watch.WatchCache(cluster, session.namespaces)
         cache.start()
         answers = watch.follow(
@@ -133,8 +134,9 @@ class ListOptions(NamedTuple):
             older_than=self.older_than,
             node=self.host,
         )
+        whole = ((replace(found, missing=found.missing + gaps), now) for found, now in answers)
         watching = Watching(session.place, self.output, headers=not self.no_headers)
-        return Answer(watching.show(answers))
+        return Answer(watching.show(whole))
 
     @property
     def _kinds(self) -> frozenset[Kind]:

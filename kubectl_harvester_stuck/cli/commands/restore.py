@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +12,6 @@ import click
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cli import completion, exit_status
-from kubectl_harvester_stuck.cli.again import retyped
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, PROGRAM, Command, connection, output
 from kubectl_harvester_stuck.cli.output import Answer, screen
@@ -106,6 +104,7 @@ class RestoreOptions(NamedTuple):
     def _newest(self, ctx: click.Context, named: Named, directory: Path) -> Path:
         """The newest undo file of the VM that was saved on the cluster of the kubeconfig."""
         from kubectl_harvester_stuck.errors import RestoreError
+        from kubectl_harvester_stuck.render.layout import safe
         from kubectl_harvester_stuck.restore import decisions
         from kubectl_harvester_stuck.state import backups
 
@@ -118,6 +117,10 @@ class RestoreOptions(NamedTuple):
             if (item.namespace, item.name) == vm:
                 saved = decisions.load(backups.read(item.path), str(item.path))
                 if decisions.holds_vm_of(saved, where.server):
+                    found = decisions.parse_backup(saved, str(item.path))
+                    if (found.ref.namespace, found.ref.name) != vm:
+                        raise RestoreError(f"{item.path} holds {found.ref}, against its name")
+                    click.echo(safe(f"using {item.path}"), err=True)
                     return item.path
                 servers.append(str(item.path))
         hint = f"; another cluster's or a VMI's alone: {servers[0]}" if servers else ""
@@ -130,13 +133,20 @@ class RestoreOptions(NamedTuple):
         import platform
 
         from kubectl_harvester_stuck.cli.terminal import Terminal
+        from kubectl_harvester_stuck.k8s import commands
         from kubectl_harvester_stuck.release.interrupts import Interrupts
         from kubectl_harvester_stuck.restore.run import RestoreContext
         from kubectl_harvester_stuck.state.backups import state_directory
         from kubectl_harvester_stuck.state.journal import Journal
 
         cluster, _, where = connect(ctx.ensure_object(dict))
-        terminal = Terminal(where, yes=self.yes, retyped=partial(retyped, ctx))
+        file = str(path.absolute())
+
+        def retyped(*, more: Sequence[str]) -> str:
+            # By its file: until that is pasted, the newest file of a VM may be another one.
+            return where.spell(commands.restore(file, *more))
+
+        terminal = Terminal(where, yes=self.yes, retyped=retyped)
         context = RestoreContext(
             cluster,
             where.server,
@@ -150,7 +160,7 @@ class RestoreOptions(NamedTuple):
             ),
             # Up to the last word of the report, which is printed before the context is closed.
             interrupts=ctx.with_resource(Interrupts(terminal.println)),
-            file=str(path.absolute()),
+            file=file,
             host=platform.node(),
         )
         return _Means(found, where, terminal, context)
@@ -164,7 +174,7 @@ class RestoreOptions(NamedTuple):
     def _files(self, files: Sequence[UndoFile]) -> Answer:
         from kubectl_harvester_stuck.render import DOCUMENTS, undo_files
 
-        nothing = "" if files or self.output in DOCUMENTS else "There is no undo file.\n"
+        nothing = "" if files or self.output in DOCUMENTS else "No undo file was found.\n"
         text = undo_files.text(files, self.output, datetime.now(timezone.utc), screen())
         return Answer(ExitStatus.OK, text, nothing)
 

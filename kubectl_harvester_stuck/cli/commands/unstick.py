@@ -38,7 +38,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cli.terminal import Terminal
     from kubectl_harvester_stuck.k8s.kinds import Kind
-    from kubectl_harvester_stuck.k8s.objects import ObjectRef
+    from kubectl_harvester_stuck.k8s.objects import ObjectRef, Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.release.context import ReleaseContext
     from kubectl_harvester_stuck.release.model import ReleaseReport, ReleaseRequest
@@ -216,7 +216,7 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.render import layout, release_text
 
-        too_many = self._too_many(means, targets)
+        too_many = self._too_many(means, targets, found.missing if found else ())
         if too_many is not None:
             return too_many
         done = _with_first_steps(means, self._report(means, targets))
@@ -235,19 +235,30 @@ class UnstickOptions(NamedTuple):
             is_report=True,
         )
 
-    def _too_many(self, means: _Means, targets: list[ObjectRef]) -> Answer | None:
-        """The answer where there are more than --max: the reason once, whatever their number."""
+    def _too_many(
+        self, means: _Means, targets: list[ObjectRef], missing: tuple[Unreadable, ...]
+    ) -> Answer | None:
+        """The answer where there are more than --max: the reason once, whatever their number.
+
+        `missing` is what could not be read while they were looked for.
+        """
+        from dataclasses import replace
+
         from kubectl_harvester_stuck import render
+        from kubectl_harvester_stuck.k8s.kinds import OPERATOR_ROLE
         from kubectl_harvester_stuck.release import run
+        from kubectl_harvester_stuck.render import layout
 
         done = run.too_many(means.where.server, targets, self._request(len(targets)))
         if done is None:
             return None
+        done = replace(done, missing=missing)
         is_document = self.output in render.DOCUMENTS
         return Answer(
             exit_status.of_release(done),
             render.run(done, self.output, means.where) if is_document else "",
-            f"error: nothing was changed: {done.outcomes[0].refusals[0].reason}\n",
+            f"error: nothing was changed: {done.outcomes[0].refusals[0].reason}\n"
+            + layout.unreadable(missing, screen(sys.stderr).width, OPERATOR_ROLE),
         )
 
     def _report(self, means: _Means, targets: list[ObjectRef]) -> ReleaseReport:
