@@ -91,6 +91,22 @@ def test_every_module_of_a_command_is_in_the_help() -> None:
     assert set(main.COMMANDS) == modules
 
 
+def test_the_collector_does_not_run_while_the_program_starts() -> None:
+    code = (
+        "import gc, os, sys\n"
+        "from kubectl_harvester_stuck.cli import main as cli\n"
+        "sys.argv = ['kubectl-harvester_stuck', 'version', '--client']\n"
+        "before = gc.get_stats()[0]['collections']\n"
+        "def end(status):\n"
+        "    print('collected', gc.get_stats()[0]['collections'] - before)\n"
+        "    sys.exit(status)\n"
+        "os._exit = end\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "collected 0", done.stderr
+
+
 @pytest.mark.parametrize("wait", ["", "thread.join()\n"], ids=["at work", "done"])
 def test_the_process_ends_with_its_status_once_no_thread_writes_any_more(wait: str) -> None:
     code = (

@@ -6,6 +6,7 @@ contract; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import re
@@ -23,6 +24,9 @@ from kubectl_harvester_stuck.cli.again import ARGUMENTS
 from kubectl_harvester_stuck.cli.options import PROGRAM, connection
 from kubectl_harvester_stuck.cli.output import OutputError, error_line, prepared, safe_lines, write
 from kubectl_harvester_stuck.errors import ExitStatus, RefusedError, StuckError
+
+COLLECT_AFTER = 100_000
+"""Objects that are made before the collector runs, which finds nothing among imports."""
 
 ALIASES = {"get": "list"}
 """Words of kubectl for a command of ours."""
@@ -136,6 +140,7 @@ def _document_asked(arguments: list[str]) -> str | None:
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
+    gc.set_threshold(COLLECT_AFTER)
     given = sys.argv[1:]
     if given[:1] == [completion.COMMAND]:
         completion.end(cli, given[1:])
