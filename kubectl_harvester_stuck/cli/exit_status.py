@@ -139,6 +139,11 @@ def _of_target(report: TargetReport) -> ExitStatus:
     return ExitStatus.REFUSED
 
 
+def of_journal(broken: int) -> ExitStatus:
+    """`journal`, of which `broken` lines could not be read."""
+    return ExitStatus.INCOMPLETE if broken else ExitStatus.OK
+
+
 def of_restoration(done: Restoration) -> ExitStatus:
     """`restore`, dry or not: success only with a positive reason."""
     from kubectl_harvester_stuck.restore.decisions import RestoreOutcome

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.execute import execute
 from kubectl_harvester_stuck.cli.options import FORMATS, Command, Duration, output
 from kubectl_harvester_stuck.cli.output import Answer, screen
 from kubectl_harvester_stuck.cli.targets import Named, selected, target_arguments
-from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.errors import ExitStatus
     from kubectl_harvester_stuck.k8s.kinds import Kind
 
 
@@ -66,7 +67,7 @@ class JournalOptions(NamedTuple):
         if self.output in ("table", "wide"):
             notes += journal_table.unfinished(changes)
         return Answer(
-            ExitStatus.INCOMPLETE if found.broken else ExitStatus.OK,
+            exit_status.of_journal(found.broken),
             render.journal(changes, self.output, now, headers=not self.no_headers, screen=screen()),
             notes,
         )
