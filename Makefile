@@ -27,6 +27,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: $(VENV)/installed ## Release a stuck VM on a simulated cluster
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tools.demo
 
+.PHONY: playground
+playground: $(VENV)/installed ## Keep the simulated cluster of the demo running until Ctrl-C
+	@exec env PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tools.playground
+
 .PHONY: lint
 lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ import pytest
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from tests.support import builders
 from tests.support.resources import RESOURCES, path_of
 from tests.support.simulator import GARBAGE_COLLECTOR, VIRT_CONTROLLER, Fault, Simulator, faults
 
@@ -710,6 +711,19 @@ def test_representations(five: Simulator, path: str, accept: str, expected: str)
         for item in answer.get("items", [answer]):
             assert item["kind"] == "PartialObjectMetadata"
             assert set(item) == {"kind", "apiVersion", "metadata"}
+
+
+def test_a_table_of_nodes_says_which_are_ready(sim: Simulator) -> None:
+    for name, ready in (("a", "True"), ("b", "False"), ("c", "Unknown")):
+        sim.seed(builders.node(name, ready))
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+    table = sim.request("GET", "/api/v1/nodes", headers={"Accept": accept})[1]
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Status", "Age"]
+    assert [row["cells"][:2] for row in table["rows"]] == [
+        ["a", "Ready"],
+        ["b", "NotReady"],
+        ["c", "NotReady"],
+    ]
 
 
 def test_a_patch_answers_in_the_asked_representation(five: Simulator) -> None:

@@ -23,8 +23,9 @@ import yaml
 from kubectl_harvester_stuck.k8s.kinds import VOLUME_ATTACHMENT
 from tests.support import builders, readycluster
 from tests.support.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, Body
-from tests.support.simulator import Simulator, faults
+from tests.support.simulator import GARBAGE_COLLECTOR, VIRT_CONTROLLER, Simulator, faults
 
+CONTROLLERS = (VIRT_CONTROLLER, GARBAGE_COLLECTOR)
 DEAD, LIVE = "harvester-2", ("harvester-1", "harvester-3")
 
 
@@ -96,15 +97,16 @@ class _Cluster:
         self.api.seed(self.deleted(pod, grace=30, minutes=13))
 
 
-def play(directory: Path, api: Simulator) -> None:
-    """Run the commands. Raises SystemExit when one of them does not end as it should."""
+def environment(directory: Path, api: Simulator) -> dict[str, str]:
+    """What leads the program to the cluster, and lets it keep its files in `directory`."""
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(api.kubeconfig(namespace="shop", context="demo")))
-    environ = {
-        **os.environ,
-        "KUBECONFIG": str(kubeconfig),
-        "XDG_STATE_HOME": str(directory / "state"),
-    }
+    return {"KUBECONFIG": str(kubeconfig), "XDG_STATE_HOME": str(directory / "state")}
+
+
+def play(directory: Path, api: Simulator) -> None:
+    """Run the commands. Raises SystemExit when one of them does not end as it should."""
+    environ = {**os.environ, **environment(directory, api)}
     off = f"--node-powered-off {DEAD}"
     for title, command, expected in (
         ("What is stuck, in every namespace?", "list -A", 0),
@@ -127,7 +129,7 @@ def play(directory: Path, api: Simulator) -> None:
     ):  # fmt: skip
         sys.stdout.write(f"\n# {title}\n$ kubectl harvester-stuck {command}\n")
         sys.stdout.flush()
-        done = subprocess.run([*_program(), *shlex.split(command)], env=environ, check=False)
+        done = subprocess.run([*program(), *shlex.split(command)], env=environ, check=False)
         if done.returncode != expected:
             sys.exit(f"error: exit status {done.returncode} where {expected} was expected")
     for namespace, name in (("shop", "web-2"), ("lab", "runner-1")):
@@ -135,7 +137,7 @@ def play(directory: Path, api: Simulator) -> None:
             sys.exit(f"error: {name} was not stuck, and is gone")
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """Through kubectl where it is installed, else the program itself."""
     if shutil.which("kubectl"):
         return ["kubectl", "harvester-stuck"]
@@ -146,7 +148,7 @@ def main() -> None:
     """Start the cluster, play, and stop it."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        Simulator(controllers=["virt-controller", "garbage-collector"]) as api,
+        Simulator(controllers=CONTROLLERS) as api,
     ):
         populate(api)
         play(Path(directory), api)

@@ -121,8 +121,7 @@ def _digest(number: str) -> str:
 @contextmanager
 def on_the_demo() -> Iterator[Shell]:
     """A shell on the cluster of the demo, on which time stands still."""
-    controllers = ["virt-controller", "garbage-collector"]
-    with tempfile.TemporaryDirectory() as home, Simulator(controllers=controllers) as api:
+    with tempfile.TemporaryDirectory() as home, Simulator(controllers=demo.CONTROLLERS) as api:
         api.clock.stop()
         api.clock.advance(-SINCE)
         demo.populate(api)

@@ -61,6 +61,7 @@ def accepted_form(accept: str, *, of_list: bool) -> Form:
 
 _COLUMNS = {
     "Pod": (("Age", ("metadata", "creationTimestamp")), ("Node", ("spec", "nodeName"))),
+    "Node": (("Status", ("status", "conditions")), ("Age", ("metadata", "creationTimestamp"))),
 }
 """Columns of kinds that Kubernetes prints itself (pkg/printers/internalversion/printers.go)."""
 
@@ -91,10 +92,20 @@ def _row(columns: tuple[tuple[str, tuple[str, ...]], ...]) -> Callable[[Stored],
             value: object = stored.obj
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None
-            cells.append("<none>" if name == "Node" and not value else value)
+            cells.append(_cell(name, value))
         return f'{{"cells":{encode(cells)},"object":{stored.partial_json}}}'
 
     return write
+
+
+def _cell(name: str, value: object) -> object:
+    """What stands in a column for a value."""
+    if name == "Node":
+        return value or "<none>"
+    if isinstance(value, list):
+        is_ready = any((one["type"], one["status"]) == ("Ready", "True") for one in value)
+        return "Ready" if is_ready else "NotReady"
+    return value
 
 
 def item_encoder(resource: Resource, form: Form) -> Callable[[Stored], str]:
