@@ -231,7 +231,7 @@ STORIES = (
                           "pvc-web-r-3")),
     Story("volume-replicas", FAIL, "every healthy replica on one node",
           lambda: changed(ready(), LONGHORN_REPLICA, put("n1", "spec", "nodeID"))),
-    Story("volume-replicas", WARN, "fewer healthy replicas than it should",
+    Story("volume-replicas", WARN, "fewer healthy replicas than configured",
           lambda: without(ready(), LONGHORN_REPLICA, "pvc-web-r-3")),
     Story("volume-replicas", WARN, "could not be counted",
           lambda: without(ready(), LONGHORN_VOLUME)),

@@ -27,7 +27,10 @@ from tools.screens import SCREEN, made
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-PROGRAMS = {"kubectl", "make", "pip", "python", ".venv/bin/python", "sed", "ipmitool"}
+PROGRAMS = {
+    *("kubectl", "make", "pipx", "python", ".venv/bin/python"),
+    *("git", "cd", "export", "chmod", "sed", "ssh", "ipmitool"),
+}
 """What may stand behind a prompt."""
 
 

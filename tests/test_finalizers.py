@@ -117,7 +117,7 @@ def other_vm(**more: Any) -> Body:
 
 
 def ticking() -> Body:
-    """The VM, with its disk ticked for deletion."""
+    """The VM, with its disk selected for deletion."""
     return vm(annotations={REMOVED: "disk-0"})
 
 
@@ -849,7 +849,7 @@ REASONS: list[tuple[str, str, Objects]] = [
     (
         WRANGLER + "VMController.BackfillObservedNetworkMacAddress",
         "the annotation harvesterhci.io/mac-address of VirtualMachine shop/web is no JSON object of"
-        " addresses, so its owner fails at every try; correct or remove it",
+        " addresses, so its controller fails every time; correct or remove it",
         lambda: observing(""),
     ),
     (

@@ -27,7 +27,8 @@ from tests.support.world import Run, World, statuses_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-NOTE = "This page is made from the program; do not edit it."
+STATUSES = "../../README.md#exit-statuses"
+NOTE = "This page is generated from the program; do not edit it."
 
 
 def finalizers_page() -> str:
@@ -36,9 +37,9 @@ def finalizers_page() -> str:
         "# Finalizers",
         "",
         "Every finalizer that Harvester, KubeVirt and Kubernetes put on a VirtualMachine or a",
-        "VirtualMachineInstance. This page is made from the program; do not edit it.",
+        f"VirtualMachineInstance. {NOTE}",
         "",
-        "| finalizer | on | owner | versions | released when | removed by hand, it leaves behind |",
+        "| finalizer | on | controller | versions | removed when | removal by hand leaves |",
         "|---|---|---|---|---|---|",
     ]
     for entry in CATALOGUE:
@@ -54,8 +55,8 @@ def guards_page() -> str:
     lines = [
         "# Guards",
         "",
-        "Every guard has to pass before anything is changed; one that cannot read what it needs",
-        "blocks like a refusal. This page is made from the program; do not edit it.",
+        "Nothing is changed unless every guard passes. A guard that cannot read what it needs",
+        f"blocks like one that refuses. {NOTE}",
         "",
         "| guard | passes when | with `--override` |",
         "|---|---|---|",
@@ -73,8 +74,7 @@ def findings_page() -> str:
     lines = [
         "# Findings",
         "",
-        "Every situation that `diagnose` looks for. This page is made from the program; do not",
-        "edit it.",
+        f"Every situation that `diagnose` looks for. {NOTE}",
         "",
         "| finding | what it is |",
         "|---|---|",
@@ -89,7 +89,7 @@ def checks_page() -> str:
         "# Checks",
         "",
         "Everything that `check` looks at. A check that cannot read what it needs is `unknown`,",
-        "never `ok`. This page is made from the program; do not edit it.",
+        f"never `ok`. {NOTE}",
         "",
         "| theme | check | passes when |",
         "|---|---|---|",
@@ -102,17 +102,16 @@ def webhooks_page() -> str:
     """What the admission webhooks say, as a page."""
     major, first = FIRST
     lines = [
-        "# What the webhooks say",
+        "# Webhook messages",
         "",
-        "Every text of the admission webhooks of Harvester, its load balancer and its add-on",
-        "pcidevices-controller, and of KubeVirt, that `diagnose`, `unstick` and `restore` know,",
-        "with what to do about it. Looked through were the releases of Harvester from",
-        f"{major}.{first} to {NEWEST} and what they bring along. A text that the release of the",
-        "cluster does not have is quoted, and no cause is claimed for it. `{}` stands for a name,",
-        "`{*}` for any words.",
+        "The messages of admission webhooks that `diagnose`, `unstick` and `restore` recognize,",
+        "with what to do about each. They come from Harvester, its load balancer, its add-on",
+        f"pcidevices-controller, and KubeVirt, in Harvester {major}.{first} to {NEWEST}. A message",
+        "that does not belong to the cluster's version is quoted without a cause. `{}` stands for",
+        "a name, `{*}` for any words.",
         "",
-        "How a text was obtained: *running* means that a test provokes it beside the webhook of",
-        "that release (tests/conformance), *source* that it was read at the tag beside it.",
+        "*running* means that a test gets the message from the webhook of that version",
+        "(tests/conformance); *source* means that it was read in the source at that tag.",
     ]
     for repository in dict.fromkeys(denial.repository for denial in CATALOGUE_OF_DENIALS):
         lines += ["", f"## {repository}", "", *_DENIALS_HEAD]
@@ -121,7 +120,7 @@ def webhooks_page() -> str:
 
 
 _DENIALS_HEAD = (
-    "| it says | Harvester | read in | obtained | what to do |",
+    "| message | Harvester | read in | how | what to do |",
     "|---|---|---|---|---|",
 )
 
@@ -169,12 +168,16 @@ def command_page(path: tuple[str, ...], command: click.Command) -> str:
     if own:
         lines += ["", "## Options", "", *_table(own, ctx)]
     if own != options:
-        lines += ["", "The [options of kubectl](connection.md) go with it, too."]
+        lines += ["", "The [kubectl options](connection.md) can be used as well."]
     if "overrides" in ctx.params:
-        lines += ["", "The [guards](../guards.md) say what `--override` may name."]
+        lines += ["", "`--override` takes the names of these [guards](../guards.md)."]
     lines += ["", "## Exit statuses", "", "| | name | when |", "|---|---|---|"]
     said = _words_of_statuses()
     lines += [f"| {status:d} | {status.name} | {said[status]} |" for status in statuses_of(command)]
+    lines += [
+        "",
+        "On Windows, kubectl reports [every status but 0 as 1](../../README.md#exit-statuses).",
+    ]
     return "\n".join([*lines, "", NOTE, ""])
 
 
@@ -183,11 +186,11 @@ def connection_page() -> str:
     ctx = click.Context(main.cli)
     return "\n".join(
         [
-            "# Options of kubectl",
+            "# kubectl options",
             "",
-            "Which cluster, as whom, and in which namespace. Every command that speaks to a",
-            "cluster takes them, before its name or behind it. Without them, it is the current",
-            "context of your kubeconfig.",
+            "Which cluster, as which user, and in which namespace. Every command that contacts a",
+            "cluster takes them, before or after its name. Without them the current context of",
+            "your kubeconfig is used.",
             "",
             *_table(connection_options().values(), ctx),
             "",
@@ -240,7 +243,7 @@ def rules() -> dict[str, list[tuple[str, Right]]]:
 
 def rights_table() -> str:
     """What `deploy/rbac.yaml` holds, who has it, and what the commands say to who has it not."""
-    lines = ["| commands | what for | rights | without them |", "|---|---|---|---|"]
+    lines = ["| commands | what for | permissions | without them |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as scratch, Simulator() as api:
         missed = _missed(Stage(World(api, Path(scratch), "team", "dead", "live")))
         for said, held in rules().items():
@@ -295,7 +298,7 @@ def _words(told: set[str]) -> str:
     found = [f"{', '.join(unknown)} unknown"] if unknown else []
     found += [f"no finding {', '.join(unseen)}"] if unseen else []
     found += ["`permitted` refuses"] if "permitted refuse" in told else []
-    found += ["leftovers not looked for"] if any("leftovers" in line for line in told) else []
+    found += ["leftovers not checked"] if any("leftovers" in line for line in told) else []
     found += sorted(line for line in told if line.startswith("not saved"))
     found += ["no Event"] if "events: 0" in told else []
     if not found and told & {"status ERROR", "status INCOMPLETE"}:

@@ -14,11 +14,11 @@ FILE = ROOT / "docs" / "terminal.svg"
 COLUMNS, ACROSS, DOWN, MARGIN = 84, 7.8, 17, 20
 OFF = "unstick vm web-1 -n shop --node-powered-off harvester-2"
 SCENES = (
-    ("list -A", "", ""),
-    ("unstick vm web-1 -n shop", "", ""),
-    (OFF, "To go ahead", "\x1b[1mstays"),
+    ("list -A", ""),
+    ("diagnose vm web-1 -n shop", "\x1b[1mfinalizers"),
+    (OFF, "\x1b[1msent"),
 )
-"""A command, and the words where what is shown of its output begins and ends."""
+"""A command, and the words where what is shown of its output ends."""
 
 STYLE = """
 svg { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }
@@ -35,11 +35,9 @@ text { white-space: pre; fill: #1f2328 } rect { fill: #f6f8fa; stroke: #d1d9e0 }
 def lines(shell: Shell) -> list[str]:
     """What the terminal shows, with the program's own colours as classes."""
     found: list[str] = []
-    for command, start, end in SCENES:
+    for command, end in SCENES:
         said = shown(shell, f"kubectl harvester-stuck {command}", "--color=always")
-        if start:
-            said = f"...\n{said[said.index(start) :]}"
-        said = said.partition(end)[0] if end else said
+        said = said.partition(end)[0].rstrip() if end else said
         typed = f'<tspan class="typed">kubectl harvester-stuck {escape(command)}</tspan>'
         found += [f'<tspan class="prompt">$ </tspan>{typed}']
         found += [_painted(line) for line in said.splitlines()]

@@ -2,15 +2,16 @@
 
 | | name | when |
 |---|---|---|
-| 0 | OK | done as asked, with a positive reason |
-| 1 | ERROR | could not: unreachable, not found, invalid kubeconfig, bug |
+| 0 | OK | done as asked, and verified |
+| 1 | ERROR | failed: cluster unreachable, object not found, invalid kubeconfig, bug |
 | 2 | USAGE | wrong flags or arguments |
-| 3 | STUCK | `--exit-code` was given and something is stuck, or a check failed |
-| 4 | REFUSED | a guard or a webhook said no, the plan changed, or nobody confirmed; nothing was changed |
-| 5 | UNVERIFIED | something was changed, but not everything is gone, or it could not be looked at |
-| 6 | INCOMPLETE | part of what was asked could not be read; it is named, the rest is shown |
+| 3 | STUCK | with `--exit-code`: something is stuck, or a check failed |
+| 4 | REFUSED | a guard or a webhook refused, the plan changed, or nobody confirmed; nothing was changed |
+| 5 | UNVERIFIED | something was changed, but not everything is gone, or the result could not be read |
+| 6 | INCOMPLETE | something could not be read; it is named, and the rest is shown |
 
-With several targets, 5 stands before 1, 4, 6, 3 and 0.
+With several targets, 5 takes precedence over 1, 4, 6, 3 and 0. On Windows, kubectl itself turns
+every status of a plugin but 0 into 1.
 """  # noqa: E501 - a row of the table is a line
 
 from __future__ import annotations

@@ -32,15 +32,15 @@ ALIASES = {"get": "list"}
 """Words of kubectl for a command of ours."""
 
 COMMANDS = {
-    "list": "Show what hangs in its deletion, in a stop, or on a silent node.",
-    "diagnose": "Say why it hangs, with the evidence, and what to do.",
-    "unstick": "Release it, the least destructive step first.",
-    "restore": "Create a VM again from what unstick saved.",
+    "list": "Show what is stuck, on which node, and since when.",
+    "diagnose": "Explain why it is stuck, and what to do.",
+    "unstick": "Release it, least destructive step first.",
+    "restore": "Create a VM again from an undo file.",
     "check": "Is this cluster ready for the next power failure?",
-    "finalizers": "Show who owns a finalizer, and what it guards.",
-    "journal": "Show what was changed from here.",
+    "finalizers": "Show which controller removes a finalizer.",
+    "journal": "Show what was changed from this machine.",
     "completion": "Set up TAB completion.",
-    "version": "Show the versions of program, API server and Harvester.",
+    "version": "Show the versions of plugin, API server and Harvester.",
 }
 """What the help says of each command, in its order; `cli.commands` has a module of each name."""
 

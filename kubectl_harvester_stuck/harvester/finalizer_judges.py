@@ -139,7 +139,7 @@ def disks_and_snapshots(vm: KubeObject, target: Target) -> Answer:
     work = [*pending_work.disks_left(vm, target), *pending_work.snapshots_left(vm, target)]
     if work:
         return PENDING, f"still to be deleted: {', '.join(work)}"
-    return DONE, "no disk that was ticked for deletion and no snapshot of this VM is left"
+    return DONE, "no disk that was selected for deletion and no snapshot of this VM is left"
 
 
 @judge(reads=(*metadata(PVC), *pending_work.SNAPSHOTS_READ, settings.read(settings.SERVER_VERSION)))
@@ -265,7 +265,7 @@ def backfill(_: KubeObject, target: Target) -> Answer:
     if observed is None:
         return PENDING, (
             f"the annotation {OBSERVED_MACS} of {vm.ref} is no JSON object of addresses, so its"
-            " owner fails at every try; correct or remove it"
+            " controller fails every time; correct or remove it"
         )
     path = ("spec", "template", "spec", "domain", "devices", "interfaces")
     open_ = [

@@ -475,9 +475,9 @@ def _staying(item: KubeObject, graph: _Graph, related: _Related) -> Fate:
     if keepers:
         return Fate(item.ref, f"owned by {' and '.join(keepers)}, which stays")
     if item.ref.kind is PVC and item.ref.name in related.selected:
-        why = "nothing that goes owns it; it was selected for deletion, which is Harvester's work"
+        why = "not owned by what is deleted; selected for deletion, which Harvester does itself"
         return Fate(item.ref, why)
-    return Fate(item.ref, "nothing that goes owns it")
+    return Fate(item.ref, "not owned by anything that is deleted")
 
 
 def _volume_of(claim: KubeObject) -> str:

@@ -88,14 +88,14 @@ def _disks(target: Target, vm: KubeObject) -> Iterator[Advice]:
         if going.of(claim.ref) is not None:
             continue
         if claim.ref.name not in ticked:
-            yield Remark(f"{claim.ref} is kept, with its data: it was not ticked for deletion")
+            yield Remark(f"{claim.ref} is kept, with its data: it was not selected for deletion")
         elif users := _other_users(target, vm, claim.ref.name):
             yield Remark(
-                f"{claim.ref} was ticked for deletion, but {users[0]} uses it: it is kept, with"
+                f"{claim.ref} was selected for deletion, but {users[0]} uses it: it is kept, with"
                 " its data"
             )
         else:
-            note = f"{claim.ref} was ticked for deletion and is still there; if it is not wanted"
+            note = f"{claim.ref} was selected for deletion and is still there; if it is not wanted"
             yield commands.delete(claim.ref).noted(note)
 
 

@@ -30,7 +30,7 @@ from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read, declared, metada
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
-"""Annotation of a VM: the disks that the user ticked for deletion, separated by commas."""
+"""Annotation of a VM: the disks that the user selected for deletion, separated by commas."""
 
 CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 """Annotation of a VM: a JSON list of the disks that Harvester makes for it."""
@@ -72,7 +72,7 @@ SNAPSHOTS_READ = declared(*CONTENTS_READ, VM_RESTORE)
 
 
 def selected(vm: KubeObject) -> frozenset[str]:
-    """Names of the disks that the user ticked for deletion."""
+    """Names of the disks that the user selected for deletion."""
     names = vm.annotations.get(REMOVED_PVCS, "").split(",")
     return frozenset(name.strip() for name in names) - {""}
 

@@ -94,9 +94,9 @@ _TOLD = {
 
 def _note(change: Change) -> str:
     what = {
-        Action.DELETE_POD: "deleted without waiting for its node",
+        Action.DELETE_POD: "force-deleted",
         Action.PATCH: f"removed {', '.join(change.step.removes)}",
-        Action.CREATE: "made again from a backup, powered off",
+        Action.CREATE: "created again from an undo file, powered off",
     }[change.step.action]
     vouched = [
         *(f"node {node} is said to have no power" for node in change.plan.powered_off),

@@ -257,7 +257,7 @@ def _difference(before: Step, now: Step) -> str:
 
 @guard(overridable=True, reads=(*STATE, *places.PLACES))
 def past_grace(draft: GuardContext) -> str | None:
-    """It was deleted long enough ago, and a guest that may still shut down had its time."""
+    """It was deleted long enough ago, and a guest that may still run is past its grace period."""
     reason = too_young(draft)
     if reason is not None:
         return Firm(reason)  # the age has a flag of its own
@@ -295,7 +295,7 @@ def too_young(draft: GuardContext) -> str | None:
 
 @guard(reads=places.PLACES)
 def guest_stopped(draft: GuardContext) -> str | None:
-    """Every place where the guest may run is clear, each by a proof of its own."""
+    """For every place where the guest may run there is proof that it does not."""
     target, powered_off = draft.target, draft.request.powered_off
     reasons: list[str] = []
     blind: UnreadableError | None = None
@@ -378,7 +378,7 @@ def no_migration(draft: GuardContext) -> str | None:
 
 @guard(reads=(THE_VMI,))
 def instance_gone(draft: GuardContext) -> str | None:
-    """The VMI is absent, or goes earlier in the same plan."""
+    """The VMI is absent, or is removed earlier in the same plan."""
     vmi = draft.target.vmi
     if vmi is None or not any(step.ref.kind is VM for step in draft.steps):
         return None
@@ -388,7 +388,7 @@ def instance_gone(draft: GuardContext) -> str | None:
 
 @guard()
 def finalizers(draft: GuardContext) -> str | None:
-    """Every finalizer that has to go may go."""
+    """Every finalizer that has to be removed may be removed."""
     if draft.kept:
         return "; ".join(draft.kept)
     return None if draft.steps else "there is nothing to remove"
@@ -396,7 +396,7 @@ def finalizers(draft: GuardContext) -> str | None:
 
 @preflight_guard
 def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
-    """The API server says that this user may do it."""
+    """The API server says that this user may make the changes."""
     missing = "; ".join(_noes(steps, results.permissions))
     hint = f"the ClusterRole {OPERATOR_ROLE} of deploy/rbac.yaml holds all permissions"
     return f"{missing}; {hint}" if missing else None

@@ -171,12 +171,16 @@ class _Screen:
             page.entry("unknown", f"not checked: {text}", Style.CARE)
 
     def _finalizers(self, item: Diagnosis) -> None:
-        lines = []
+        page, indent = self._page, " " * 7
+        page.blank()
+        if item.finalizers:
+            page.line(Styled("finalizers", Style.HEADING), "  (controller, state: reason)")
         for one in item.finalizers:
-            text = f"{short_kind(one.ref).ljust(3)}  {one.name}, of {one.owner}:"
-            text += f" {one.state.value}, {one.reason}"
-            lines.append(f"{text}; if removed by hand: {one.leaves_behind}" if self._wide else text)
-        self._section("finalizers", lines)
+            # The name alone fills the narrowest terminal, and is to be copied in one piece.
+            page.line(f"  {short_kind(one.ref).ljust(3)}  {one.name}")
+            page.wrapped(f"{one.owner}, {one.state.value}: {one.reason}", indent, indent)
+            if self._wide:
+                page.wrapped(f"if removed by hand: {one.leaves_behind}", indent, indent)
 
     def _section(self, title: str, lines: Iterable[str]) -> None:
         page = self._page
@@ -211,7 +215,7 @@ def _steps(item: Diagnosis, where: Invocation) -> list[Advice]:
     elif {guard.guard for guard in plan.refusals} == {DISKS_KEPT}:
         steps.append(where.unstick(plan.ref).noted("then"))
     elif item.advice is Verdict.REPAIR:
-        steps.append(where.unstick(plan.ref).noted("then, if it does not go by itself"))
+        steps.append(where.unstick(plan.ref).noted("then, if it does not clear on its own"))
     last = where.last_resort(plan)
     if last is not None and item.advice is not Verdict.WAIT:
         steps.append(last)

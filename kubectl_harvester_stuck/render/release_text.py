@@ -260,7 +260,7 @@ _SAYS = {
     Outcome.GONE: "released, it is gone",
     Outcome.FREED: "freed",
     Outcome.STILL_THERE: "STILL THERE, although it was changed",
-    Outcome.UNKNOWN: "UNKNOWN: it was changed, and could not be looked at afterwards",
+    Outcome.UNKNOWN: "UNKNOWN: it was changed, but the result could not be read",
     Outcome.DENIED: "denied by the API server",
     Outcome.CONFLICT: "conflict: it changed at the last moment",
 }
@@ -298,7 +298,7 @@ def _outcome(outcome: TargetReport, where: Invocation, page: Page) -> None:
     if outcome.backup and result is Outcome.GONE and plan.ref.kind is VM:
         page.advice("undo", [where.spell(commands.restore(outcome.backup))])
     elif outcome.backup:
-        page.entry("undo", f"saved before, without disk data: {outcome.backup}")
+        page.entry("undo", f"saved to, without disk data: {outcome.backup}")
 
 
 def leftovers(advice: Iterable[Advice], where: Invocation, page: Page, label: str) -> None:
@@ -428,7 +428,7 @@ def all_of_node(plans: Sequence[Plan], where: Invocation) -> Command | None:
     if len(plans) > ReleaseRequest().max_targets and "--max" not in flags:
         flags += ["--max", str(len(plans))]
     command = commands.unstick_node(node, spaces[0] if len(spaces) == 1 else None, *flags)
-    return command.noted(f"{ONLY_OFF}, for all of its VMs, also for others than these")
+    return command.noted(f"{ONLY_OFF}, for all of its VMs, not only these")
 
 
 WAIVERS = frozenset({"--override", "--leave-behind", "--finalizer", "--older-than"})

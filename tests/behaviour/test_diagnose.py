@@ -131,7 +131,7 @@ def test_targets_with_the_same_cause_have_one_command(world: World) -> None:
     world.delete(world.vm("other"))
     screen = world.run("diagnose").out
     assert screen.startswith("3 targets, 2 causes: ")
-    assert screen.count("shows no life") == 1
+    assert screen.count("is not responding") == 1
     (line,) = [line for line in screen.splitlines() if "--node-powered-off" in line]
     _, _, command, kind, *names = shlex.split(line)[:6]
     assert (command, kind, set(names)) == ("unstick", "vm", {"web", "second"})
@@ -159,7 +159,7 @@ def test_many_with_the_same_cause_have_the_command_for_their_node(world: World) 
         "unstick", "vm", "-n", world.namespace, "--node", world.dead,
         "--node-powered-off", world.dead,
     ]  # fmt: skip
-    assert "for all of its VMs, also for others than these:" in screen
+    assert "for all of its VMs, not only these:" in screen
 
 
 def test_a_report_for_a_ticket(world: World) -> None:

@@ -843,7 +843,7 @@ _DEPRECATED = [
 
 # Before 1.8 the webhook looked neither at the templates of a VM, nor whether an owner is going
 # itself, and had other words for VMs. And a Harvester that was started after the disk was made gave
-# its VolumeSnapshot an owner without a kind, which the API server refuses at every try.
+# its VolumeSnapshot an owner without a kind, which the API server refuses every time.
 _SINCE_18 = {
     "the selected disk is in the templates of a living VM",
     "another VM that is being deleted owns the selected disk",

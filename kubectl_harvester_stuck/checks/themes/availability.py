@@ -183,7 +183,7 @@ def live_migratable(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=settings.FORCE_RESET_READS)
 def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
-    """vm-force-reset-policy is enabled, and no unfinished Upgrade holds it back (H#4049)."""
+    """vm-force-reset-policy is enabled, and no unfinished Upgrade blocks it (H#4049)."""
     edit = commands.edit(ref(FORCE_RESET))
     setting = view.setting(FORCE_RESET)
     enabled = False
@@ -250,7 +250,7 @@ def volume_replicas(view: CheckContext) -> Iterator[CheckResult]:
     for found, tell, text in (
         (few, fail, "fewer than two healthy replicas"),
         (together, fail, "every healthy replica on one node"),
-        (degraded, warn, "fewer healthy replicas than it should"),
+        (degraded, warn, "fewer healthy replicas than configured"),
     ):
         if found:
             yield tell(

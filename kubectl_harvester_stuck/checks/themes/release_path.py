@@ -103,7 +103,7 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=(NODE, Read(POD, HARVESTER_NAMESPACE)))
 def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
-    """The controllers run on more than one node, so that one of each outlives any of them."""
+    """The controllers run on more than one node, so that one of each survives any power cut."""
     pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
     if len(view.snapshot.all(NODE)) < 2:
         yield warn(
@@ -171,7 +171,7 @@ def _service(webhook: Mapping[str, Any]) -> tuple[str, str] | None:
 
 @check(reads=(VALIDATING, MUTATING, Read(ENDPOINT_SLICE, webhook_namespaces)))
 def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
-    """Each webhook that is asked about VMs has a ready endpoint (K#13098)."""
+    """Each webhook that validates VMs has a ready endpoint (K#13098)."""
     asked = list(_webhooks(view.snapshot))
     silent: list[tuple[KubeObject, Mapping[str, Any], tuple[str, str]]] = []
     for configuration, webhook in asked:
@@ -247,7 +247,7 @@ def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=(VM, VMI))
 def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
-    """The catalogue explains every finalizer on a VM or a VMI that lives."""
+    """Every finalizer on a VM or VMI that is not being deleted is in the catalogue."""
     living = _living(view)
     strange = [
         (item, name)
@@ -267,7 +267,7 @@ def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=(VM, VMI, *WORKLOADS, settings.read(SERVER_VERSION)))
 def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
-    """No living VM or VMI has a finalizer that an upgrade, or a removed add-on, left behind."""
+    """No VM or VMI has a finalizer that an upgrade or a removed add-on left behind."""
     living = _living(view)
     version = _version(view)
     there = {
@@ -299,7 +299,7 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=(VM, settings.read(SERVER_VERSION)))
 def disks_of_one_vm(view: CheckContext) -> Iterator[CheckResult]:
-    """No disk that is not shareable is in two VMs, whose updates are rejected then (H#5515)."""
+    """No disk is used by two VMs unless it can be shared: their updates are rejected (H#5515)."""
     setting = view.setting(SERVER_VERSION)
     release = settings.version_of(setting) if setting else None
     may_share = release is None or release >= LOOKS_AT_SHAREABLE

@@ -38,7 +38,7 @@ from kubectl_harvester_stuck.k8s.reads import Read
 
 @check(reads=(VMI,))
 def leftover_instances(view: CheckContext) -> Iterator[CheckResult]:
-    """No VMI that has ended is left: the drain of its node waits for it (H#4725, H#4809)."""
+    """No VMI that has ended is left: draining its node would wait for it (H#4725, H#4809)."""
     ended = [
         (vmi, vmi.text("status", "phase"))
         for vmi in view.all(VMI)
@@ -172,7 +172,7 @@ def unfinished_restores(view: CheckContext) -> Iterator[CheckResult]:
 
 @check(reads=(Read(UPGRADE, HARVESTER_NAMESPACE), UPGRADE_PLAN, Read(VM, HARVESTER_NAMESPACE)))
 def last_upgrade(view: CheckContext) -> Iterator[CheckResult]:
-    """Nothing of an upgrade that has ended runs any more (H#6212, H#7096, H#8649, H#9857)."""
+    """Nothing is left running of an upgrade that has ended (H#6212, H#7096, H#8649, H#9857)."""
     going = list(unfinished_upgrades(view.snapshot))
     served = {f"{REPOSITORY}{one.item.ref.name}" for one in going}
     left = [

@@ -87,15 +87,15 @@ class CheckOptions(NamedTuple):
 @click.option("-A", "--all-namespaces", is_flag=True, help="Check the VMs of every namespace.")
 @click.option("--backup-age", type=Duration(), default="7d", show_default=True,
               help="How old the last good backup of a VM may be.")  # fmt: skip
-@click.option("--print-rules", is_flag=True, help="Print a PrometheusRule, and check nothing.")
-@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.option("--print-rules", is_flag=True, help="Print a PrometheusRule instead of checking.")
+@click.option("--no-headers", is_flag=True, help="Print the table without its header.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a check fails.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Is this cluster ready for the next power failure?
 
-    High availability, backups, monitoring, graceful shutdown, the path of a
-    release, and the next upgrade. Nothing is changed. -o wide adds the evidence
+    Checks availability, backups, monitoring, graceful shutdown, what a release
+    needs, and the next upgrade. Nothing is changed. -o wide adds the evidence
     and what to do.
 
     \b

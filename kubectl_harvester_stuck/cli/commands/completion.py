@@ -111,8 +111,8 @@ def command() -> None:
 def install(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Write the script that kubectl runs for TAB completion.
 
-    Only after an installation with Krew: pip installs it by itself. Completion
-    of kubectl has to be set up as well, and kubectl be 1.26 or newer.
+    Needed only after an installation with Krew; pip, pipx and uv install the
+    script. It needs kubectl 1.26 or newer with its own completion set up.
 
     \b
     Examples:

@@ -140,18 +140,27 @@ class DiagnoseOptions(NamedTuple):
 @connection
 @filename
 @output(*FORMATS, "markdown", "mermaid")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Without a name: in every namespace.")
-@click.option("-l", "--selector", metavar="LABELS", help="Without a name: with these labels.")
+@click.option(
+    "-A", "--all-namespaces", is_flag=True, help="Without a name: look in every namespace."
+)
+@click.option(
+    "-l", "--selector", metavar="LABELS", help="Without a name: only objects with these labels."
+)
 @node("Without a name: what ran on this node.")
-@click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
+@click.option(
+    "--older-than",
+    type=Duration(),
+    default="0",
+    help="Only what has been stuck at least this long.",
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("--no-logs", is_flag=True, help="Do not read the logs of the controllers.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
-    """Say why it is stuck, what holds each finalizer, and what to do next.
+    """Explain why a VM is stuck, what holds each finalizer, and what to do next.
 
-    Without a name: everything that is stuck in scope. Nothing is changed; the
-    release that unstick would do is only tried as a dry run.
+    Without a name: everything that is stuck in the namespace. Nothing is
+    changed; the release that unstick would do is only tried as a dry run.
 
     \b
     Examples:

@@ -99,10 +99,10 @@ class FinalizersOptions(NamedTuple):
 @click.argument("part", required=False, metavar="[NAME]", shell_complete=completion.catalogue)
 @filename
 @output(*FORMATS)
-@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.option("--no-headers", is_flag=True, help="Print the table without its header.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
-    """Show the catalogue: who owns a finalizer, and what it guards.
+    """Show the catalogue: which controller removes a finalizer, and what it guards.
 
     NAME may be a part of a name, in any case. With -f: the finalizers that the
     VMs and VMIs in the files carry.

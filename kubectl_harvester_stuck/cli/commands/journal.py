@@ -76,15 +76,17 @@ class JournalOptions(NamedTuple):
 @click.command("journal", cls=Command)
 @target_arguments("[vm|vmi] [NAME]...")
 @output(*FORMATS)
-@click.option("-n", "--namespace", metavar="NAME", help="Only what was changed there.")
-@click.option("--since", type=Duration(), metavar="DURATION", help="Only the last 5m, 2h or 7d.")
-@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only changes in this namespace.")
+@click.option(
+    "--since", type=Duration(), metavar="DURATION", help="Only changes in the last 5m, 2h or 7d."
+)
+@click.option("--no-headers", is_flag=True, help="Print the table without its header.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
-    """Show what was changed from here: when, by whom, with which outcome.
+    """Show what was changed from this machine: when, by whom, with which outcome.
 
-    No cluster is asked. A change that is `interrupted` was begun and has no
-    end: its run was killed, or is still at work.
+    No cluster is contacted. `interrupted` means that a change was begun and no
+    outcome was recorded: the run was killed, or is still at work.
 
     \b
     Examples:

@@ -153,13 +153,18 @@ class ListOptions(NamedTuple):
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in every namespace.")
 @click.option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")
 @node("Only what ran on this node.")
-@click.option("--older-than", type=Duration(), default="0", help="Only what hangs this long.")
-@click.option("--no-headers", is_flag=True, help="Leave the header of the table out.")
+@click.option(
+    "--older-than",
+    type=Duration(),
+    default="0",
+    help="Only what has been stuck at least this long.",
+)
+@click.option("--no-headers", is_flag=True, help="Print the table without its header.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
-@click.option("-w", "--watch", "follow", is_flag=True, help="Go on and show what changes.")
+@click.option("-w", "--watch", "follow", is_flag=True, help="Keep watching for changes.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
-    """Show what is stuck: Terminating, Stopping, or on a pod that hangs.
+    """Show what is stuck: Terminating, Stopping, or on a node that is not responding.
 
     \b
     Examples:

@@ -222,20 +222,20 @@ def _is_target(ctx: click.Context, word: str) -> bool:
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
     default="none",
-    help="client: only show the VM. server: let admission answer, too.",
+    help="client: only show the VM. server: also validate it on the server.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
-@click.option("--redact", is_flag=True, help="Print a copy of FILE without secrets, to share.")
+@click.option("--redact", is_flag=True, help="Print a copy of FILE without secrets, for sharing.")
 @click.option("--list", "show_files", is_flag=True, help="Show the undo files, oldest first.")
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where unstick saved, if not in the usual place.")  # fmt: skip
+              help="Where the undo files are (default: the state directory).")  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
-    """Create a VM again from the backup that unstick saved, powered off.
+    """Create a VM again from an undo file that unstick saved, powered off.
 
-    Refused if the name is taken, if a disk is gone, is another one, or is used
-    by another VM. Nothing is started. A NAME stands for the newest file of that
-    VM which was saved on this cluster.
+    Refused if the name is taken, or if a disk is gone, was replaced, or is used
+    by another VM. Nothing is started. A NAME stands for the newest undo file of
+    that VM which was saved on this cluster.
 
     \b
     Examples:

@@ -368,49 +368,55 @@ class _UnstickCommand(Command):
 @target_arguments("[vm|vmi] [NAME]...")
 @connection
 @output(*FORMATS)
-@click.option("--all", "everything", is_flag=True, help="Everything that is stuck in scope.")
-@click.option("-A", "--all-namespaces", is_flag=True, help="With --all, -l, --node: everywhere.")
-@click.option("-l", "--selector", metavar="LABELS", help="What is stuck and has these labels.")
-@node("What is stuck and ran on this node.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Everything that is stuck in the namespace."
+)
+@click.option(
+    "-A", "--all-namespaces", is_flag=True, help="With --all, -l or --node: in every namespace."
+)
+@click.option("-l", "--selector", metavar="LABELS", help="Everything stuck that has these labels.")
+@node("Everything stuck that ran on this node.")
 @click.option(
     "--dry-run",
     type=click.Choice(["none", "client", "server"]),
     default="none",
-    help="client: only print the plan. server: let admission answer, too.",
+    help="client: only print the plan. server: also validate it on the server.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Go ahead without asking.")
-@click.option("--confirm", metavar="DIGEST", help="Go ahead if the plan still has this digest.")
+@click.option(
+    "--confirm", metavar="DIGEST", help="Go ahead only if the plan still has this digest."
+)
 @click.option("--older-than", type=Duration(), default="5m", show_default=True,
-              help="Least time since the deletion.")  # fmt: skip
+              help="Only objects deleted at least this long ago.")  # fmt: skip
 @click.option("--finalizer", "finalizers", multiple=True, metavar="NAME",
               shell_complete=completion.finalizers_there,
-              help="Remove only these; the only way to remove unrecognised ones.")  # fmt: skip
+              help="Remove only this one; needed for one not in the catalogue.")  # fmt: skip
 @click.option("--leave-behind", multiple=True, metavar="NAME", callback=_known_finalizers,
               shell_complete=completion.catalogue,
               help="Remove this finalizer although its work is not done.")  # fmt: skip
 @click.option("--node-powered-off", "powered_off", multiple=True, metavar="NODE",
               shell_complete=completion.nodes,
-              help="Your word that this node has no power.")  # fmt: skip
+              help="Confirm that this node is powered off (cannot be verified).")  # fmt: skip
 @click.option("--override", "overrides", multiple=True, metavar="GUARD", callback=_guards_help,
               shell_complete=completion.guards,
-              help="Pass this guard whatever it says.")  # fmt: skip
+              help="Ignore this guard's refusal.")  # fmt: skip
 @click.option("--max", "max_targets", type=click.IntRange(min=1), default=20, show_default=True,
               help="Refuse more targets than this.")  # fmt: skip
 @click.option("--settle", type=Duration(), show_default="30s, within --timeout",
-              help="What controllers get to finish by themselves after a step.")  # fmt: skip
+              help="How long controllers get to finish on their own after each step.")  # fmt: skip
 @click.option("--timeout", type=Duration(), default="2m", show_default=True,
               help="How long to wait until everything is gone.")  # fmt: skip
 @click.option("--backup-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where the objects are saved before the first change.")  # fmt: skip
+              help="Where the undo file is saved (default: the state directory).")  # fmt: skip
 @click.option("--ignore-not-found", is_flag=True,
-              help="A target that does not exist is no error.")  # fmt: skip
+              help="Do not fail for a target that does not exist.")  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Release a stuck VM: dead pod first, then VMI, then VM.
 
-    Nothing is changed unless every guard passes. The objects are saved before
-    the first change; after each step the controllers get the chance to finish
-    by themselves.
+    Nothing is changed unless every guard passes. The objects are saved to an
+    undo file before the first change. After each step the controllers get time
+    to finish on their own.
 
     \b
     Examples:

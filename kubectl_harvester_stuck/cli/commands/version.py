@@ -70,7 +70,7 @@ def _of_cluster(there: There | None) -> str:
 @click.command("version", cls=Command)
 @connection
 @output("table", "json", "yaml")
-@click.option("--client", "only_here", is_flag=True, help="Ask no cluster.")
+@click.option("--client", "only_here", is_flag=True, help="Client version only.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show the versions of this program, the API server and Harvester.

@@ -67,7 +67,7 @@ BACKFILL = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
 
 @finding(reads=(RELEASE,))
 def webhook_denies(examined: FindingContext) -> Iterator[Found]:
-    """The dry run of the release is denied (H#5515, H#6024, K#13098)."""
+    """The dry run of the release is rejected (H#5515, H#6024, K#13098)."""
     reason = examined.denial
     if reason is not None:
         yield Found(
@@ -116,7 +116,7 @@ def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=HANGING)
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
-    """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
+    """Rejected updates of the VM keep its VMI: its status cannot be stored (H#5515)."""
     vmi, vm = examined.target.vmi, examined.target.vm
     last = "kubevirt.io/virtualMachineControllerFinalize"
     if vmi is None or vm is None or vmi.deletion_timestamp is None or vmi.finalizers != (last,):
@@ -140,7 +140,7 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, VM))
 def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
-    """Another VM lists the same PVC, for which Harvester's validator vetoes updates (H#5515).
+    """Another VM lists the same PVC, so Harvester's validator rejects updates (H#5515).
 
     It can only be one of the same namespace, as the PVC is.
     """
@@ -171,7 +171,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM,))
 def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
-    """The volumeClaimTemplates annotation is no JSON list, for which Harvester denies updates."""
+    """The annotation volumeClaimTemplates is not a JSON list, so Harvester rejects updates."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -209,7 +209,7 @@ def _where_macs_are_compared(snapshot: ClusterSnapshot) -> Iterator[str]:
 
 @finding(reads=(THE_VM, THE_VMI, VM, Read(VM, _where_macs_are_compared), NETWORKS_READ))
 def mac_of_another_vm(examined: FindingContext) -> Iterator[Found]:
-    """The MAC address to be written into the VM is another's on its cluster network (H#9788)."""
+    """The MAC address to be written into the VM is in use on its cluster network (H#9788)."""
     vm, vmi = examined.target.vm, examined.target.vmi
     if vm is None or vmi is None or vm.deletion_timestamp or not vmi.deletion_timestamp:
         return
@@ -267,7 +267,7 @@ def _in_all_namespaces(target: Target) -> Iterator[KubeObject]:
 
 @finding(reads=(THE_VM, RELEASE, NETWORKS_READ))
 def network_missing(examined: FindingContext) -> Iterator[Found]:
-    """A network of the VM is gone; up to 1.5.0 Harvester then denies its deletion (H#6024)."""
+    """A network of the VM is gone; up to 1.5.0 Harvester then rejects its deletion (H#6024)."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -297,7 +297,7 @@ def _lets_go(release: tuple[int, int] | None) -> bool:
 
 @finding(reads=(THE_VM, RELEASE, PCI_DEVICE, USB_DEVICE))
 def host_device_missing(examined: FindingContext) -> Iterator[Found]:
-    """A host device of the VM is gone, and the addon's webhook denies updates (H#1710)."""
+    """A host device of the VM is gone, and the add-on's webhook rejects updates (H#1710)."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -326,7 +326,7 @@ def host_device_missing(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(*HANGING, RESOURCE_QUOTA))
 def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
-    """No pod is left in a project with a quota, which Harvester then checks at every update.
+    """No pod is left in a project with a quota, which Harvester then checks on every update.
 
     It looks at no other quota than the one that Rancher keeps in the namespaces of a project with
     limits of CPU or memory, and at no VM that is off or has no status yet.
@@ -350,7 +350,7 @@ def quota_without_pod(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, RELEASE))
 def memory_missing(examined: FindingContext) -> Iterator[Found]:
-    """The VM says nothing of its memory, for which Harvester rejects every update (H#9685)."""
+    """The VM sets no memory, so Harvester rejects every update (H#9685)."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -362,7 +362,7 @@ def memory_missing(examined: FindingContext) -> Iterator[Found]:
     if release is not None and release >= ASKS_FOR_MEMORY:
         yield Found(
             f"{vm.ref} sets neither memory.guest nor resources.limits.memory, for which Harvester"
-            " rejects every update of it, also one that takes a finalizer off (H#9685)",
+            " rejects every update of it, including one that removes a finalizer (H#9685)",
             (saw(vm, ".".join((*domain, "memory", "guest")), "none"),),
             Verdict.REPAIR if examined.may_be_denied else None,
             (commands.edit(vm.ref).noted("set spec.template.spec.domain.memory.guest"),),

@@ -45,7 +45,7 @@ from kubectl_harvester_stuck.release.model import GUEST_STOPPED, PAST_GRACE
 
 @finding(reads=(THE_VM, THE_VMI))
 def not_stuck(examined: FindingContext) -> Iterator[Found]:
-    """Nothing of the target is being deleted; what state it is in instead."""
+    """Nothing of the target is being deleted; says what state it is in instead."""
     obj = examined.target.obj
     if examined.stuck or obj is None:
         return
@@ -88,7 +88,7 @@ def not_stuck(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=STATE)
 def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
-    """It hangs, and nothing of it is being deleted: a stop that did not begin, or a silent node.
+    """It hangs, but nothing of it is being deleted: a stop that did not begin, or a silent node.
 
     H#4725, H#10698; H#913, H#982.
     """
@@ -124,7 +124,7 @@ def deletion_not_begun(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, THE_VMI))
 def instance_lives(examined: FindingContext) -> Iterator[Found]:
-    """The VM is being deleted and its VMI is not, so that nothing has asked the guest to stop."""
+    """The VM is being deleted but its VMI is not, so nothing has asked the guest to stop."""
     vm, vmi = examined.target.vm, examined.target.vmi
     if vm is None or vmi is None or vm.deletion_timestamp is None:
         return
@@ -140,7 +140,7 @@ def instance_lives(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=HANGING)
 def settling(examined: FindingContext) -> Iterator[Found]:
-    """It was deleted only now; its controllers, or its guest, are still at work."""
+    """It was deleted just now; its controllers or its guest are still at work."""
     reason, hanging = examined.refusal(PAST_GRACE), examined.target.stuck_object
     if reason is not None and hanging is not None:
         yield Found(
@@ -152,13 +152,13 @@ def settling(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=SIGNS)
 def node_silent(examined: FindingContext) -> Iterator[Found]:
-    """The guest ran on a node that shows no life: the power cut (H#8003, H#4049)."""
+    """The guest ran on a node that is not responding: the power cut (H#8003, H#4049)."""
     target = examined.target
     for name in examined.plan.silent_nodes:
         reading = read_node(target, name)
         yield Found(
-            f"node {name} shows no life ({describe(reading)}); whether it has power, no"
-            " object in Kubernetes can tell",
+            f"node {name} is not responding ({describe(reading)}); Kubernetes cannot"
+            " tell whether it has power",
             tuple(Evidence(f"Node {name}", sign.name, sign.text) for sign in reading.signals),
             Verdict.REFUSE,
             (statements.look_at(name),),
@@ -195,7 +195,7 @@ def node_contradicts(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=places.PLACES)
 def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
-    """A sign of life cannot be read: mostly a clock that is wrong (k8s#108844)."""
+    """A sign of life cannot be read, usually because a clock is wrong (k8s#108844)."""
     target = examined.target
     if not examined.stuck or examined.refusal(GUEST_STOPPED) is None:
         return
@@ -286,8 +286,8 @@ def pod_not_cleaned_up(examined: FindingContext) -> Iterator[Found]:
                 None,
                 (
                     Remark(
-                        f"on {node}, if more pods hang so: cordon it, and look for stale block maps"
-                        " below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices"
+                        f"on {node}, if more pods hang like this: cordon it, and look for stale"
+                        " block maps below /var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices"
                     ),
                 ),
             )
@@ -335,7 +335,7 @@ def migration_in_flight(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM,))
 def state_change_left(examined: FindingContext) -> Iterator[Found]:
-    """A stop or start that was asked for is still waiting in the VM's status (H#4659)."""
+    """A requested stop or start is still waiting in the VM's status (H#4659)."""
     vm = examined.target.vm
     if vm is None:
         return
@@ -350,7 +350,7 @@ def state_change_left(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=settings.FORCE_RESET_READS)
 def force_reset_off(examined: FindingContext) -> Iterator[Found]:
-    """Harvester's own answer to a dead node is switched off, or held back by an Upgrade."""
+    """Harvester's own handling of a dead node is disabled, or blocked by an Upgrade."""
     if not examined.plan.silent_nodes and not examined.plan.powered_off:
         return
     setting = examined.target.snapshot.one(settings.ref(settings.FORCE_RESET))

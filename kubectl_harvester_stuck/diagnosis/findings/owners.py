@@ -41,9 +41,9 @@ from kubectl_harvester_stuck.release.model import PAST_GRACE
 
 @finding(reads=(THE_VM, *pending_work.CONTENTS_READ))
 def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
-    """CleanupPVCAndSnapshot fails for ever on a VolumeSnapshot or PVC that is gone (H#8003).
+    """CleanupPVCAndSnapshot fails forever on a VolumeSnapshot or PVC that is gone (H#8003).
 
-    Also of the snapshot of a VM of the same name in another namespace.
+    It may belong to a VM of the same name in another namespace.
     """
     vm = examined.target.vm
     if vm is None or pending_work.CLEANUP not in vm.finalizers:
@@ -67,8 +67,8 @@ def snapshot_content_missing(examined: FindingContext) -> Iterator[Found]:
             ):
                 if name and name not in known:
                     yield Found(
-                        f"{what} {name} of {backup.ref} is gone: the owner of"
-                        " CleanupPVCAndSnapshot fails on it at every try (H#8003)",
+                        f"{what} {name} of {backup.ref} is gone: the controller of"
+                        " CleanupPVCAndSnapshot fails on it every time (H#8003)",
                         (saw(backup, "status.volumeBackups", name),),
                         Verdict.REPAIR,
                         (_end_of_snapshot(backup, intact, vm),),
@@ -98,7 +98,7 @@ def _workload(named: str) -> ObjectRef:
 
 @finding(reads=(THE_VM, Read(VM_BACKUP, EVERYWHERE)))
 def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
-    """The owner of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
+    """The controller of CleanupPVCAndSnapshot finds backups by the VM's name alone."""
     vm = examined.target.vm
     if vm is None or pending_work.CLEANUP not in vm.finalizers:
         return
@@ -121,7 +121,7 @@ def same_name_elsewhere(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, VM_BACKUP))
 def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
-    """A backup of the VM runs; Harvester vetoes a stop meanwhile."""
+    """A backup of the VM is running; Harvester rejects a stop until it ends."""
     if not examined.stuck:
         return
     vm = examined.target.vm
@@ -153,7 +153,7 @@ def backup_in_progress(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, PVC, *pending_work.DISKS_READ))
 def finalizer_pending(examined: FindingContext) -> Iterator[Found]:
-    """A finalizer whose work is not done, or that nobody knows."""
+    """A finalizer whose work is not done, or that is not in the catalogue."""
     for item in examined.plan.judgments:
         if item.state in (FinalizerState.DONE, FinalizerState.OWNERLESS):
             continue
@@ -193,7 +193,7 @@ def _shorter_list(vm: KubeObject, target: Target) -> Iterator[Advice]:
 
 @finding()
 def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
-    """A finalizer that nobody will ever take off, such as one from before an upgrade (H#3529)."""
+    """A finalizer that no controller will remove, such as one from before an upgrade (H#3529)."""
     for item in examined.plan.judgments:
         if item.state is FinalizerState.OWNERLESS:
             yield Found(
@@ -204,22 +204,22 @@ def finalizer_ownerless(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(THE_VM, THE_VMI))
 def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
-    """The VM is gone, its VMI is not: a finalizer's owner fails without the VM (H#9788)."""
+    """The VM is gone, its VMI is not: a finalizer's controller fails without the VM (H#9788)."""
     vmi = examined.target.vmi
     name = "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress"
     if vmi is None or vmi.deletion_timestamp is None or name not in vmi.finalizers:
         return
     if examined.target.vm is None:
         yield Found(
-            "the VM is gone, and the owner of BackfillObservedNetworkMacAddress fails without"
-            " it at every try (H#9788)",
+            "the VM is gone, and the controller of BackfillObservedNetworkMacAddress fails without"
+            " it every time (H#9788)",
             (saw(vmi, "metadata.finalizers", name),),
         )
 
 
 @finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE)))
 def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
-    """The workload that should take a finalizer off does not run."""
+    """The workload that should remove a finalizer does not run."""
     workloads = {
         entry.workload
         for item in examined.plan.judgments
@@ -238,7 +238,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
             if not available:
                 seen = "not there" if workload is None else "not available"
                 yield Found(
-                    f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
+                    f"{prefix}{name} is {seen}, so its finalizers are never removed",
                     (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
                     Verdict.REPAIR,
                     (commands.get_workload(ref, "-o", "wide"), commands.rollout_restart(ref)),
@@ -247,7 +247,7 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
 
 @finding()
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
-    """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
+    """A finalizer's controller runs, but has not finished its work: its log says why (H#10294)."""
     if examined.refusal(PAST_GRACE) is not None:
         return
     for item in examined.plan.judgments:
@@ -256,7 +256,7 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
             continue
         if entry.workload.startswith(("deploy/", "ds/")):
             yield Found(
-                f"{entry.workload} has had its time, and {item.name} is still there:"
+                f"{entry.workload} should have finished by now, but {item.name} is still there:"
                 f" {item.reason}; its log says why",
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
                 Verdict.REPAIR,
@@ -270,7 +270,7 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
 
 @finding(reads=(RELEASE,))
 def owner_says(examined: FindingContext) -> Iterator[Found]:
-    """The log of a finalizer's owner names the target, with an error."""
+    """The log of a finalizer's controller names the target, with an error."""
     for words in examined.words:
         for line in words.lines:
             denied = "denied the request" in line or "failed calling webhook" in line
