@@ -714,15 +714,17 @@ def test_representations(five: Simulator, path: str, accept: str, expected: str)
 
 
 def test_a_table_of_nodes_says_which_are_ready(sim: Simulator) -> None:
+    sim.clock.stop()
     for name, ready in (("a", "True"), ("b", "False"), ("c", "Unknown")):
         sim.seed(builders.node(name, ready))
+    sim.clock.advance(300)
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
     table = sim.request("GET", "/api/v1/nodes", headers={"Accept": accept})[1]
     assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Status", "Age"]
-    assert [row["cells"][:2] for row in table["rows"]] == [
-        ["a", "Ready"],
-        ["b", "NotReady"],
-        ["c", "NotReady"],
+    assert [row["cells"] for row in table["rows"]] == [
+        ["a", "Ready", "5m"],
+        ["b", "NotReady", "5m"],
+        ["c", "NotReady", "5m"],
     ]
 
 

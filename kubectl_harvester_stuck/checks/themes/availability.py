@@ -211,7 +211,7 @@ def force_reset_policy(view: CheckContext) -> Iterator[CheckResult]:
             Remark("if no upgrade runs any more, delete it"),
         )
     if setting is not None and enabled and not held:
-        yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade holds it back")
+        yield ok(f"{FORCE_RESET} is enabled, and no unfinished Upgrade blocks it")
 
 
 @check(

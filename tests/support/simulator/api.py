@@ -172,7 +172,9 @@ class Api:
         accept = request.header("accept")
         form = accepted_form(accept, of_list=asked.verb in ("list", "watch"))
         if asked.verb == "list":
-            listed = list_json(self._registry.store, resource, namespace, query, form)
+            listed = list_json(
+                self._registry.store, resource, namespace, query, form, self._registry.clock.now()
+            )
             return Response(200, listed.encode())
         if asked.verb == "watch":
             store = self._registry.store

@@ -7,14 +7,17 @@ import binascii
 import bisect
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from pathlib import Path
 
 import yaml
 
+from kubectl_harvester_stuck.k8s.durations import human
 from tests.support.resources import Resource
 
+from .clock import moment
 from .rules import is_custom
 from .selectors import Predicate, field_predicate, label_predicate
 from .status import bad_request, expired, not_acceptable
@@ -85,35 +88,39 @@ def printer_columns(kind: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return _COLUMNS.get(kind, (("Age", ("metadata", "creationTimestamp")),))
 
 
-def _row(columns: tuple[tuple[str, tuple[str, ...]], ...]) -> Callable[[Stored], str]:
+def _row(
+    columns: tuple[tuple[str, tuple[str, ...]], ...], now: datetime
+) -> Callable[[Stored], str]:
     def write(stored: Stored) -> str:
         cells = [stored.obj["metadata"]["name"]]
         for name, path in columns:
             value: object = stored.obj
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None
-            cells.append(_cell(name, value))
+            cells.append(_cell(name, value, now))
         return f'{{"cells":{encode(cells)},"object":{stored.partial_json}}}'
 
     return write
 
 
-def _cell(name: str, value: object) -> object:
+def _cell(name: str, value: object, now: datetime) -> object:
     """What stands in a column for a value."""
     if name == "Node":
         return value or "<none>"
+    if name == "Age":
+        return human(now - moment(str(value)))
     if isinstance(value, list):
         is_ready = any((one["type"], one["status"]) == ("Ready", "True") for one in value)
         return "Ready" if is_ready else "NotReady"
     return value
 
 
-def item_encoder(resource: Resource, form: Form) -> Callable[[Stored], str]:
+def item_encoder(resource: Resource, form: Form, now: datetime) -> Callable[[Stored], str]:
     """What writes one item of a list of that form."""
     if form is Form.PARTIAL:
         return lambda stored: stored.partial_json
     if form is Form.TABLE:
-        return _row(printer_columns(resource.kind))
+        return _row(printer_columns(resource.kind), now)
     if is_custom(resource):
         return lambda stored: stored.json
     return lambda stored: stored.untyped_json
@@ -130,7 +137,12 @@ def predicates(resource: Resource, query: Mapping[str, str]) -> list[Predicate]:
 
 
 def list_json(
-    store: Store, resource: Resource, namespace: str | None, query: Mapping[str, str], form: Form
+    store: Store,
+    resource: Resource,
+    namespace: str | None,
+    query: Mapping[str, str],
+    form: Form,
+    now: datetime,
 ) -> str:
     """A list as JSON; `namespace` None for all of them.
 
@@ -187,10 +199,10 @@ def list_json(
             "metadata": metadata,
             "columnDefinitions": [{"name": name} for name in names],
         }
-        rows = ",".join(map(item_encoder(resource, form), chosen))
+        rows = ",".join(map(item_encoder(resource, form, now), chosen))
         return f'{encode(head)[:-1]},"rows":[{rows}]}}'
     head = {"kind": kind, "apiVersion": api_version, "metadata": metadata}
-    items = f"[{','.join(map(item_encoder(resource, form), chosen))}]"
+    items = f"[{','.join(map(item_encoder(resource, form, now), chosen))}]"
     if form is Form.PARTIAL and not chosen:
         items = "null"  # as the real server encodes a list of metadata that is empty
     return f'{encode(head)[:-1]},"items":{items}}}'
