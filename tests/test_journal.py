@@ -280,7 +280,7 @@ def kept(world: World) -> journal.Journal:
 def test_an_empty_journal_is_no_error(world: World) -> None:
     run = world.run("journal")
     assert (run.status, run.out) == (ExitStatus.OK, "")
-    assert run.err == "Nothing was changed yet.\n"
+    assert run.err == "Nothing has been changed yet.\n"
     document = world.run("journal", "-o", "json")
     assert document.json == {"schema": "harvester-stuck/journal/v1", "items": []}
     assert document.err == ""
@@ -292,7 +292,7 @@ def test_a_line_that_cannot_be_read_is_no_all_clear(world: World, words: tuple[s
     (world.state / journal.FILE).write_text("{broken\n")
     run = world.run("journal", *words)
     assert run.status is ExitStatus.INCOMPLETE
-    assert "Nothing was changed" not in run.err
+    assert "Nothing has been changed" not in run.err
     assert run.err.startswith("left out 1 line of ")
 
 
@@ -346,7 +346,7 @@ def test_the_namespace_is_taken_before_and_after_the_command(world: World) -> No
     for words in (("-n", "lab", "journal"), ("journal", "-n", "lab")):
         run = world.run(*words)
         assert (run.status, run.out) == (ExitStatus.OK, "")
-        assert run.err == "Nothing was changed yet in lab namespace.\n"
+        assert run.err == "Nothing has been changed yet in lab namespace.\n"
 
 
 def test_since_selects_and_hides_no_change_whose_time_cannot_be_read(world: World) -> None:
@@ -361,7 +361,9 @@ def test_since_selects_and_hides_no_change_whose_time_cannot_be_read(world: Worl
     assert told("2m") == {"web-1"}
     assert told("4h") == told("99999d") == {"web-1", "web-2"}
     assert told("1s") == set()
-    assert world.run("journal", "--since", "10s").err == "Nothing was changed in the last 10s.\n"
+    assert (
+        world.run("journal", "--since", "10s").err == "Nothing has been changed in the last 10s.\n"
+    )
     path = world.state / journal.FILE
     path.write_text(re.sub(r'"time": *"[^"]*"', '"time":"soon"', path.read_text()))
     assert told("1s") == {"web-1", "web-2"}

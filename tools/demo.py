@@ -26,6 +26,7 @@ from tests.support.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINAL
 from tests.support.simulator import GARBAGE_COLLECTOR, VIRT_CONTROLLER, Simulator, faults
 
 CONTROLLERS = (VIRT_CONTROLLER, GARBAGE_COLLECTOR)
+DOMAIN = {"devices": {}, "memory": {"guest": "4Gi"}}
 DEAD, LIVE = "harvester-2", ("harvester-1", "harvester-3")
 
 
@@ -59,7 +60,8 @@ def populate(api: Simulator) -> None:
     # Nobody has touched it yet.
     cluster.on_dead_node("lab", "runner-2", vm=False, vmi=False)
     # No guest at all, only a finalizer that nobody has served since an upgrade.
-    old = builders.vm("archive", "old-1", (VM_FINALIZER, LEGACY_FINALIZER))
+    diskless = builders.with_disks(domain=DOMAIN)
+    old = builders.vm("archive", "old-1", (VM_FINALIZER, LEGACY_FINALIZER), spec=diskless)
     api.seed(cluster.deleted(old, days=3))
 
 
@@ -87,8 +89,7 @@ class _Cluster:
         spec = {"attacher": "driver.longhorn.io", "nodeName": DEAD,
                 "source": {"persistentVolumeName": volume}}  # fmt: skip
         self.api.seed(builders.bare(VOLUME_ATTACHMENT, "", f"csi-{name}", spec=spec))
-        domain = {"devices": {}, "memory": {"guest": "4Gi"}}
-        template = builders.with_disks(disk, domain=domain)
+        template = builders.with_disks(disk, domain=DOMAIN)
         machine = builders.vm(namespace, name, (VM_FINALIZER, CLEANUP_FINALIZER), spec=template)
         stored = self.api.seed(self.deleted(machine, minutes=9) if vm else machine)
         instance = builders.vmi(namespace, name, DEAD, owner=stored)

@@ -28,6 +28,9 @@ from tests.support.world import Run, World, statuses_of
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STATUSES = "../../README.md#exit-statuses"
+ISSUES = (
+    "`H#1`, `K#1`, `L#1` and `k8s#1` are issues of Harvester, KubeVirt, Longhorn and Kubernetes."
+)
 NOTE = "This page is generated from the program; do not edit it."
 
 
@@ -75,6 +78,7 @@ def findings_page() -> str:
         "# Findings",
         "",
         f"Every situation that `diagnose` looks for. {NOTE}",
+        ISSUES,
         "",
         "| finding | what it is |",
         "|---|---|",
@@ -90,6 +94,7 @@ def checks_page() -> str:
         "",
         "Everything that `check` looks at. A check that cannot read what it needs is `unknown`,",
         f"never `ok`. {NOTE}",
+        ISSUES,
         "",
         "| theme | check | passes when |",
         "|---|---|---|",

@@ -41,7 +41,7 @@ def _objects(targets: Iterable[StuckObject]) -> str:
     counts = Counter((row.ref.namespace, row.ref.kind.kind, row.state.value) for row in targets)
     return _gauge(
         "harvester_stuck_objects",
-        "Stuck objects; what is not there is none if harvester_stuck_list_complete is 1.",
+        "Number of stuck objects; absent means none only if harvester_stuck_list_complete is 1.",
         [
             ({"namespace": namespace, "kind": kind, "state": state}, count)
             for (namespace, kind, state), count in sorted(counts.items())

@@ -393,7 +393,7 @@ def test_two_runs_after_each_other_stand_in_one_journal(world: World) -> None:
     assert document["schema"] == "harvester-stuck/journal/v1"
     assert [item["outcome"] for item in document["items"]] == ["done", "done"]
     assert world.run("journal", "-n", "elsewhere").err == (
-        "Nothing was changed yet in elsewhere namespace.\n"
+        "Nothing has been changed yet in elsewhere namespace.\n"
     )
 
 

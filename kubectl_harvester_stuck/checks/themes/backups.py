@@ -108,7 +108,7 @@ def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
         yield fail(
             f"{count(len(never), 'VM')} of {len(machines)} without a good backup: {names(never)}",
             [saw(vm, "last good VirtualMachineBackup", None) for vm in never],
-            Remark("snapshots do not count: they lie on the same disks"),
+            Remark("snapshots do not count: they are on the same disks"),
         )
     if old:
         told = names(f"{vm.ref.key} ({human(age)})" for vm, age in old)

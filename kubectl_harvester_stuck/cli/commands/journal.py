@@ -63,7 +63,7 @@ class JournalOptions(NamedTuple):
             place = f" for {', '.join(name for _, name in self.names)}" if self.names else ""
             place += f" in {namespace} namespace" if namespace else ""
             when = "yet" if self.since is None else f"in the last {durations.human(self.since)}"
-            notes += f"Nothing was changed {when}{layout.safe(place)}.\n"
+            notes += f"Nothing has been changed {when}{layout.safe(place)}.\n"
         if self.output in ("table", "wide"):
             notes += journal_table.unfinished(changes)
         return Answer(

@@ -202,7 +202,7 @@ def sign_unreadable(examined: FindingContext) -> Iterator[Found]:
     for name in places.nodes(target):
         for sign in read_node(target, name).saying(SignalState.UNREADABLE):
             yield Found(
-                f"a sign of node {name} cannot be read, and is taken neither for life nor for"
+                f"a sign of node {name} cannot be read, and counts neither as life nor as"
                 f" silence ({sign.name}: {sign.text})",
                 (Evidence(f"Node {name}", sign.name, sign.text),),
                 None,
