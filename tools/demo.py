@@ -117,14 +117,14 @@ def play(directory: Path, api: Simulator) -> None:
             4,
         ),
         (
-            f"Somebody went to the rack: {DEAD} is off. The plan, with admission asked:",
+            f"Somebody checked at the rack: {DEAD} is off. The plan, validated by the server:",
             f"unstick vm web-1 -n shop {off} --dry-run=server",
             0,
         ),
         ("Release it:", f"unstick vm web-1 -n shop {off} --yes --settle=2s", 0),
-        ("A VM that hangs in Stopping, and one that nobody has touched yet:",
+        ("A VM that hangs in Stopping, and one that is neither stopped nor deleted:",
          f"unstick vm db-1 runner-2 -n lab {off} --yes --settle=2s", 0),
-        ("An old one, held by a finalizer that no controller serves any more:",
+        ("An old one, held by a finalizer that no controller removes any more:",
          "unstick vm old-1 -n archive --yes --settle=1s", 0),
         ("Is anything left?", "list -A", 0),
     ):  # fmt: skip

@@ -38,12 +38,12 @@ def introduction(directory: Path, api: Simulator) -> str:
     command = " ".join((*demo.program(), "list", "-A"))
     return f"""\
 A simulated cluster of three nodes is running. {demo.DEAD} has had no power for 20 minutes.
-Paste these two lines into another terminal:
+Paste these two lines into another terminal, and close that one when you have finished:
 
 export {" ".join(values)} PATH={programs}:"$PATH"
 {command}
 
-What to do next is in docs/runbook.md. Press Ctrl-C here to stop the cluster.
+docs/runbook.md says what to do next. Press Ctrl-C here to stop the cluster.
 """
 
 

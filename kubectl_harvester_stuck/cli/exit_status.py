@@ -10,8 +10,9 @@
 | 5 | UNVERIFIED | something was changed, but not everything is gone, or the result could not be read |
 | 6 | INCOMPLETE | something could not be read; it is named, and the rest is shown |
 
-With several targets, 5 takes precedence over 1, 4, 6, 3 and 0. On Windows, kubectl itself turns
-every status of a plugin but 0 into 1.
+With several targets, 5 takes precedence over 1, 4, 6, 3 and 0.
+
+On Windows, kubectl turns every status of a plugin but 0 into 1.
 """  # noqa: E501 - a row of the table is a line
 
 from __future__ import annotations

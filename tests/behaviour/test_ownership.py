@@ -148,7 +148,7 @@ def test_the_preview_tells_what_is_destroyed_and_what_stays(world: World) -> Non
     free = world.create(builders.pvc(world.namespace, "disk-free"))
     world.delete(world.vm("db", spec=builders.with_disks("disk-free")))
     seen = " ".join(world.run("unstick", "vm", "db", *QUICK, stdin="no\n").err.split())
-    assert f"stays PersistentVolumeClaim {world.namespace}/disk-free: nothing that goes" in seen
+    assert f"stays PersistentVolumeClaim {world.namespace}/disk-free: not owned by anything" in seen
     assert world.now(free) is not None
 
 
