@@ -306,7 +306,7 @@ def test_a_disk_that_two_vms_share(night: Night) -> None:
     (refusal,) = run.item["refusals"]
     assert "PVC ns-shares/shared is already used by other VM" in refusal["reason"]
     # The cure that the program names.
-    assert "remove the volume from the spec of the VM that is going" in refusal["reason"]
+    assert "remove the volume from the spec of the VM that is being deleted" in refusal["reason"]
     assert told.changes() == []
     without = {"volumes": None, "domain": {"devices": {"disks": None}}}
     told.change({"spec": {"template": {"spec": without}}})

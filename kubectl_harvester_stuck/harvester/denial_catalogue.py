@@ -109,8 +109,8 @@ _BOTH = ("1.6.0", "1.8.2")
 _NEW = ("1.8.2",)
 
 _OTHER_DISK = (
-    "another VM lists the same PVC: remove the volume from the spec of the VM that is going,"
-    " which is an update that passes"
+    "another VM lists the same PVC: remove the volume from the spec of the VM that is being"
+    " deleted; that update passes"
 )
 _TEMPLATES = "correct or remove the annotation harvesterhci.io/volumeClaimTemplates of this VM"
 _MOVED_DISK = (

@@ -301,7 +301,7 @@ def device_allocation(vmi: KubeObject, target: Target) -> Answer:
         return DONE, "the VMI has no host devices"
     vm = target.vm
     if vm is None or vm.deletion_timestamp is not None:
-        return DONE, "the VM that the allocation would be written to is going"
+        return DONE, "the VM that the allocation would be written to is being deleted"
     if "harvesterhci.io/deviceAllocationDetails" not in vm.annotations:
         return DONE, "the VM carries no device allocation"
     return PENDING, "the device allocation is not in the VM's spec yet"

@@ -476,7 +476,7 @@ def test_a_denying_webhook_is_shown_with_its_cure(world: World) -> None:
     (refusal,) = run.item["refusals"]
     assert refusal["guard"] == "webhooks-accept"
     assert words in refusal["reason"]
-    assert "remove the volume from the spec of the VM that is going" in refusal["reason"]
+    assert "remove the volume from the spec of the VM that is being deleted" in refusal["reason"]
     assert world.finalizers(machine) == [VM_FINALIZER]
     assert world.changes() == []
 
@@ -496,7 +496,7 @@ def test_what_this_release_cannot_have_said_is_only_quoted(
         denial.remove()
     (refusal,) = run.item["refusals"]
     assert words in refusal["reason"]
-    cure = "another VM lists the same PVC: remove the volume from the spec of the VM that is going"
+    cure = "another VM lists the same PVC: remove the volume from the spec of the VM that is being"
     assert (cure in refusal["reason"]) is is_known
     assert any(cure in line for line in run.item["nextSteps"]) is is_known
 

@@ -155,7 +155,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
         if other.ref != vm.ref and shared:
             denied = examined.may_be_denied
             note = (
-                f"the least harm: drop the volume from {vm.ref.name}, which is going anyway"
+                f"the least harm: drop the volume from {vm.ref.name}, which is being deleted anyway"
                 if vm.deletion_timestamp is not None
                 else f"unless it is meant to be shared, take it out of {vm.ref.name} or of"
                 f" {other.ref.name}"
