@@ -310,7 +310,7 @@ def disks_of_one_vm(view: CheckContext) -> Iterator[CheckResult]:
     shared = {key: vms for key, vms in users.items() if len(vms) > 1 and not all(vms.values())}
     if shared:
         yield warn(
-            f"{count(len(shared), 'disk')} in more than one VM, for which Harvester rejects every"
+            f"{count(len(shared), 'disk')} in more than one VM, so Harvester rejects every"
             f" update of them, also the last of a deletion: {names(map('/'.join, shared))}",
             [
                 Evidence(str(ref), "spec.template.spec.volumes", claim)

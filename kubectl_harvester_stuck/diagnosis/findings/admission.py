@@ -132,7 +132,7 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
             None,
             (
                 commands.logs(_VIRT_CONTROLLER, "--tail=2000").noted(
-                    f"what does it say of {vm.ref}?"
+                    f"look for {vm.ref} in the log"
                 ),
             ),
         )
@@ -161,7 +161,7 @@ def disk_of_another_vm(examined: FindingContext) -> Iterator[Found]:
                 f" {other.ref.name}"
             )
             yield Found(
-                f"{other.ref} lists {', '.join(shared)} as well, for which Harvester denies every"
+                f"{other.ref} lists {', '.join(shared)} as well, so Harvester rejects every"
                 " update of either VM unless the volume is shareable (H#5515)",
                 (saw(other, "spec.template.spec.volumes", ", ".join(shared)),),
                 Verdict.REPAIR if denied else None,
@@ -184,7 +184,7 @@ def broken_template_annotation(examined: FindingContext) -> Iterator[Found]:
         broken = True
     if broken:
         yield Found(
-            f"the annotation {VOLUME_CLAIM_TEMPLATES} is not a JSON list, for which Harvester"
+            f"the annotation {VOLUME_CLAIM_TEMPLATES} is not a JSON list, so Harvester"
             " denies every update of the VM",
             (saw(vm, "metadata.annotations", written[:60]),),
             Verdict.REPAIR,
@@ -361,7 +361,7 @@ def memory_missing(examined: FindingContext) -> Iterator[Found]:
     release = examined.release
     if release is not None and release >= ASKS_FOR_MEMORY:
         yield Found(
-            f"{vm.ref} sets neither memory.guest nor resources.limits.memory, for which Harvester"
+            f"{vm.ref} sets neither memory.guest nor resources.limits.memory, so Harvester"
             " rejects every update of it, including one that removes a finalizer (H#9685)",
             (saw(vm, ".".join((*domain, "memory", "guest")), "none"),),
             Verdict.REPAIR if examined.may_be_denied else None,

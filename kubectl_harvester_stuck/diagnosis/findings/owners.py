@@ -262,7 +262,7 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
                 Verdict.REPAIR,
                 (
                     commands.logs(_workload(entry.workload), "--tail=5000").noted(
-                        f"what does it say of {item.ref}?"
+                        f"look for {item.ref} in the log"
                     ),
                 ),
             )
