@@ -128,7 +128,8 @@ def cli(ctx: click.Context, /) -> ExitStatus | None:
     try:
         return cast(ExitStatus, ctx.invoke(cli.commands["list"]))
     finally:
-        click.echo(f"All namespaces: {PROGRAM} list -A. All commands: {PROGRAM} help.", err=True)
+        hint = f"All namespaces:\n  {PROGRAM} list -A\nAll commands:\n  {PROGRAM} help"
+        click.echo(hint, err=True)
 
 
 def _document_asked(arguments: list[str]) -> str | None:
