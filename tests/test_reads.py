@@ -23,9 +23,9 @@ from kubectl_harvester_stuck.checks.themes.release_path import webhook_namespace
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.diagnosis import chain, diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Situation
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Situation
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.harvester import harmless, leftovers, settings
+from kubectl_harvester_stuck.harvester import harmless, leftovers, settings, workloads
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.finalizer_judges import (
     GUEST_CLUSTER_REMOVED,
@@ -72,7 +72,7 @@ from kubectl_harvester_stuck.release.model import Plan, ReleaseRequest
 from tests import test_scenarios as scenarios
 from tests.behaviour.test_rights import OPERATOR, VIEWER, Right
 from tests.support import builders, declared
-from tests.support.builders import NOW, Body, bare, stored
+from tests.support.builders import NOW, Body, bare, heard, stored
 from tests.support.watched import Touch, idle, looks, undeclared
 from tests.test_checks import STORIES, Memory, ready
 from tests.test_finalizers import CASES
@@ -226,7 +226,7 @@ def _of_finding(entry: Situation) -> Subject:
             refs = dict.fromkeys(step.ref for step in made.steps)
             answers = PreflightResults(refs, dict.fromkeys(refs, DENIED))
             denied = made if made.refusals else plan.with_preflight(made, answers)
-            logs = (LogExcerpt("virt-controller-1", (DENIED,)),)
+            logs = (heard("virt-controller-1", (DENIED,)),)
             yield lambda around: list(
                 entry.look(FindingContext(Target(one.ref, around), denied, logs))
             )
@@ -376,10 +376,14 @@ def test_parts_of_snapshots_are_read_where_a_namesake_has_some(vm: str) -> None:
 
 
 def is_allowed(read: Read, role: list[Right], verb: str) -> bool:
-    """Whether the role may read this, in the namespace where it is looked at."""
+    """Whether the role may read this, in the namespace where it is looked at.
+
+    Where KubeVirt runs elsewhere, the role of Harvester's namespace is made there as well.
+    """
+    where = HARVESTER_NAMESPACE if read.where is workloads.elsewhere else read.where
     return any(
         (right.group, right.resource, right.verb) == (read.kind.group, read.kind.plural, verb)
-        and right.namespace in ("", read.where)
+        and right.namespace in ("", where)
         and (not right.names or read.name in right.names)
         for right in role
     )

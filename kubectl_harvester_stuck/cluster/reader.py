@@ -85,7 +85,7 @@ def around(
         judges = finalizers.reads(reader.there(machines))
         refs, selections = reader.unread(_to_list(judges), namespaces)
         reader.read(pool, refs | _of_nodes(rules, names), selections)
-        reader.read(pool, (), reader.unread_elsewhere(judges))
+        reader.read(pool, (), reader.unread_elsewhere((*rules, *judges)))
         _read_what_goes(reader, pool, wanted)
     return reader.snapshot()
 
