@@ -37,6 +37,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     ENDPOINT_SLICE,
     EVENT,
     HARVESTER_NAMESPACE,
+    KUBEVIRT,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
@@ -72,7 +73,7 @@ from kubectl_harvester_stuck.release.model import Plan, ReleaseRequest
 from tests import test_scenarios as scenarios
 from tests.behaviour.test_rights import OPERATOR, VIEWER, Right
 from tests.support import builders, declared
-from tests.support.builders import NOW, Body, bare, heard, stored
+from tests.support.builders import NOW, Body, ago, bare, heard, stored
 from tests.support.watched import Touch, idle, looks, undeclared
 from tests.test_checks import STORIES, Memory, ready
 from tests.test_finalizers import CASES
@@ -370,6 +371,17 @@ def test_parts_of_snapshots_are_read_where_a_namesake_has_some(vm: str) -> None:
     ):
         read = {kind for kind, namespace in around.listed if namespace == "lab"}
         assert read == ({PVC, VOLUME_SNAPSHOT} if vm == "web" else set())
+
+
+def test_the_pods_of_kubevirt_are_read_where_it_runs() -> None:
+    vm = stored(builders.vm("shop", "web", ("example.com/unknown",)), deleted=ago(minutes=9))
+    bodies = [vm, bare(KUBEVIRT, "kubevirt", "kubevirt")]
+    cluster = cast("Cluster", At(bodies))
+    for around in (
+        reader.in_depth(At(bodies), [TARGET], declared.of_a_diagnosis()),
+        reader.around(cluster, [TARGET], guards.reads()),
+    ):
+        assert (POD, "kubevirt") in around.listed
 
 
 # What is declared is allowed
