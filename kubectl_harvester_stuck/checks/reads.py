@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.checks import CHECKS
-from kubectl_harvester_stuck.cluster.reader import Reader, everything
+from kubectl_harvester_stuck.cluster.reader import Reader
 from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, PVC, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.reads import lists, lists_found, named
@@ -25,7 +25,7 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     reader = Reader(source, strict=True)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         # Every pod takes room on its node, whatever it runs.
-        reader.read(pool, named(reads), lists(reads, namespaces), wanted=lambda _: everything)
+        reader.read(pool, named(reads), lists(reads, namespaces), every_pod=True)
         reader.read(pool, (), lists_found(reads, reader.snapshot()))
     snapshot = reader.snapshot()
     empty = [name for name in namespaces if name and _is_empty(snapshot, name)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from kubectl_harvester_stuck.cluster.client import Cluster
@@ -32,6 +33,7 @@ from kubectl_harvester_stuck.k8s.reads import Read, lists, lists_found, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
     PARALLEL_REQUESTS,
+    Glimpse,
     ListQuery,
     PartialListError,
     Source,
@@ -152,8 +154,7 @@ def _nodes(target: Target) -> tuple[str, ...]:
         return ()  # the guard that needs them will meet the same gap
 
 
-def everything(_: Any) -> bool:
-    """A filter that keeps every object."""
+def _everything(_: Any) -> bool:
     return True
 
 
@@ -171,9 +172,20 @@ def _is_of_kubevirt(pod: Any) -> bool:
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
 
-def _wanted(selection: ListQuery) -> Callable[[Any], bool]:
-    is_users = selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE
-    return _is_of_kubevirt if is_users else everything
+def _may_be_of_kubevirt(seen: Glimpse) -> bool:
+    """The same of a pod that is not decoded yet, wherever it says so."""
+    return b"kubevirt.io" in seen.text or b"harvesterhci.io" in seen.text
+
+
+def _narrowed(selection: ListQuery) -> tuple[ListQuery, Callable[[Any], bool]]:
+    """The list without the pods of users that have nothing to do with a guest."""
+    if selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE:
+        return replace(selection, matters=_may_be_of_kubevirt), _is_of_kubevirt
+    return selection, _everything
+
+
+def _whole(selection: ListQuery) -> tuple[ListQuery, Callable[[Any], bool]]:
+    return selection, _everything
 
 
 class Reader:
@@ -196,14 +208,18 @@ class Reader:
         refs: Iterable[ObjectRef],
         selections: Iterable[ListQuery],
         *,
-        wanted: Callable[[ListQuery], Callable[[Any], bool]] = _wanted,
+        every_pod: bool = False,
     ) -> None:
-        """Get the objects and list the selections, all at once."""
+        """Get the objects and list the selections, all at once.
+
+        Of the pods of users only those of guests are kept, unless `every_pod` is asked for.
+        """
         selections = tuple(selections)
         self._asked |= {(item.kind, item.namespace or ""): item for item in selections}
         gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
+        narrowed = _whole if every_pod else _narrowed
         lists = {
-            item: pool.submit(self._source.list_objects, item, wanted(item)) for item in selections
+            item: pool.submit(self._source.list_objects, *narrowed(item)) for item in selections
         }
         for ref, one in gets.items():
             try:
