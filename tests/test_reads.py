@@ -6,7 +6,6 @@ Every rule runs on every story that there is of it; a snapshot keeps account of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from kubectl_harvester_stuck.checks import reads as checks_reads
 from kubectl_harvester_stuck.checks.base import Check, CheckContext
 from kubectl_harvester_stuck.checks.themes.release_path import webhook_namespaces
 from kubectl_harvester_stuck.cluster import reader
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.diagnosis import chain, diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Situation
@@ -350,13 +350,18 @@ def test_namespaces_that_cannot_be_found_yet_are_left() -> None:
 
 
 def test_what_was_read_as_metadata_is_read_again_where_more_is_needed() -> None:
-    read = reader.Reader(Memory([]))
-    with ThreadPoolExecutor(1) as pool:
-        read.read(pool, (), lists((*metadata(PVC), Read(VM_BACKUP)), ["shop"]))
+    with SharedReads() as shared:
+        read = reader.Reader(Memory([]), shared)
+        read.read((), lists((*metadata(PVC), Read(VM_BACKUP)), ["shop"]))
     reads = (Read(PVC), *metadata(VM_BACKUP), Read(PVC, "lab"), settings.read("x"))
     assert read.unread(reads, ["shop"]) == (
         {settings.ref("x")}, [ListQuery(PVC, "shop"), ListQuery(PVC, "lab")]
     )  # fmt: skip
+
+
+def read_around(cluster: Cluster) -> ClusterSnapshot:
+    with SharedReads() as shared:
+        return reader.around(cluster, [TARGET], guards.reads(), shared=shared)
 
 
 @pytest.mark.parametrize("vm", ["web", "db"])
@@ -367,7 +372,7 @@ def test_parts_of_snapshots_are_read_where_a_namesake_has_some(vm: str) -> None:
     cluster = cast("Cluster", At(bodies))
     for around in (
         reader.in_depth(At(bodies), [TARGET], rules),
-        reader.around(cluster, [TARGET], guards.reads()),
+        read_around(cluster),
     ):
         read = {kind for kind, namespace in around.listed if namespace == "lab"}
         assert read == ({PVC, VOLUME_SNAPSHOT} if vm == "web" else set())
@@ -379,7 +384,7 @@ def test_the_pods_of_kubevirt_are_read_where_it_runs() -> None:
     cluster = cast("Cluster", At(bodies))
     for around in (
         reader.in_depth(At(bodies), [TARGET], declared.of_a_diagnosis()),
-        reader.around(cluster, [TARGET], guards.reads()),
+        read_around(cluster),
     ):
         assert (POD, "kubevirt") in around.listed
 
