@@ -162,10 +162,11 @@ OPERATORS: tuple[tuple[Any, Callable[[Any], Iterable[cst.CSTNode]]], ...] = (
     (cst.BooleanOperation, drop_operand),
 )
 
-# Annotations and names of types are not run, a missing import is no decision, and neither is a
-# frozen class.
+# Annotations, names of types and `__all__` are not run, a missing import is no decision, and
+# neither is a frozen class.
 LEFT_ALONE = (
     matchers.Annotation()
+    | matchers.Assign(targets=[matchers.AssignTarget(matchers.Name("__all__"))])
     | matchers.Assign(value=matchers.Subscript(matchers.Name("Callable") | matchers.Name("tuple")))
     | matchers.Import()
     | matchers.ImportFrom()
