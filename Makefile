@@ -86,7 +86,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.controllermanager.build
 	$(BIN)/python -m tests.components.harvester.build
 	$(BIN)/python -m tests.components.shells.build
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_stories_beside.py
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_stories_beside.py --dist worksteal
 	$(MAKE) lowest
 	$(MAKE) -j 2 stories frozen
 

@@ -59,6 +59,7 @@ VMI = Kind("VirtualMachineInstance", "kubevirt.io", "v1", "virtualmachineinstanc
 MIGRATION = Kind(
     "VirtualMachineInstanceMigration", "kubevirt.io", "v1", "virtualmachineinstancemigrations"
 )
+KUBEVIRT = Kind("KubeVirt", "kubevirt.io", "v1", "kubevirts", optional=True)
 POD = Kind("Pod", "", "v1", "pods")
 NODE = Kind("Node", "", "v1", "nodes", namespaced=False)
 NAMESPACE = Kind("Namespace", "", "v1", "namespaces", namespaced=False)

@@ -90,6 +90,7 @@ RESOURCES: dict[str, Resource] = {
             cluster=True,
         ),
         _resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
+        _resource("kubevirt.io/v1", "KubeVirt", "kubevirts", status=True),
         _resource("kubevirt.io/v1", "VirtualMachine", "virtualmachines", status=True),
         _resource("kubevirt.io/v1", "VirtualMachineInstance", "virtualmachineinstances"),
         _resource(

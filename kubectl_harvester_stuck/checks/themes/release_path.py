@@ -25,16 +25,14 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, settings
+from kubectl_harvester_stuck.harvester import finalizers, settings, workloads
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
-    DAEMON_SET,
-    DEPLOYMENT,
     ENDPOINT_SLICE,
-    HARVESTER_NAMESPACE,
     MUTATING,
     NODE,
     POD,
@@ -43,12 +41,11 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
-from kubectl_harvester_stuck.k8s.reads import Read, declared
+from kubectl_harvester_stuck.k8s.reads import Read
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
 DAEMON_SETS = ("virt-handler",)
-WORKLOADS = declared(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE))
 
 
 OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
@@ -67,25 +64,23 @@ LOOKS_AT_SHAREABLE = (1, 7)
 """The first Harvester that accepts a disk in two VMs where both say that it is shareable."""
 
 
-@check(reads=WORKLOADS)
+@check(reads=workloads.WORKLOADS)
 def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers of KubeVirt and Harvester are there, with all their replicas."""
     gone, fewer = [], []
-    for kind, wanted, have, want in (
-        (DEPLOYMENT, DEPLOYMENTS, ("status", "availableReplicas"), ("spec", "replicas")),
-        (DAEMON_SET, DAEMON_SETS, ("status", "numberAvailable"),
-         ("status", "desiredNumberScheduled")),
-    ):  # fmt: skip
-        there = {item.ref.name: item for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)}
+    for prefix, wanted, have, want in (
+        ("deploy", DEPLOYMENTS, ("status", "availableReplicas"), ("spec", "replicas")),
+        ("ds", DAEMON_SETS, ("status", "numberAvailable"), ("status", "desiredNumberScheduled")),
+    ):
         for name in wanted:
-            workload = there.get(name)
+            ref = workloads.ref_of(f"{prefix}/{name}", view.snapshot)
+            workload = workloads.find(f"{prefix}/{name}", view.snapshot)
             available = number(workload, *have) if workload else 0
             seen = (
-                f"{kind.kind.lower()}/{name}",
-                Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", ".".join(have),
-                         str(available) if workload else "not there"),
-                ObjectRef(HARVESTER_NAMESPACE, name, kind),
-            )  # fmt: skip
+                f"{ref.kind.kind.lower()}/{name}",
+                Evidence(str(ref), ".".join(have), str(available) if workload else "not there"),
+                ref,
+            )
             if not available:
                 gone.append(seen)
             elif workload and available < number(workload, *want):
@@ -101,10 +96,10 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
 
 
-@check(reads=(NODE, Read(POD, HARVESTER_NAMESPACE)))
+@check(reads=(NODE, *workloads.reads(POD)))
 def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers run on more than one node, so that one of each survives any power cut."""
-    pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
+    pods = workloads.pods(view.snapshot)
     if len(view.snapshot.all(NODE)) < 2:
         yield warn(
             "there is one node: the controllers go down with it",
@@ -125,10 +120,17 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
         yield warn(
             f"on fewer than two nodes: {names(f'{name} ({where})' for name, where in together)}",
             [
-                Evidence(f"Deployment {HARVESTER_NAMESPACE}/{name}", "nodes of ready pods", where)
+                Evidence(
+                    str(workloads.ref_of(f"deploy/{name}", view.snapshot)),
+                    "nodes of ready pods",
+                    where,
+                )
                 for name, where in together
             ],
-            commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+            *dict.fromkeys(
+                commands.get_all(POD, workloads.namespace_of(name, view.snapshot), "-o", "wide")
+                for name, _ in together
+            ),
         )
     else:
         yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
@@ -265,16 +267,13 @@ def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
 
 
-@check(reads=(VM, VMI, *WORKLOADS, settings.read(SERVER_VERSION)))
+@check(reads=(VM, VMI, *workloads.WORKLOADS, settings.read(SERVER_VERSION)))
 def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """No VM or VMI has a finalizer that an upgrade or a removed add-on left behind."""
     living = _living(view)
     version = _version(view)
-    there = {
-        f"{prefix}{item.ref.name}"
-        for kind, prefix in ((DEPLOYMENT, "deploy/"), (DAEMON_SET, "ds/"))
-        for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)
-    }
+    owners = {entry.workload for entry in CATALOGUE if workloads.is_named(entry.workload)}
+    there = {owner for owner in owners if workloads.find(owner, view.snapshot)}
     orphaned = []
     for item in living:
         for name in item.finalizers:
@@ -284,7 +283,7 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
             since = OWNERLESS_SINCE.get(name)
             if since is not None and (version is None or version >= since):
                 orphaned.append((item, name, entry.versions))
-            elif entry.workload.startswith(("deploy/", "ds/")) and entry.workload not in there:
+            elif workloads.is_named(entry.workload) and entry.workload not in there:
                 orphaned.append((item, name, f"{entry.workload} is not there"))
     if orphaned:
         yield fail(
