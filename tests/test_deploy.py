@@ -73,7 +73,12 @@ def applied(place: World, shell: Callable[[str], None]) -> Iterator[World]:
             shell(f"kubectl delete --wait=false --ignore-not-found {line}")
 
 
-@pytest.mark.parametrize("file", ["rbac.yaml", "cronjob.yaml"])
+def plural_of(kind: str) -> str:
+    """As in the path of its objects."""
+    return f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
+
+
+@pytest.mark.parametrize("file", ["admission.yaml", "rbac.yaml", "cronjob.yaml"])
 @pytest.mark.usefixtures("place")
 def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, file: str) -> None:
     for item in documents(file):
@@ -82,7 +87,7 @@ def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, fi
         where = f"/namespaces/{namespace}" if namespace else ""
         status, answer = control_plane.request(
             "POST",
-            f"{group}/{item['apiVersion']}{where}/{item['kind'].lower()}s"
+            f"{group}/{item['apiVersion']}{where}/{plural_of(item['kind'])}"
             "?dryRun=All&fieldValidation=Strict",
             item,
         )

@@ -188,6 +188,7 @@ class Reader:
         self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
         self._found: dict[ObjectRef, KubeObject | None] = {}
         self._unreadable: dict[Scope | ObjectRef, str] = {}
+        self._unserved: set[Kind] = set()
         self._asked: dict[Scope, ListQuery] = {}
 
     def read(
@@ -220,6 +221,7 @@ class Reader:
             except ApiError as error:
                 if error.is_unserved and item.kind.optional:
                     self._listed[scope] = ()
+                    self._unserved.add(item.kind)
                 else:
                     self._fail(scope, error)
             except StuckError as error:
@@ -294,5 +296,9 @@ class Reader:
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""
         return ClusterSnapshot(
-            self._source.now, dict(self._listed), dict(self._found), dict(self._unreadable)
+            self._source.now,
+            dict(self._listed),
+            dict(self._found),
+            dict(self._unreadable),
+            frozenset(self._unserved),
         )
