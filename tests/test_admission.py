@@ -110,9 +110,9 @@ def patch(what: str, plural: str, name: str, body: Body, held_by: str = PATCH) -
     return Action(what, "PATCH", f"virtualmachine{plural}", name, body, held_by)
 
 
-def delete(what: str, name: str, held_by: str = DELETE) -> Action:
+def delete(what: str, name: str, held_by: str = DELETE, **more: object) -> Action:
     """The deletion of a pod, by force."""
-    options = {"gracePeriodSeconds": 0, "dryRun": ["All"]}
+    options = {"gracePeriodSeconds": 0, "dryRun": ["All"], **more}
     return Action(what, "DELETE", "pods", name, options, held_by)
 
 
@@ -181,6 +181,11 @@ ACTIONS = (
     delete("delete a pod in deletion of another VirtualMachineInstance", "foreign-going"),
     delete("delete a pod in deletion that another pod owns", "owned-going"),
     delete("delete a pod in deletion with the label of hotplugged volumes", "labelled-going"),
+    delete("delete the pod in deletion of a guest, and orphan what it owns", "going",
+           propagationPolicy="Orphan"),
+    delete("the same by `orphanDependents`", "going", orphanDependents=True),
+    delete("delete the pod in deletion of a guest, with what it owns", "going", "",
+           propagationPolicy="Background"),
     delete("delete the pod in deletion of a guest", "going", ""),
     delete("delete the pod in deletion of a hotplugged volume", "volume-going", ""),
     create("create a running VM", {"runStrategy": "Always"}),
@@ -290,6 +295,8 @@ EDITS = (
     edited(DELETE, " && owner.apiVersion.startsWith('kubevirt.io/')", ""),
     edited(DELETE, "owner.kind == 'Pod'", "true"),
     edited(DELETE, "oldObject.metadata.labels['kubevirt.io'] == 'hotplug-disk'", "true"),
+    edited(DELETE, "request.options.propagationPolicy != 'Orphan'", "true"),
+    edited(DELETE, "!request.options.orphanDependents)", "true)"),
     edited(CREATE, " == 'Halted'", " in ['Halted', 'Manual']"),
     edited(CREATE, " || has(object.spec.running)", ""),
     edited(CREATE, "has(object.spec.runStrategy) || has", "has"),

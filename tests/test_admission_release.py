@@ -130,6 +130,25 @@ def test_a_power_cut_is_released_and_restored(world: World) -> None:
     assert {item.impersonated_user for item in world.sent()} == {OPERATOR}
 
 
+def test_what_is_large_stays_below_the_limits_of_cost(world: World) -> None:
+    init = {"name": "init", "cloudInitNoCloud": {"userData": "#" * 900_000}}
+    disks = [{"name": f"disk-{number}", "emptyDisk": {"capacity": "1Gi"}} for number in range(200)]
+    notes = {f"example.com/note-{number}": "x" * 2_000 for number in range(100)}
+    spec = builders.with_disks(volumes=[init, *disks])
+    world.delete(world.vm("web", spec=spec, annotations=notes))
+    done = unstick(world, "vm", "web", "--yes")
+    assert (done.status, done.item["outcome"]) == (ExitStatus.OK, "gone"), done.err
+    again = run(world, "restore", done.item["backup"], "--yes")
+    assert (again.status, again.item["outcome"]) == (ExitStatus.OK, "created"), again.err
+
+
+def test_an_api_server_says_of_a_kind_that_it_does_not_know_it(held: ControlPlane) -> None:
+    """As one before 1.30 does of policies, which `check` has to tell from one without any."""
+    path = resource_of(manifests("admission.yaml")[0]).path(None)
+    status, answer = held.request("GET", path.replace("policies", "oddities"))
+    assert (status, answer["reason"]) == (404, "NotFound")
+
+
 def test_a_restore_that_is_rejected_says_who_may(world: World) -> None:
     template = {"metadata": {"name": "disk"}, "spec": {"pvc": {}}}
     world.delete(world.vm("web", spec={"dataVolumeTemplates": [template]}))
