@@ -39,9 +39,10 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 # Tests that need programs which are built first.
-NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py test_shells.py \
-  test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py test_histories_beside.py \
-  test_conformance.py test_stories_beside.py test_runbook.py \
+NEED_PROGRAMS := test_admission.py test_admission_release.py test_controlplane.py test_deploy.py \
+  test_krew.py test_rules.py test_shells.py test_kubeconfig.py test_like_kubectl.py \
+  test_virtcontroller.py test_histories_beside.py test_conformance.py test_stories_beside.py \
+  test_runbook.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
 UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))

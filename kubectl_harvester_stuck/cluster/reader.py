@@ -213,6 +213,7 @@ class Reader:
         self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
         self._found: dict[ObjectRef, KubeObject | None] = {}
         self._unreadable: dict[Scope | ObjectRef, str] = {}
+        self._unserved: set[Kind] = set()
         self._asked: dict[Scope, ListQuery] = {}
 
     def read(
@@ -265,6 +266,7 @@ class Reader:
                     self._unreadable[item.ref] = f"{item.ref}: {item.malformed}"
         elif isinstance(error, ApiError) and error.is_unserved and selection.kind.optional:
             self._listed[scope] = ()
+            self._unserved.add(selection.kind)
         else:
             self._found |= {item.ref: item for item in listed.items}
             self._fail(scope, error)
@@ -322,5 +324,9 @@ class Reader:
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""
         return ClusterSnapshot(
-            self._source.now, dict(self._listed), dict(self._found), dict(self._unreadable)
+            self._source.now,
+            dict(self._listed),
+            dict(self._found),
+            dict(self._unreadable),
+            frozenset(self._unserved),
         )

@@ -215,6 +215,23 @@ MUTATING = Kind(
     "mutatingwebhookconfigurations",
     namespaced=False,
 )
+POLICY = Kind(
+    "ValidatingAdmissionPolicy",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicies",
+    namespaced=False,
+    optional=True,
+)
+"""Served since Kubernetes 1.30."""
+POLICY_BINDING = Kind(
+    "ValidatingAdmissionPolicyBinding",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    namespaced=False,
+    optional=True,
+)
 
 # What a user may type for the two kinds that can be stuck, as kubectl accepts it.
 TARGET_KINDS = {

@@ -64,7 +64,7 @@ def plan(
         return planning.with_preflight(made, PreflightResults(permissions))
     answers = {step.ref: _admission(rights.cluster, step) for step in made.steps[:ahead]}
     stale = frozenset(
-        ref for ref, answer in answers.items() if answer is not None and _is_stale(answer)
+        ref for ref, answer in answers.items() if answer is not None and send.is_conflict(answer)
     )
     admissions = {
         ref: None
@@ -82,8 +82,3 @@ def _admission(cluster: Cluster, step: Step) -> ApiError | None:
     except ApiError as error:
         return error
     return None
-
-
-def _is_stale(error: ApiError) -> bool:
-    """Whether the object is no longer the one that was read; no webhook says that."""
-    return send.is_conflict(error) and not error.is_from_webhook

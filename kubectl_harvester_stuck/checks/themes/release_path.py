@@ -26,6 +26,7 @@ from kubectl_harvester_stuck.checks.base import (
 )
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, settings, workloads
+from kubectl_harvester_stuck.harvester.admission_policies import NAMES
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
 from kubectl_harvester_stuck.k8s import commands
@@ -36,6 +37,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     MUTATING,
     NODE,
     POD,
+    POLICY,
+    POLICY_BINDING,
     VALIDATING,
     VM,
     VMI,
@@ -215,6 +218,51 @@ def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
         )
     elif not silent:
         yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
+
+
+@check(reads=(POLICY, POLICY_BINDING))
+def admission_policies(view: CheckContext) -> Iterator[CheckResult]:
+    """The API server holds operators to what a release does, by deploy/admission.yaml."""
+    if POLICY in view.snapshot.unserved:
+        yield warn(
+            "not available: operators are limited by RBAC alone before Kubernetes 1.30",
+            [Evidence(POLICY.kind, "served", "no")],
+        )
+        return
+    there = {policy.ref.name: policy for policy in view.snapshot.all(POLICY)}
+    bindings = view.snapshot.all(POLICY_BINDING)
+    missing = [name for name in NAMES if name not in there]
+    lax = [
+        policy
+        for name in NAMES
+        if (policy := there.get(name)) is not None
+        and (
+            policy.text("spec", "failurePolicy") == "Ignore"
+            or not any(_denies_everywhere(binding, name) for binding in bindings)
+        )
+    ]
+    if missing:
+        yield warn(
+            f"not installed: {names(missing)}; operators may do whatever RBAC allows",
+            [Evidence(f"{POLICY.kind} {name}", "metadata.name", "not there") for name in missing],
+            Remark("apply deploy/admission.yaml of this program: docs/admission.md"),
+        )
+    if lax:
+        yield warn(
+            f"installed, but not enforced everywhere: {names(lax)}",
+            [saw(policy, "bindings that deny everywhere", "none") for policy in lax],
+            commands.get_all(POLICY_BINDING, None, "-o", "yaml"),
+        )
+    if not missing and not lax:
+        yield ok(f"{', '.join(NAMES)} are enforced")
+
+
+def _denies_everywhere(binding: KubeObject, policy: str) -> bool:
+    spec = binding.mapping("spec")
+    actions = texts(binding, spec.get("validationActions"), "spec.validationActions")
+    limits = ("namespaceSelector", "objectSelector", "resourceRules", "excludeResourceRules")
+    is_limited = any(binding.mapping("spec", "matchResources").get(limit) for limit in limits)
+    return spec.get("policyName") == policy and "Deny" in actions and not is_limited
 
 
 @check(reads=(API_SERVICE,))
