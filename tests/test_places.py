@@ -436,6 +436,7 @@ def test_an_unfinished_migration_to_another_cluster_blocks() -> None:
         ({"completed": True, "failed": True}, "Running", True),
         ({"completed": True, "failed": True}, "Failed", True),
         ({"completed": True}, "Succeeded", False),
+        ({}, "Succeeded", False),
     ):
         instance = deleted_vmi(phase=phase, status={"migrationState": {**state, **done}})
         assert bool(places.may_run_elsewhere(Scene([instance]).target)) is blocks
@@ -480,3 +481,252 @@ def test_the_nodes_are_those_of_all_places() -> None:
     assert places.nodes(Scene([instance, stored(migration), pod]).target) == (
         "active", "from", "from-vmi", "now", "pod", "to", "to-vmi"
     )  # fmt: skip
+
+
+# What is said of a place, and whether only time has to pass
+
+
+def told(scene: Scene) -> list[tuple[Proof | None, str, bool]]:
+    """Proof, reason and whether only time has to pass, of each place; each is about itself."""
+    found = []
+    for place in places.places(scene.target):
+        made = places.assess(place, scene.target, scene.powered_off)
+        assert made.place is place
+        found.append((made.proof, made.reason, made.is_waiting))
+    return found
+
+
+SILENT = "Ready: Unknown, heartbeat: 20m ago, lease: 20m ago, virt-handler: not Ready"
+ALIVE = "Ready: True, heartbeat: 30s ago, lease: 5s ago, virt-handler: virt-handler-node-2 is Ready"
+
+
+def unscheduled(**more: Any) -> Scene:
+    instance = deleted_vmi(node=None, phase="Scheduling")
+    return Scene([instance, launcher(instance, "a", node=None, **more)])
+
+
+def alone(waited: int) -> Scene:
+    """A pod whose VMI is gone, 30 s of grace in it, on a node that cannot find its container."""
+    owner = deleted_vmi()
+    meta = {"deletionTimestamp": ago(seconds=waited - 30), "deletionGracePeriodSeconds": 30}
+    return Scene([statuses(with_meta(launcher(owner, "a"), **meta), compute=LOST), *live_node()])
+
+
+TOLD: dict[str, tuple[Callable[[], Scene], tuple[Proof | None, str, bool]]] = {
+    "ended": (
+        lambda: Scene([vmi := deleted_vmi(), launcher(vmi, "a", terminated=True), *dead_node()]),
+        (Proof.ENDED, "its containers have ended", False),
+    ),
+    "no node and in deletion": (unscheduled, (Proof.ENDED, "it was never given a node", False)),
+    "no node yet": (
+        lambda: unscheduled(deleted=None),
+        (None, "pod a has no node yet and may still be given one", False),
+    ),
+    "rejected": (
+        lambda: rejected(live_node),
+        (Proof.ENDED, "its kubelet never started a container of it", False),
+    ),
+    "no report yet": (
+        lambda: rejected(lambda: back_since(59)),
+        (None, "node node-2 came back just now, and may not have reported yet what it runs of"
+         " pod a", True),
+    ),
+    "stated": (
+        lambda: replace(one_pod(compute=RUNNING), powered_off=frozenset({"node-2"})),
+        (Proof.STATED, "node node-2 is stated to be powered off", False),
+    ),
+    "stated, and alive": (
+        lambda: replace(one_pod(live_node, compute=RUNNING), powered_off=frozenset({"node-2"})),
+        (None, f"node node-2 was said to have no power, but it shows life ({ALIVE})", False),
+    ),
+    "may still run": (
+        lambda: one_pod(compute=RUNNING),
+        (None, f"pod a on node node-2 may still run the guest ({SILENT})", False),
+    ),
+    "still runs": (
+        lambda: one_pod(live_node, compute=RUNNING),
+        (None, f"pod a on node node-2 still runs the guest ({ALIVE})", False),
+    ),
+    "a sidecar still runs": (
+        lambda: one_pod(live_node, compute=ENDED, hook=RUNNING),
+        (None, "pod a on node node-2 still runs container hook, which can hold the guest's disks,"
+         f" ({ALIVE})", False),
+    ),
+    "the guest runs, and a sidecar": (
+        lambda: one_pod(live_node, hook=RUNNING, compute=RUNNING),
+        (None, f"pod a on node node-2 still runs the guest ({ALIVE})", False),
+    ),
+    "no pod on a silent node": (
+        lambda: Scene([deleted_vmi(), *dead_node()]),
+        (None, "no pod is left, but node node-2 does not answer, so the guest may still run there"
+         f" ({SILENT})", False),
+    ),
+    "nobody asked": (
+        lambda: Scene([deleted_vmi(deleted=None), *live_node()]),
+        (None, "nobody has asked the guest on node-2 to stop", False),
+    ),
+    "no time yet": (
+        lambda: Scene([silent_since(44), *live_node()]),
+        (None, "node node-2 answers and has no pod of the guest, but has had 44s of the 45s that"
+         " ending it can take", True),
+    ),
+    "no time yet, with a pod": (
+        lambda: alone(44),
+        (None, "node node-2 answers and finds no container of the guest, but has had 44s of the 45s"
+         " that ending it can take", True),
+    ),
+    "a pod alone had its own time": (
+        lambda: alone(45),
+        (Proof.ABSENT, "node node-2 answers and has no pod of the guest", False),
+    ),
+    "absent": (
+        lambda: Scene([silent_since(45), *live_node()]),
+        (Proof.ABSENT, "node node-2 answers and has no pod of the guest", False),
+    ),
+    "seen to end": (
+        lambda: Scene([seen_by("virt-handler"), *live_node()]),
+        (Proof.ABSENT, "virt-handler on node-2 saw the guest end", False),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("scene", "expected"), TOLD.values(), ids=TOLD.keys())
+def test_what_is_told_of_a_place(
+    scene: Callable[[], Scene], expected: tuple[Proof | None, str, bool]
+) -> None:
+    assert expected in told(scene())
+
+
+@pytest.mark.parametrize(("asked", "is_waiting"), [(20, True), (40, False), (None, False)])
+def test_a_guest_that_runs_within_its_grace_period_is_waited_for(
+    asked: float | None, is_waiting: bool
+) -> None:
+    deleted = None if asked is None else ago(seconds=asked)
+    instance = deleted_vmi(deleted=deleted)
+    pod = launcher(instance, "a", deleted=None if asked is None else ago(seconds=asked - 30))
+    scene = Scene([instance, statuses(pod, compute=RUNNING), *live_node()])
+    assert {waits for _, _, waits in told(scene)} == {is_waiting}
+
+
+def test_a_pod_that_nobody_told_is_not_waited_for() -> None:
+    instance = deleted_vmi(deleted=ago(seconds=20))
+    pod = statuses(launcher(instance, "a", deleted=None), compute=RUNNING)
+    assert {waits for _, _, waits in told(Scene([instance, pod, *live_node()]))} == {False}
+
+
+def test_a_place_without_a_node_and_without_a_pod_is_unknown() -> None:
+    scene = Scene([deleted_vmi(node=None, phase="Scheduling", status={"activePods": {"u": ""}})])
+    (place,) = places.places(scene.target)
+    with pytest.raises(UnreadableError) as error:
+        places.assess(place, scene.target, ())
+    assert (error.value.what, error.value.why) == (
+        "status.activePods", "it does not say on which node the guest may run"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", ["Scheduled", "Running", "Unknown"])
+def test_a_guest_that_has_begun_somewhere_names_its_node(phase: str) -> None:
+    instance = deleted_vmi(node=None, phase=phase)
+    with pytest.raises(UnreadableError) as error:
+        places.places(Scene([instance]).target)
+    assert error.value.what == "VirtualMachineInstance shop/web"
+    assert error.value.why == f"it is {phase}, but names no node"
+    # Its pod says where it is, and so does activePods.
+    assert places.nodes(Scene([instance, launcher(instance, "a")]).target) == ("node-2",)
+    active = deleted_vmi(node=None, phase=phase, status={"activePods": {"u": "node-3"}})
+    assert places.nodes(Scene([active]).target) == ("node-3",)
+
+
+@pytest.mark.parametrize(
+    "phase", ["", "Pending", "Scheduling", "WaitingForSync", "Succeeded", "Failed"]
+)
+def test_a_guest_that_has_not_begun_or_has_ended_needs_no_node(phase: str) -> None:
+    assert places.places(Scene([deleted_vmi(node=None, phase=phase)]).target) == ()
+
+
+@pytest.mark.parametrize("phase", ["", "Pending", "Scheduling", "WaitingForSync"])
+def test_a_guest_that_has_not_begun_runs_in_no_other_cluster(phase: str) -> None:
+    state = {"sourceNode": "west-7", "targetNode": "node-2",
+             "sourceState": {"node": "west-7", "syncAddress": "a"}}  # fmt: skip
+    waiting = deleted_vmi(phase=phase, status={"migrationState": state})
+    assert places.may_run_elsewhere(Scene([waiting]).target) is None
+    running = deleted_vmi(phase="Running", status={"migrationState": state})
+    assert places.may_run_elsewhere(Scene([running]).target) is not None
+    assert places.may_run_elsewhere(Scene([]).target) is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "ended", "may_have_moved"),
+    [
+        ("virt-handler", "virt-handler", False),
+        ("virt-handler", "virt-controller", True),
+        ("virt-controller", "virt-handler", True),
+        ("virt-handler", None, False),
+        (None, "virt-handler", False),
+        (None, None, True),
+    ],
+)
+def test_only_virt_handler_sees_a_migration_fail(
+    failed: str | None, ended: str | None, may_have_moved: bool
+) -> None:
+    instance = failed_migration()
+    entries = [
+        {"manager": manager, "fieldsV1": {"f:status": {"f:migrationState": {f"f:{name}": {}}}}}
+        for name, manager in (("failed", failed), ("endTimestamp", ended))
+        if manager is not None
+    ]
+    scene = Scene([with_meta(instance, managedFields=entries)])
+    assert ("node-2" in places.nodes(scene.target)) is may_have_moved
+
+
+def test_a_guest_that_failed_after_its_migration_did_may_be_at_either_end() -> None:
+    """virt-handler calls both failed when a guest that has moved is not reported from there."""
+    scene = Scene([failed_migration("virt-handler", more={"phase": "Failed"})])
+    assert places.nodes(scene.target) == ("node-1", "node-2")
+    scene = Scene([failed_migration("virt-handler")])
+    assert places.nodes(scene.target) == ("node-1",)
+
+
+def test_an_end_that_names_no_node_is_no_place() -> None:
+    scene = Scene([migrated(sourceNode="node-2", targetNode=None)])
+    assert places.nodes(scene.target) == ("node-2",)
+    scene = Scene([migrated(sourceNode="node-2")])
+    assert places.nodes(scene.target) == ("node-2",)
+
+
+def test_what_the_vmi_says_of_its_grace_period_counts_also_where_a_pod_says_less() -> None:
+    spec = {"terminationGracePeriodSeconds": 120}
+    instance = deleted_vmi(deleted=ago(seconds=60), spec=spec)
+    pod = statuses(launcher(instance, "a", deleted=ago(seconds=30)), compute=LOST)
+    for bodies in ([instance], [instance, pod]):
+        assert {proof for proof, _, _ in told(Scene([*bodies, *live_node()]))} == {MAY_RUN}
+
+
+def test_where_its_pod_cannot_be_told_each_pod_on_the_node_counts() -> None:
+    instance = deleted_vmi()
+    pods = [statuses(launcher(instance, name), compute=LOST) for name in ("a", "b")]
+    runs = statuses(launcher(instance, "b"), compute=RUNNING)
+    elsewhere = statuses(launcher(instance, "c", node="node-3"), compute=RUNNING)
+    around = [instance, *live_node()]
+
+    def of_the_node(*bodies: Body) -> tuple[Proof | None, str]:
+        scene = Scene([*around, *bodies])
+        (place,) = [place for place in places.places(scene.target) if place.key == "node-2/"]
+        assessed = places.assess(place, scene.target, ())
+        assert assessed.place is place
+        return assessed.proof, assessed.reason
+
+    assert of_the_node(pods[0], runs) == (
+        None, f"pod b on node node-2 still runs the guest ({ALIVE})"
+    )  # fmt: skip
+    assert of_the_node(*pods, elsewhere)[0] is Proof.ABSENT
+
+
+def test_signs_of_the_nodes_of_hotplugged_volumes_are_remembered() -> None:
+    instance = deleted_vmi()
+    pod = launcher(instance, "a")
+    volume = stored(builders.attachment_pod("shop", "hp-volume-x", "node-3", pod, instance))
+    around = [instance, pod, volume, *dead_node(), *dead_node("node-3")]
+    memory = places.remember(Scene(around).target)
+    assert memory.signs.keys() == {"node-2", "node-3"}
+    assert memory.signs["node-3"].keys() == {"heartbeat", "lease"}
