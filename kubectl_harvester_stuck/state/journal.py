@@ -24,7 +24,12 @@ from kubectl_harvester_stuck.errors import JournalError
 from kubectl_harvester_stuck.k8s.objects import format_time, parse_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
-from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
+from kubectl_harvester_stuck.state.private_files import (
+    NO_FOLLOW,
+    VARIABLE,
+    make_parents,
+    sync_parent,
+)
 
 SCHEMA = "harvester-stuck/journal/v1"
 FILE = "journal.jsonl"
@@ -97,10 +102,9 @@ class Journal:
             with _WRITING, _opened(path) as handle:
                 _write(handle, line)
         except OSError as error:
-            variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
             raise JournalError(
                 f"cannot write the journal {path}: {error.strerror or error};"
-                f" set {variable} to a directory that can be written"
+                f" set {VARIABLE} to a directory that can be written"
             ) from error
 
 
