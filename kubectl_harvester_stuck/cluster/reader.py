@@ -14,7 +14,7 @@ from typing import Any
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, goes_with_vm, harmless, places
-from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.target import Target, normal_mac
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     LEASE,
@@ -140,7 +140,32 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             {ObjectRef(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
             | {ObjectRef(ref.namespace, name, PVC) for name in claims},
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
+            # Any pod can use a disk.
+            wanted=lambda _: everything,
         )
+    return reader.snapshot()
+
+
+def naming(cluster: Cluster, addresses: Iterable[str]) -> ClusterSnapshot:
+    """All VMs and VMIs of the cluster that hold one of these MAC addresses, and no other objects.
+
+    Raises UnreachableError when the API server is.
+    """
+    wanted = tuple(addresses)
+
+    def names_one(text: str) -> bool:
+        return any(address in normal_mac(text) for address in wanted)
+
+    def is_wanted(body: Any) -> bool:
+        return isinstance(body, TooDeepObject) or names_one(str(body))
+
+    reader = Reader(cluster)
+    queries = [
+        ListQuery(kind, hint=lambda text: names_one(text.decode(errors="replace")))
+        for kind in (VM, VMI)
+    ]
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        reader.read(pool, (), queries, wanted=lambda _: is_wanted)
     return reader.snapshot()
 
 
