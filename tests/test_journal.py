@@ -365,7 +365,7 @@ def test_what_is_no_file_under_the_name_of_one_stops_no_change_and_is_named(
     assert len(of(book)) == 30
 
 
-@pytest.mark.parametrize("kept", [journal.KEPT, 9000])
+@pytest.mark.parametrize("kept", [journal.KEPT, 60_000])
 def test_processes_lose_no_change_while_files_become_full(book: journal.Journal, kept: int) -> None:
     code = (
         "import sys\n"
@@ -389,7 +389,7 @@ def test_processes_lose_no_change_while_files_become_full(book: journal.Journal,
     assert {id_ for id_, outcome in seen.items() if outcome is None} == {
         f"id-{process * 1000 + number}" for process in range(4) for number in range(60)
     } - done
-    assert kept == 9000 or done < seen.keys()
+    assert kept == 60_000 or done < seen.keys()
     assert len(files(book)) > 1
 
 

@@ -37,6 +37,9 @@ from kubectl_harvester_stuck.state.private_files import (
     sync_parent,
 )
 
+if sys.platform != "win32":
+    import fcntl
+
 SCHEMA = "harvester-stuck/journal/v1"
 FILE = "journal.jsonl"
 
@@ -115,8 +118,9 @@ class Journal:
         path = self.directory / FILE
         try:
             with _WRITING:
+                make_parents(path)
                 _rotate(path)
-                with _opened(path) as handle:
+                with _beside_others(path.parent), _opened(path) as handle:
                     _write(handle, line)
         except OSError as error:
             raise JournalError(
@@ -147,17 +151,52 @@ _WRITING = threading.Lock()
 def _rotate(path: Path) -> None:
     """Make room for a new file where this one is full.
 
-    Several runs can do so at once: each full file has a name of its own. Where it cannot be done,
-    the file grows on.
+    Where that cannot be done, or another run is doing it, the file grows on.
     """
     with suppress(OSError):
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size < FULL:
+        if path.lstat().st_size < FULL:
             return
-        written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
-        name = f"journal-{written:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:8]}.jsonl"
-        path.rename(path.with_name(name))
-        _forget(path)
+        with _alone(path.parent):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size < FULL:
+                return
+            written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+            name = f"journal-{written:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:8]}.jsonl"
+            path.rename(path.with_name(name))
+            _forget(path)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Lock the directory against all other runs. Raises OSError where one of them writes."""
+    if sys.platform == "win32":  # where a file that is open is not renamed
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _beside_others(directory: Path) -> Iterator[None]:
+    """Wait until no run has the directory alone, and let none until the line is written.
+
+    Otherwise the file could be renamed, and removed, between its opening and the line. A file
+    system that knows no locks lets nobody be alone.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _forget(path: Path) -> None:
@@ -179,10 +218,10 @@ def _forget(path: Path) -> None:
                 ended.add(record["id"])
             elif record is not None and file in gone:
                 begun[record["id"]] = line
-    with _opened(path) as handle:
-        for id_, line in begun.items():
-            if id_ not in ended:
-                _write(handle, line + b"\n")
+    carried = [line + b"\n" for id_, line in begun.items() if id_ not in ended]
+    if carried:
+        with _opened(path) as handle:
+            _write(handle, b"".join(carried))
     for file in gone:
         file.unlink()
 
@@ -195,7 +234,6 @@ def _earlier(directory: Path) -> list[Path]:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    make_parents(path)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
     try:
