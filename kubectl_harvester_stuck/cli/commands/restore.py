@@ -253,9 +253,9 @@ def _is_target(ctx: click.Context, word: str) -> bool:
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Create a VM again from the backup that unstick saved, powered off.
 
-    Refused if the name is taken, if a disk is gone, is another one, or is used
-    by another VM. Nothing is started. A NAME stands for the newest file of that
-    VM which was saved on this cluster.
+    Refused if the name is taken, if a disk is gone, is not known to be the same
+    one, or is used by another VM or pod. Nothing is started. A NAME stands for
+    the newest file of that VM which was saved on this cluster.
 
     \b
     Examples:
