@@ -154,6 +154,7 @@ def plugin(world: World, answered: str, status: int = 0) -> Body:
 
 
 def test_what_a_plugin_says_is_marked_as_its_own(world: World) -> None:
+    world.vm()
     user = plugin(world, credential(token=token_of(world)))
     path = Path(user["exec"]["command"])
     path.write_text(path.read_text().replace("\ncat", "\necho 'error: log in at x.io' >&2\ncat"))
