@@ -395,11 +395,14 @@ def test_the_name_of_a_file_tells_of_which_object_it_is(tmp_path: Path) -> None:
     assert whole.may_be_of("shop", f"{long}a")
     assert not whole.may_be_of("shop", f"{long}b")
     assert not whole.may_be_of("lab", f"{long}a")
+    assert backups.undo_files(tmp_path, of=("shop", f"{long}a")) == (whole,)
+    assert backups.undo_files(tmp_path, of=("shop", f"{long}b")) == ()
     found.write_text("{")
     (cut,) = backups.undo_files(tmp_path)
     assert cut.is_cut
     assert cut.may_be_of("shop", f"{long}b")
     assert not cut.may_be_of("shop", "v" * 20)
+    assert backups.undo_files(tmp_path, of=("shop", "v" * 20)) == ()
     target = {"release": {"schema": restore.SCHEMA, "target": {"name": "w"}}, "items": []}
     found.write_text(json.dumps(target))
     (forged,) = backups.undo_files(tmp_path)

@@ -11,7 +11,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -119,19 +118,18 @@ class _Earlier:
         from kubectl_harvester_stuck.restore import decisions
 
         try:
-            files = undo_files(self._directory)
+            files = undo_files(self._directory, of=(target.namespace, target.name))
         except RestoreError as error:
             self.unread.append(f"earlier undo files: {error}")
             return
         for item in reversed(files):
-            if item.may_be_of(target.namespace, target.name):
-                try:
-                    document = decisions.load(read(item.path), str(item.path))
-                except RestoreError as error:
-                    self.unread.append(f"an earlier undo file: {error}")
-                    continue
-                if not document["release"].get("redacted"):
-                    yield item.path, document["items"]
+            try:
+                document = decisions.load(read(item.path), str(item.path))
+            except RestoreError as error:
+                self.unread.append(f"an earlier undo file: {error}")
+                continue
+            if not document["release"].get("redacted"):
+                yield item.path, document["items"]
 
 
 _FILE = re.compile(r"(\d{8}T\d{12})Z_([^_]+)_([^_]+)(_[^_]+)?_[0-9a-f]{16}\.json")
@@ -161,10 +159,7 @@ class UndoFile:
 
 
 def undo_file(path: Path) -> UndoFile | None:
-    """What the name of the file tells; None for any other file, and for what is no file.
-
-    Only where the name of the object was cut, the file is read for it.
-    """
+    """What the name of the file tells; None for any other file. Nothing is read."""
     found = _FILE.fullmatch(path.name)
     if found is None:
         return None
@@ -173,20 +168,47 @@ def undo_file(path: Path) -> UndoFile | None:
         taken_at = datetime.strptime(when, "%Y%m%dT%H%M%S%f").replace(tzinfo=timezone.utc)
     except ValueError:
         return None
-    size = None
-    with suppress(OSError):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return None  # to open a pipe would mean to wait for its other end
-        size = status.st_size
-    item = UndoFile(path, namespace, name, taken_at, size, bool(is_cut))
-    return item if not item.is_cut else _with_whole_name(item)
+    return UndoFile(path, namespace, name, taken_at, is_cut=bool(is_cut))
 
 
-def _with_whole_name(item: UndoFile) -> UndoFile:
-    """The same with the name that the file itself holds; as it is where that cannot be read."""
+def undo_files(
+    directory: Path, *, of: tuple[str, str] | None = None, has_to_exist: bool = False
+) -> tuple[UndoFile, ...]:
+    """The files in the directory, oldest first; none where it does not exist, unless it has to.
+
+    `of` limits them to those that can be of this namespace and name. Raises RestoreError where the
+    directory cannot be read.
+    """
+    try:
+        named = [item for path in directory.iterdir() if (item := undo_file(path)) is not None]
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not has_to_exist:
+            return ()
+        raise RestoreError(
+            f"cannot read {directory}: {error.strerror or error}; --backup-dir says"
+            " where unstick saved"
+        ) from error
+    wanted = (_looked_at(item) for item in named if of is None or item.may_be_of(*of))
+    files = (item for item in wanted if item is not None and (of is None or item.may_be_of(*of)))
+    return tuple(sorted(files, key=lambda item: (item.taken_at, item.path.name)))
+
+
+def _looked_at(item: UndoFile) -> UndoFile | None:
+    """The same with its size, and with the whole name where it was cut; None for what is no file.
+
+    What cannot be read is left as it is.
+    """
     from kubectl_harvester_stuck.restore import decisions
 
+    try:
+        status = item.path.stat()
+    except OSError:
+        return item
+    if not stat.S_ISREG(status.st_mode):
+        return None  # to open a pipe would mean to wait for its other end
+    item = replace(item, size=status.st_size)
+    if not item.is_cut:
+        return item
     try:
         target = decisions.load(read(item.path), str(item.path))["release"].get("target")
     except RestoreError:
@@ -195,24 +217,6 @@ def _with_whole_name(item: UndoFile) -> UndoFile:
     if not isinstance(name, str) or not item.may_be_of(item.namespace, name):
         return item
     return replace(item, name=name, is_cut=False)
-
-
-def undo_files(directory: Path, *, has_to_exist: bool = False) -> tuple[UndoFile, ...]:
-    """The files in the directory, oldest first; none where it does not exist, unless it has to.
-
-    Raises RestoreError where it cannot be read.
-    """
-    try:
-        found = [undo_file(path) for path in directory.iterdir()]
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not has_to_exist:
-            return ()
-        raise RestoreError(
-            f"cannot read {directory}: {error.strerror or error}; --backup-dir says"
-            " where unstick saved"
-        ) from error
-    files = (item for item in found if item is not None)
-    return tuple(sorted(files, key=lambda item: (item.taken_at, item.path.name)))
 
 
 def read(path: Path) -> str:

@@ -30,14 +30,17 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     if named:
         base = Path(named)
     elif sys.platform == "win32":
-        base = _home(environ) / "AppData" / "Local"
+        base = home_directory(environ, VARIABLE) / "AppData" / "Local"
     else:
-        base = _home(environ) / ".local" / "state"
+        base = home_directory(environ, VARIABLE) / ".local" / "state"
     return base / "kubectl-harvester-stuck"
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    """The home directory. Raises StateError where none is known, or no absolute path."""
+def home_directory(environ: Mapping[str, str], instead: str) -> Path:
+    """The home directory. Raises StateError where none is known, or no absolute path.
+
+    `instead` is what else can be set, for its message.
+    """
     if sys.platform == "win32" or "HOME" not in environ:
         try:
             return Path.home()
@@ -47,7 +50,7 @@ def _home(environ: Mapping[str, str]) -> Path:
         return Path(environ["HOME"])
     else:
         what = f"HOME is {environ['HOME']!r}" if environ["HOME"] else "HOME is empty"
-    raise StateError(f"{what}: set HOME or {VARIABLE} to an absolute path")
+    raise StateError(f"{what}: set HOME or {instead} to an absolute path")
 
 
 def make_parents(path: Path) -> None:

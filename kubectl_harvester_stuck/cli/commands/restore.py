@@ -82,12 +82,14 @@ class RestoreOptions(NamedTuple):
 
         return self.backup_dir or state_directory(os.environ) / "backups"
 
-    @property
-    def _all_files(self) -> tuple[UndoFile, ...]:
-        """Every undo file there, oldest first. Raises RestoreError, and StateError."""
+    def _files(self, of: tuple[str, str] | None = None) -> tuple[UndoFile, ...]:
+        """The undo files there, oldest first, or those of one VM.
+
+        Raises RestoreError, and StateError.
+        """
         from kubectl_harvester_stuck.state import backups
 
-        return backups.undo_files(self._directory, has_to_exist=self.backup_dir is not None)
+        return backups.undo_files(self._directory, of=of, has_to_exist=self.backup_dir is not None)
 
     def _listed(self, ctx: click.Context) -> tuple[UndoFile, ...]:
         """The files of the namespace and the VM that were named, or all."""
@@ -95,7 +97,7 @@ class RestoreOptions(NamedTuple):
         wanted = selected(parse(ctx, self.words).names, namespace)
         return tuple(
             item
-            for item in self._all_files
+            for item in self._files()
             if any(
                 item.may_be_of(where or item.namespace, what or item.name) for where, what in wanted
             )
@@ -128,7 +130,7 @@ class RestoreOptions(NamedTuple):
         _, default, where = connect(given)
         vm = (named.namespace or default, named.name)
         others: list[str] = []
-        files = [item.path for item in self._all_files if item.may_be_of(*vm)]
+        files = [item.path for item in self._files(vm)]
         while files:
             path = files.pop()
             try:
@@ -189,9 +191,9 @@ class RestoreOptions(NamedTuple):
         """Make the VM again, or show what would be made, or what there is to make it from."""
         if isinstance(found, _Means):
             return self._restore(found)
-        return self._redacted(found) if isinstance(found, Mapping) else self._files(found)
+        return self._redacted(found) if isinstance(found, Mapping) else self._list(found)
 
-    def _files(self, files: Sequence[UndoFile]) -> Answer:
+    def _list(self, files: Sequence[UndoFile]) -> Answer:
         from kubectl_harvester_stuck.render import DOCUMENTS, undo_files
 
         nothing = "" if files or self.output in DOCUMENTS else "No undo file was found.\n"
