@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -363,6 +364,35 @@ def test_what_is_no_file_under_the_name_of_one_stops_no_change_and_is_named(
     assert "it is not a file" in str(caught.value)
     pipe.unlink()
     assert len(of(book)) == 30
+
+
+@pytest.mark.usefixtures("small")
+def test_no_file_is_renamed_while_another_run_writes_to_it(book: journal.Journal) -> None:
+    for number in range(4):
+        book.begin(change(number))
+    full = len(files(book))
+    writing = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(writing, fcntl.LOCK_SH)
+    for number in range(4, 9):
+        book.begin(change(number))
+    assert len(files(book)) == full
+    os.close(writing)
+    book.begin(change(9))
+    assert len(files(book)) == full + 1
+    assert len(of(book)) == 10
+
+
+def test_a_line_waits_until_another_run_has_renamed_the_file(book: journal.Journal) -> None:
+    book.begin(change(0))
+    renaming = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(renaming, fcntl.LOCK_EX)
+    thread = threading.Thread(target=book.begin, args=(change(1),))
+    thread.start()
+    thread.join(0.3)
+    assert list(of(book)) == ["id-0"]
+    os.close(renaming)
+    thread.join(20)
+    assert list(of(book)) == ["id-0", "id-1"]
 
 
 @pytest.mark.parametrize("kept", [journal.KEPT, 60_000])
