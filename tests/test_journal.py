@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 from kubectl_harvester_stuck import render
-from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
+from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError, StateError
 from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import POD, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport
 from kubectl_harvester_stuck.render.screen import Screen
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
+from kubectl_harvester_stuck.state.private_files import state_directory
 from tests.support.simulator import Simulator
 from tests.support.world import World
 
@@ -264,6 +265,27 @@ def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:
         thread.join()
     found = journal.read(book.directory)
     assert (len(found.changes), found.broken) == (160, 0)
+
+
+# Where it is
+
+
+def test_the_state_directory_is_where_the_environment_says() -> None:
+    own = "kubectl-harvester-stuck"
+    for environ, below in (
+        ({"XDG_STATE_HOME": "/state", "HOME": "/me"}, "/state"),
+        ({"XDG_STATE_HOME": "/state", "HOME": ""}, "/state"),
+        ({"XDG_STATE_HOME": "", "HOME": "/me"}, "/me/.local/state"),
+        ({"HOME": "/me"}, "/me/.local/state"),
+        ({}, f"{Path.home()}/.local/state"),
+    ):
+        assert state_directory(environ) == Path(below) / own
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set() -> None:
+    nobody = mock.patch.object(Path, "home", side_effect=RuntimeError("no home"))
+    with nobody, pytest.raises(StateError, match="set HOME or XDG_STATE_HOME"):
+        state_directory({})
 
 
 # Files that are full
