@@ -154,6 +154,21 @@ def test_the_state_of_tpm_and_efi_is_said_to_be_in_no_disk_of_the_vm() -> None:
         )
 
 
+def test_the_addresses_of_the_vm_itself_are_in_use_by_nobody_else() -> None:
+    interface = {"name": "default", "macAddress": "52:54:00:12:34:56", "bridge": {}}
+    domain = {"devices": {"interfaces": [interface]}}
+    body = {**vm(), "spec": builders.with_disks(domain=domain)}
+    same = builders.stored(builders.vmi("shop", "web", "n1", spec={"domain": domain}))
+    other = {**body, "metadata": {**body["metadata"], "name": "db", "uid": "db"}}
+    found = read(body).vm
+    near = [(builders.snapshot(body, same), "shop")]
+    assert addresses.shared(found, near).lines == ()
+    near = [(builders.snapshot(body, same, other), "shop")]
+    assert {str(ref) for ref in addresses.shared(found, near).users.values()} == {
+        "VirtualMachine shop/db"
+    }
+
+
 def test_a_lost_disk_is_no_disk() -> None:
     claim = {**builders.stored(builders.pvc("shop", "disk-root")), "status": {"phase": "Lost"}}
     checks = restore.checks(read(vm()), builders.snapshot(claim))

@@ -417,15 +417,17 @@ def test_a_mac_address_in_use_is_said_and_no_start_is_offered(
     _, backup = released(world)
     meta = other(world)["metadata"]
     try:
-        run = restore(world, backup, "--yes")
-        text = world.run("restore", backup, "--dry-run=client")
+        run = restore(world, backup, "--dry-run=client")
+        made = world.run("restore", backup, "--yes")
     finally:
         world.api.wipe(f"{world.namespace}-other")
-    assert (run.status, run.item["outcome"]) == (ExitStatus.OK, "created"), run.out
+    assert run.item["outcome"] == "planned"
     (line,) = [line for line in run.item["warnings"] if "MAC" in line]
     assert f"MAC address {MAC} is also that of" in line
     assert f"{meta['namespace']}/db" in line
-    assert "kubectl patch" not in run.out + text.out
+    assert made.status is ExitStatus.OK, made.out
+    assert MAC in made.out
+    assert "kubectl patch" not in made.out
 
 
 def test_mac_addresses_inside_a_pod_or_of_the_vm_itself_are_not_in_use(world: World) -> None:
@@ -467,6 +469,17 @@ def only_here(world: World, user: str, rule: Body) -> None:
         if world.run("list", user=user).status is ExitStatus.OK:
             return
         time.sleep(0.1)
+
+
+def test_a_pod_of_the_guest_itself_is_named_once(world: World) -> None:
+    _, backup = released(world)
+    vmi = builders.stored(builders.vmi(world.namespace, "web", world.dead))
+    pod = builders.pod(world.namespace, "virt-launcher-web-x7k2p", world.dead, vmi)
+    claim = {"persistentVolumeClaim": {"claimName": "disk-root"}}
+    pod["spec"]["volumes"] = [{"name": "root", **claim}]
+    world.create(pod)
+    world.api.forget()
+    refused_by(world, backup, "guest-stopped")
 
 
 def test_a_guest_with_its_pod_is_named_once(world: World) -> None:
