@@ -360,9 +360,15 @@ def test_a_change_without_an_end_outlives_its_file(
     assert seen["id-1"] is None
 
 
+CANNOT = {
+    "rename": mock.patch.object(Path, "rename", side_effect=PermissionError(13, "no")),
+    "lock": mock.patch.object(fcntl, "flock", side_effect=OSError(37, "No locks available")),
+}
+
+
 @pytest.mark.usefixtures("small")
-def test_a_file_that_cannot_be_renamed_grows_on(book: journal.Journal) -> None:
-    failing = mock.patch.object(Path, "rename", side_effect=PermissionError(13, "no"))
+@pytest.mark.parametrize("failing", CANNOT.values(), ids=CANNOT)
+def test_a_file_that_cannot_be_renamed_grows_on(book: journal.Journal, failing: Any) -> None:
     with failing:
         for number in range(9):
             book.begin(change(number))

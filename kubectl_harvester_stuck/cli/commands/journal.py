@@ -83,7 +83,8 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what was changed from here: when, by whom, with which outcome.
 
     No cluster is asked. A change that is `interrupted` was begun and has no
-    end: its run was killed, or is still at work.
+    end: its run was killed, or is still at work. It is never forgotten; of the
+    others at least the newest 32 MiB are kept.
 
     \b
     Examples:

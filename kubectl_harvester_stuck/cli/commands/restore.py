@@ -257,7 +257,8 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
 
     Refused if the name is taken, if a disk is gone, is not known to be the same
     one, or is used by another VM or pod. Nothing is started. A NAME stands for
-    the newest file of that VM which was saved on this cluster.
+    the newest file of that VM which was saved on this cluster. No file is ever
+    removed.
 
     \b
     Examples:
