@@ -319,8 +319,9 @@ def _contents(path: Path, limit: int | None) -> list[bytes]:
             if left is not None and left <= 0:
                 break
             with suppress(FileNotFoundError):
+                size = file.stat().st_size
                 found.insert(0, _content(file, left))
-                left = None if left is None else left - len(found[0])
+                left = None if left is None else left - size
         if files == [*_earlier_or_none(path), path]:
             return found
 
