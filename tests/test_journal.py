@@ -424,6 +424,20 @@ def test_a_line_waits_until_another_run_has_renamed_the_file(book: journal.Journ
     assert list(of(book)) == ["id-0", "id-1"]
 
 
+def test_a_run_that_was_stopped_while_it_renames_stops_no_other(
+    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.begin(change(0))
+    monkeypatch.setattr(journal, "PATIENCE", 0.2)
+    renaming = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(renaming, fcntl.LOCK_EX)
+    thread = threading.Thread(target=book.begin, args=(change(1),), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert list(of(book)) == ["id-0", "id-1"]
+    os.close(renaming)
+
+
 @pytest.mark.parametrize("kept", [journal.KEPT, 60_000])
 def test_processes_lose_no_change_while_files_become_full(book: journal.Journal, kept: int) -> None:
     code = (

@@ -18,6 +18,7 @@ import re
 import stat
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,6 +52,9 @@ KEPT = 32 << 20
 
 _EARLIER = re.compile(r"journal-\d{8}T\d{12}Z-[0-9a-f]{8}\.jsonl")
 """The name of a file that was full; in the order of the names they follow each other."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a run that renames files."""
 
 TAIL = 1 << 20
 """Bytes of the end in which the last run is looked for."""
@@ -185,18 +189,31 @@ def _beside_others(directory: Path) -> Iterator[None]:
     """Wait until no run has the directory alone, and let none until the line is written.
 
     Otherwise the file could be renamed, and removed, between its opening and the line. A file
-    system that knows no locks lets nobody be alone.
+    system that knows no locks lets nobody be alone; whoever is alone for longer than `PATIENCE`
+    has stopped, and stops nobody else.
     """
     if sys.platform == "win32":
         yield
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH)
+        deadline = time.monotonic() + PATIENCE
+        while not _shares(handle) and time.monotonic() < deadline:
+            time.sleep(0.02)
         yield
     finally:
         os.close(handle)
+
+
+def _shares(handle: int) -> bool:
+    """Whether there is a shared lock now, or there are no locks; not while a run is alone."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _forget(path: Path) -> None:
