@@ -264,6 +264,9 @@ def test_whatever_is_changed_in_a_backup_only_expected_errors_come(
     try:
         loaded = restore.load(json.dumps(damaged), "FILE")
         json.dumps(restore.without_secrets(loaded))
+        carry_over.is_same_release([vm()], loaded["items"])
+        more = carry_over.missing_from([vm()], loaded["items"])
+        assert read(vm(), *map(dict, more)).ref.key == "shop/web", "it spoils no later file"
         found = restore.parse_backup(loaded, "FILE")
     except StuckError:
         return
@@ -341,6 +344,10 @@ def test_an_object_of_the_same_name_and_another_uid_never_mixes() -> None:
     then = [vm(), *items(old, lost, *map(builders.volume, ("pv-old", "pv-data")))]
     more = carry_over.missing_from(now, then)
     assert [item["metadata"]["name"] for item in more] == ["disk-data", "pv-data"]
+    whole = items(new)
+    assert carry_over.missing_from([vm()], [vm(name="db"), {"kind": "Pod"}, *whole]) == (*whole,)
+    broken = {"kind": "PersistentVolume", "metadata": {"name": ["pv"]}}
+    assert carry_over.missing_from([vm()], [broken]) == ()
 
 
 def saved(tmp_path: Path, *bodies: Body, minute: int = 0, name: str = "web") -> Document:

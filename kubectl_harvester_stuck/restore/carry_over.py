@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import PV, PVC, VM, VMI
+from kubectl_harvester_stuck.k8s.objects import KubeObject
 
 Item = Mapping[str, Any]
 
@@ -24,16 +26,30 @@ def is_same_release(now: Iterable[Item], then: Iterable[Item]) -> bool:
 def missing_from(now: Sequence[Item], then: Sequence[Item]) -> tuple[Item, ...]:
     """The objects of the earlier file that the new one lacks.
 
-    Not one of which the new file holds another of the same name, nor the volume of such a claim.
+    Not one of which the new file holds another of the same name, nor the volume of such a claim;
+    no second VM or VMI, and nothing that is damaged, with which the new file could not be read.
     """
     names = {_name(item) for item in now}
-    found = [item for item in then if _name(item) not in names]
+    single = {VM.kind, VMI.kind} & {_kind(item) for item in now}
+    found = [
+        item
+        for item in then
+        if _name(item) not in names and _kind(item) not in single and _is_whole(item)
+    ]
     volumes = {_volume(item) for item in (*now, *found)}
     return tuple(
         item
         for item in found
-        if item.get("kind") != PV.kind or _metadata(item).get("name") in volumes
+        if _kind(item) != PV.kind or str(_metadata(item).get("name")) in volumes
     )
+
+
+def _is_whole(item: Item) -> bool:
+    try:
+        KubeObject.parse(VM, item)  # metadata is the same for each kind
+    except UnreadableError:
+        return False
+    return True
 
 
 def _marks(items: Iterable[Item]) -> set[str]:
@@ -42,24 +58,25 @@ def _marks(items: Iterable[Item]) -> set[str]:
         str(meta["uid"])
         for item in items
         if (meta := _metadata(item)).get("uid")
-        and (
-            item.get("kind") == VMI.kind
-            or (item.get("kind") == VM.kind and meta.get("deletionTimestamp"))
-        )
+        and (_kind(item) == VMI.kind or (_kind(item) == VM.kind and meta.get("deletionTimestamp")))
     }
 
 
 def _name(item: Item) -> tuple[object, ...]:
     meta = _metadata(item)
-    return str(item.get("kind")), str(meta.get("namespace")), str(meta.get("name"))
+    return _kind(item), str(meta.get("namespace")), str(meta.get("name"))
 
 
 def _volume(item: Item) -> str:
     """The name of the PersistentVolume, where the item is a PVC that is bound; "" otherwise."""
     spec = item.get("spec")
-    if item.get("kind") != PVC.kind or not isinstance(spec, Mapping):
+    if _kind(item) != PVC.kind or not isinstance(spec, Mapping):
         return ""
     return str(spec.get("volumeName") or "")
+
+
+def _kind(item: Item) -> str:
+    return str(item.get("kind"))
 
 
 def _metadata(item: Item) -> Mapping[str, Any]:
