@@ -35,9 +35,9 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 # Tests that need programs which are built first.
-NEED_PROGRAMS := test_controlplane.py test_deploy.py test_krew.py test_rules.py test_shells.py \
-  test_kubeconfig.py test_like_kubectl.py test_virtcontroller.py test_histories_beside.py \
-  test_conformance.py test_stories_beside.py \
+NEED_PROGRAMS := test_admission.py test_admission_release.py test_controlplane.py test_deploy.py \
+  test_krew.py test_rules.py test_shells.py test_kubeconfig.py test_like_kubectl.py \
+  test_virtcontroller.py test_histories_beside.py test_conformance.py test_stories_beside.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
 UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
@@ -82,7 +82,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.controllermanager.build
 	$(BIN)/python -m tests.components.harvester.build
 	$(BIN)/python -m tests.components.shells.build
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_stories_beside.py
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/test_stories_beside.py --dist worksteal
 	$(MAKE) lowest
 	$(MAKE) -j 2 stories frozen
 

@@ -126,6 +126,8 @@ def _yamls(objects: Iterable[Body], collected: Iterable[str]) -> Iterable[tuple[
 def _plural(kind: str) -> str:
     if kind == "NetworkAttachmentDefinition":
         return "network-attachment-definitions"
+    if kind.endswith("Policy"):
+        return f"{kind.lower().removesuffix('y')}ies"
     return f"{kind.lower()}s"
 
 

@@ -55,6 +55,13 @@ _TIME_LIMITS = (408, 499)
 """Statuses of gateways that did not wait for the answer."""
 
 
+_WORDS_OF_ADMISSION = (
+    "admission webhook",
+    "failed calling webhook",
+    "ValidatingAdmissionPolicy '",
+)
+
+
 class ApiError(StuckError):
     """The API server answered with an HTTP error.
 
@@ -79,7 +86,7 @@ class ApiError(StuckError):
 
         An answer of 5xx, or of a time limit, can come before, or after, a change was stored.
         """
-        return self.is_from_webhook or (self.code < 500 and self.code not in _TIME_LIMITS)
+        return self.is_from_admission or (self.code < 500 and self.code not in _TIME_LIMITS)
 
     @property
     def is_unserved(self) -> bool:
@@ -87,12 +94,12 @@ class ApiError(StuckError):
         return self.code == 404 and self.reason in ("NotFound", NOT_SERVED)
 
     @property
-    def is_from_webhook(self) -> bool:
-        """Whether an admission webhook denied the request, or could not be called.
+    def is_from_admission(self) -> bool:
+        """Whether a webhook or a policy denied the request, or a webhook could not be called.
 
         The HTTP status does not tell: webhooks answer with 400, 403, 422 and 500 alike.
         """
-        return "admission webhook" in self.message or "failed calling webhook" in self.message
+        return any(words in self.message for words in _WORDS_OF_ADMISSION)
 
 
 _FORBIDDEN = "Error from server (Forbidden)"

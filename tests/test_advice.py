@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.checks import checkup, reads
-from kubectl_harvester_stuck.cluster import reader
+from kubectl_harvester_stuck.checks import checkup
+from kubectl_harvester_stuck.cluster import reader, shared_reads
 from kubectl_harvester_stuck.diagnosis import run
 from kubectl_harvester_stuck.diagnosis.diagnose import reads as reads_of_a_diagnosis
 from kubectl_harvester_stuck.harvester import harmless, leftovers
@@ -131,13 +131,16 @@ class Inline:
             done.set_exception(error)
         return done
 
+    def shutdown(self) -> None:
+        pass
+
     def map(self, act: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         return list(map(act, items))
 
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, reader, reads):
+    for module in (run, shared_reads):
         monkeypatch.setattr(module, "ThreadPoolExecutor", Inline)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.checks import CHECKS, Checked, checkup
+from kubectl_harvester_stuck.checks import reads as checks_reads
 from kubectl_harvester_stuck.checks.base import Result
 from kubectl_harvester_stuck.checks.prometheus_rules import METRICS, RULES, WATCHED
 from kubectl_harvester_stuck.cli import exit_status
-from kubectl_harvester_stuck.errors import ApiError, ExitStatus, NotFoundError
+from kubectl_harvester_stuck.errors import NOT_SERVED, ApiError, ExitStatus, NotFoundError
 from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.commands import own
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -33,6 +34,8 @@ from kubectl_harvester_stuck.k8s.kinds import (
     MUTATING,
     NODE,
     POD,
+    POLICY,
+    POLICY_BINDING,
     PROMETHEUS_RULE,
     PV,
     PVC,
@@ -313,6 +316,20 @@ STORIES = (
           lambda: changed(without(ready(), ENDPOINT_SLICE), VALIDATING,
                           lambda body: put("Ignore", "failurePolicy")(body["webhooks"][0]))),
     Story("webhook-endpoints", WARN, "no webhook is asked", lambda: without(ready(), VALIDATING)),
+    Story("admission-policies", WARN, "not installed: harvester-stuck-patch; operators may",
+          lambda: without(ready(), POLICY, "harvester-stuck-patch")),
+    Story("admission-policies", WARN, "not enforced everywhere: harvester-stuck-create",
+          lambda: without(ready(), POLICY_BINDING, "harvester-stuck-create")),
+    Story("admission-policies", WARN, "not enforced everywhere: harvester-stuck-patch",
+          lambda: changed(ready(), POLICY_BINDING, put(["Warn", "Audit"], "spec",
+                                                       "validationActions"))),
+    Story("admission-policies", WARN, "not enforced everywhere: harvester-stuck-delete-pod",
+          lambda: changed(ready(), POLICY, put("Ignore", "spec", "failurePolicy"),
+                          "harvester-stuck-delete-pod")),
+    Story("admission-policies", WARN, "not enforced everywhere: harvester-stuck-patch",
+          lambda: changed(ready(), POLICY_BINDING,
+                          put({"matchLabels": {"team": "a"}}, "spec", "matchResources",
+                              "namespaceSelector"), "harvester-stuck-patch")),
     Story("aggregated-apis", FAIL, "virtctl and the UI",
           lambda: changed(ready(), API_SERVICE, said_no("Available"))),
     Story("aggregated-apis", WARN, "discovery is incomplete",
@@ -385,6 +402,7 @@ BLIND: Mapping[str, tuple[Kind, ...]] = {
     "workloads-available": (DEPLOYMENT, DAEMON_SET),
     "workloads-spread": (POD, NODE),
     "webhook-endpoints": (VALIDATING, MUTATING, ENDPOINT_SLICE),
+    "admission-policies": (POLICY, POLICY_BINDING),
     "aggregated-apis": (API_SERVICE,),
     "known-finalizers": (VM, VMI),
     "orphaned-finalizers": (VM, VMI, DEPLOYMENT, DAEMON_SET, SETTING),
@@ -499,6 +517,20 @@ def test_the_only_node_is_upgraded_with_its_vms_shut_down() -> None:
     alone = without(without(ready(), NODE, "n2"), NODE, "n3")
     tied = changed(alone, VMI, said_no("LiveMigratable", reason="DisksNotLiveMigratable"))
     assert results(look(tied)["movable-guests"]) == {OK}
+
+
+@pytest.mark.parametrize("kind", [POLICY, POLICY_BINDING], ids=lambda kind: kind.kind)
+def test_a_server_without_policies_is_not_one_without_ours(kind: Kind) -> None:
+    class Older(Memory):
+        def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
+            if selection.kind in (POLICY, POLICY_BINDING):
+                raise ApiError(404, NOT_SERVED, "not served", is_kubernetes=False)
+            return super().list_objects(selection, keep)
+
+    done = checkup.check(Older(ready()), ("shop",), backup_age=timedelta(days=7))
+    (row,) = [row for row in done.results if row.check.id == "admission-policies"]
+    assert (row.result, row.summary.partition(":")[0]) == (WARN, "not available")
+    assert kind in checks_reads.read(Older(ready()), ("shop",)).unserved
 
 
 def test_each_cure_is_a_command_for_the_object_that_is_named() -> None:

@@ -35,7 +35,8 @@ def place(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
     """A namespace, a node, and the namespace of Harvester."""
     world = World(control_plane, tmp_path, "deployed", "deployed-dead", "deployed-live")
     world.create(builders.node("harvester-1", "True"))
-    control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    for name in (NAMESPACE, "longhorn-system"):
+        control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     control_plane.forget()
     yield world
     control_plane.wipe(world.namespace)
@@ -73,7 +74,12 @@ def applied(place: World, shell: Callable[[str], None]) -> Iterator[World]:
             shell(f"kubectl delete --wait=false --ignore-not-found {line}")
 
 
-@pytest.mark.parametrize("file", ["rbac.yaml", "cronjob.yaml"])
+def plural_of(kind: str) -> str:
+    """As in the path of its objects."""
+    return f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
+
+
+@pytest.mark.parametrize("file", ["admission.yaml", "rbac.yaml", "cronjob.yaml"])
 @pytest.mark.usefixtures("place")
 def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, file: str) -> None:
     for item in documents(file):
@@ -82,7 +88,7 @@ def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, fi
         where = f"/namespaces/{namespace}" if namespace else ""
         status, answer = control_plane.request(
             "POST",
-            f"{group}/{item['apiVersion']}{where}/{item['kind'].lower()}s"
+            f"{group}/{item['apiVersion']}{where}/{plural_of(item['kind'])}"
             "?dryRun=All&fieldValidation=Strict",
             item,
         )
@@ -127,20 +133,52 @@ def test_the_commands_of_the_page_on_rights_work_when_pasted(
 ) -> None:
     place.create(builders.vm("shop", "web-1"))
     commands = re.findall(r"^\$ (.*)$", (ROOT / "docs" / "rbac.md").read_text(), re.M)
-    assert len(commands) == 10
+    assert len(commands) == 13
     try:
         for command in commands:
             shell(command)
     finally:
         shell("kubectl delete --wait=false -f deploy/rbac.yaml")
         for kind, names in (
-            ("clusterrole", "nodes"),
-            ("clusterrolebinding", "jane joe joe-nodes"),
-            ("rolebinding -n shop", "joe"),
-            (f"rolebinding -n {NAMESPACE}", "jane joe"),
+            ("clusterrolebinding", "jane joe"),
+            ("rolebinding -n shop", "joe metrics"),
+            (f"rolebinding -n {NAMESPACE}", "jane joe joe-pods"),
+            ("rolebinding -n kube-node-lease", "joe"),
+            ("rolebinding -n longhorn-system", "joe"),
         ):
             shell(f"kubectl delete --ignore-not-found {kind} "
                   + " ".join(f"harvester-stuck-{name}" for name in names.split()))  # fmt: skip
+        place.api.wipe("shop")
+
+
+def test_the_policies_warn_before_they_deny_and_go_as_they_came(
+    place: World, shell: Callable[[str], None]
+) -> None:
+    """The commands of docs/admission.md, in their order; `kubectl` is who abuses a right."""
+    enforce, check, warn, remove = re.findall(
+        r"^\$ (.*)$", (ROOT / "docs" / "admission.md").read_text(), re.M
+    )
+    place.create(builders.vm("shop", "web-1"))
+    abuse = "kubectl label vm web-1 -n shop --as jane tier=web --dry-run=server 2>&1"
+    told = "ValidatingAdmissionPolicy .harvester-stuck-patch.* who may patch but not update may"
+    until = "for try in $(seq 100); do {} && exit 0; sleep 0.1; done; exit 1"
+    shell("kubectl apply -f deploy/rbac.yaml")
+    shell(
+        "kubectl create clusterrolebinding jane --clusterrole=harvester-stuck-operator --user=jane"
+    )
+    try:
+        shell(warn)
+        shell(until.format(f"{abuse} | grep -q '^Warning: .*{told}'"))
+        shell(abuse)
+        shell(enforce)
+        shell(until.format(f"! {abuse} >/dev/null"))
+        shell(f"{abuse} | grep -q '(Forbidden): .*{told}'")
+        shell(f"{check} -o wide | grep '^OK *admission-policies: '")
+    finally:
+        shell(remove)
+        shell(until.format(abuse))
+        shell("kubectl delete --wait=false -f deploy/rbac.yaml")
+        shell("kubectl delete clusterrolebinding jane")
         place.api.wipe("shop")
 
 

@@ -43,6 +43,7 @@ from tests.support.builders import (
     Body,
     ago,
     bare,
+    heard,
     snapshot,
     stored,
 )
@@ -359,8 +360,8 @@ SEEN: dict[str, tuple[Verdict, Callable[[], Story], Callable[[], Story]]] = {
     ),
     "owner-says": (
         Verdict.REPAIR,
-        lambda: Story([deleted_vm()], words=(LogExcerpt("virt-controller-1", (DENIED,)),)),
-        lambda: Story([deleted_vm()], words=(LogExcerpt("virt-controller-1"),)),
+        lambda: Story([deleted_vm()], words=(heard("virt-controller-1", (DENIED,)),)),
+        lambda: Story([deleted_vm()], words=(heard("virt-controller-1"),)),
     ),
     "force-reset-off": (
         Verdict.REFUSE,

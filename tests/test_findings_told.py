@@ -19,7 +19,6 @@ import yaml
 
 from kubectl_harvester_stuck.diagnosis import diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS, admission
-from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.kinds import (
     DAEMON_SET,
@@ -43,6 +42,7 @@ from tests.support.builders import (
     Body,
     ago,
     bare,
+    heard,
     snapshot,
     stored,
 )
@@ -215,7 +215,7 @@ def _beside_daemon_set(available: int) -> Story:
 
 
 def _with_log(line: str) -> Story:
-    return Story([deleted_vm()], words=(LogExcerpt("virt-controller-1", (line,)),))
+    return Story([deleted_vm()], words=(heard("virt-controller-1", (line,)),))
 
 
 def _on_a_lost_network(machine: Callable[..., Body], release: str) -> Story:
@@ -224,7 +224,7 @@ def _on_a_lost_network(machine: Callable[..., Body], release: str) -> Story:
 
 def _denied(said: str, release: str) -> Story:
     before = 'admission webhook "validator.harvesterhci.io" denied the request: '
-    words = (LogExcerpt("harvester-1", (before + said,)),)
+    words = (heard("harvester-1", (before + said,)),)
     return Story([deleted_vm(), version(release)], deny=before + said, words=words)
 
 
@@ -555,7 +555,7 @@ BLIND = {
         of_mac("oops")
     ),
     "owner-says: Forbidden": lambda: Story(
-        [deleted_vm()], words=(LogExcerpt("virt-controller-1", why="Forbidden"),)
+        [deleted_vm()], words=(heard("virt-controller-1", why="Forbidden"),)
     ),
 }
 """What could not be looked for, and why."""

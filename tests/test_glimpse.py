@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.cluster.glimpse import glimpse
+from kubectl_harvester_stuck.cluster.glimpse import glimpse, glimpse_of_pod
 from kubectl_harvester_stuck.listing import survey
 from kubectl_harvester_stuck.listing.survey import UNKNOWN_TIME, written_before
 
@@ -60,6 +60,34 @@ def test_the_chosen_cells_are_seen() -> None:
     seen = glimpse(row("web", "3d", "Running", None, "node-1", True, 0.5), [2, 3, 4])
     assert seen is not None
     assert seen.cells == ("Running", None, "node-1")
+
+
+def pod(**fields: object) -> bytes:
+    return compact({"metadata": META, "spec": {"containers": []}, **fields})
+
+
+def test_a_whole_pod_is_seen() -> None:
+    seen = glimpse_of_pod(pod())
+    assert seen is not None
+    assert (seen.namespace, seen.name, seen.cells) == ("team", "web", ())
+    assert seen.text == pod()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        item(),
+        pod(metadata={**META, "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        pod(metadata={"name": "web"}),
+        pod(metadata=None),
+        pod(spec={"metadata": {}}),
+        pod(spec="\\").replace(b"\\\\", b"\\u006bubevirt.io"),
+        pod()[:-1],
+        pod(kind="Pod", spec=None).replace(b'"metadata"', b'"kind":"Pod","metadata"', 1),
+    ],
+)
+def test_a_pod_of_another_form_has_to_be_decoded(text: bytes) -> None:
+    assert glimpse_of_pod(text) is None
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.cluster import client, list_stream
+from kubectl_harvester_stuck.cluster import client, list_stream, reader
 from kubectl_harvester_stuck.cluster.list_stream import ListStream, decode, is_whole
-from kubectl_harvester_stuck.k8s.kinds import VM, VMI
+from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from kubectl_harvester_stuck.k8s.source import ListQuery
 from kubectl_harvester_stuck.listing.survey import is_deleting
 
@@ -275,6 +275,29 @@ class Writer:
         return body[:at] + other + body[at + (kind > 1) :]
 
 
+class PodWriter(Writer):
+    """Writes lists of whole pods, some of them of guests by their metadata, or by another text."""
+
+    MARKS = ("kubevirt.io", "kubevirt.io/domain", "kubevirt\\u002eio", "\\u006bubevirt.io",
+             "harvesterhci.io/x", "app")  # fmt: skip
+
+    def item(self, depth: int = 3) -> str:
+        if self.random.random() < 0.02:
+            return self.value(1)
+        key = self.random.choice(("labels", "annotations", "ownerReferences", *self.keys))
+        mark = f'"{self.random.choice(self.MARKS)}"'
+        meta = [(key, self.random.choice((f"{{{mark}:{mark}}}", f"[{mark}]", self.value(depth))))]
+        written = f"{{{IDENTITY},{self.fields(meta)[1:]}"
+        if self.random.random() < 0.2:
+            written = self.fields([("name", self.string()), *meta])
+        pairs = [("metadata", written), ("spec", self.value(depth))]
+        if self.random.random() < 0.2:
+            pairs.append((self.random.choice(self.keys), mark))
+        if self.random.random() < 0.1:
+            self.random.shuffle(pairs)
+        return self.fields(pairs)
+
+
 def plain(body: bytes) -> Any:
     """What the plain decoder says is being deleted, or cannot be told; None where it is no list."""
     value = json.loads(body)
@@ -305,6 +328,29 @@ def test_any_list_gives_what_the_plain_decoder_gives() -> None:
         assert same(found) == same(plain(body)), (seed, body)
     assert understood > 0.7 * EXAMPLES
     assert skipped > 0.2 * EXAMPLES
+
+
+def test_any_list_of_pods_gives_those_of_guests() -> None:
+    query, keep = reader._narrowed(ListQuery(POD, "shop"))
+    understood = skipped = kept = 0
+    for seed in range(EXAMPLES):
+        writer = PodWriter(seed)
+        body = writer.body()
+        try:
+            _, items = streamed(body, writer.random.choice((1, 17, 1000, 1 << 16)), query)
+        except ValueError:
+            continue
+        understood += 1
+        skipped += items.count(None)
+        found = [item for item in items if item is not None and keep(item)]
+        kept += len(found)
+        assert same(found) == same([item for item in json.loads(body)["items"] if keep(item)]), (
+            seed,
+            body,
+        )
+    assert understood > 0.7 * EXAMPLES
+    assert skipped > 0.3 * EXAMPLES
+    assert kept > 0.5 * EXAMPLES
 
 
 def test_no_damage_makes_a_list_shorter() -> None:

@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 
-from kubectl_harvester_stuck.harvester.node_health import NodeReading, SignalState, read_node
-from kubectl_harvester_stuck.harvester.target import Target
-from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, Kind
+from kubectl_harvester_stuck.harvester.node_health import (
+    HEARTBEAT,
+    NODES,
+    NodeReading,
+    SignalState,
+    describe,
+    read_node,
+    signs_of,
+)
+from kubectl_harvester_stuck.harvester.node_health import (
+    SIGNS as READS_OF_SIGNS,
+)
+from kubectl_harvester_stuck.harvester.target import Memory, Target
+from kubectl_harvester_stuck.k8s.kinds import LEASE, LEASE_NAMESPACE, NODE, POD, VMI, Kind
+from kubectl_harvester_stuck.k8s.objects import parse_time
 from tests.support import builders
 from tests.support.builders import Body, ago, bare, snapshot, stored
 from tests.test_guards import TARGET, dead_node, live_node
@@ -130,3 +142,139 @@ def test_there_are_four_signs() -> None:
         "lease",
         "virt-handler",
     ]
+
+
+def test_what_the_signs_are_read_from_is_declared() -> None:
+    handlers = [read for read in READS_OF_SIGNS if read.kind is POD]
+    assert {read.labels for read in handlers} == {"kubevirt.io=virt-handler"}
+    assert {NODE, LEASE, POD} <= {read.kind for read in READS_OF_SIGNS}
+    assert {*READS_OF_SIGNS} < {*NODES}
+    assert VMI in {read.kind for read in NODES}
+
+
+# A sign against the clock of the API server, and against an earlier look
+
+
+def beat(written: str, *, stored_at: str | None = None) -> Body:
+    """A node with a heartbeat, and when the API server stored that."""
+    body = heartbeat(written)
+    if stored_at is None:
+        return body
+    owned: Body = {"f:metadata": {"f:annotations": {f"f:{HEARTBEAT}": {}}}}
+    entry = {"manager": "virt-handler", "time": stored_at, "fieldsV1": owned}
+    return {**body, "metadata": {**body["metadata"], "managedFields": [entry]}}
+
+
+def sign(name: str, *bodies: Body, before: dict[str, str] | None = None) -> tuple[SignalState, str]:
+    memory = Memory(signs={"node-2": before or {}, "node-1": {"heartbeat": "x", "lease": "x"}})
+    reading = read_node(Target(TARGET, snapshot(*bodies), memory), "node-2")
+    (found,) = [item for item in reading.signals if item.name == name]
+    return found.says, found.text
+
+
+def test_a_heartbeat_is_as_old_as_its_storing() -> None:
+    old, new = ago(minutes=20), ago(seconds=9)
+    assert sign("heartbeat", beat(old, stored_at=new)) == (ALIVE, "9s ago")
+    assert sign("heartbeat", beat(new, stored_at=old)) == (SILENT, "20m ago")
+    assert sign("heartbeat", beat(old)) == (SILENT, "20m ago")
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "lease"])
+def test_a_sign_that_is_not_the_one_of_the_look_before_is_life(name: str) -> None:
+    old, older = ago(minutes=20), ago(minutes=21)
+    bodies = [heartbeat(old), lease(renewTime=old)]
+    advances = f"it advances ({older}, then {old})"
+    assert sign(name, *bodies, before={name: older}) == (ALIVE, advances)
+    assert sign(name, *bodies, before={name: old}) == (SILENT, "20m ago")
+    assert sign(name, *bodies) == (SILENT, "20m ago")
+
+
+def test_signs_are_kept_for_the_next_look_as_they_are_written() -> None:
+    old = ago(minutes=20)
+
+    def signs(*bodies: Body, unreadable: Kind | None = None) -> dict[str, str]:
+        blind = {} if unreadable is None else {unreadable: "Forbidden"}
+        return signs_of(Target(TARGET, snapshot(*bodies, unreadable=blind)), "node-2")
+
+    # virt-handler writes it as JSON.
+    both = [heartbeat(f'"{old}"'), lease(renewTime=old)]
+    assert signs(*both) == {"heartbeat": old, "lease": old}
+    assert signs(*both, unreadable=NODE) == {"lease": old}
+    assert signs(*both, unreadable=LEASE) == {"heartbeat": old}
+    assert signs() == signs(heartbeat(None), lease()) == {}
+    other = stored(builders.node("node-1", heartbeat=old))
+    assert signs(other) == {}
+
+
+# A node that was replaced, and since when it answers
+
+
+def born(body: Body, when: str) -> Body:
+    return {**body, "metadata": {**body["metadata"], "creationTimestamp": when}}
+
+
+def since_reinstalled(ready: str, *, node_born: str, unreadable: Kind | None = None) -> NodeReading:
+    node, *rest = dead_node(ready=ready, lease=ago(seconds=5))
+    guest = born(stored(builders.vmi("shop", "web", "node-2")), ago(hours=1))
+    return read(born(node, node_born), guest, *rest, unreadable=unreadable)
+
+
+def test_a_node_that_is_younger_than_the_guest_speaks_for_another_installation() -> None:
+    for minutes, replaced in ((30, True), (90, False)):
+        reading = since_reinstalled("True", node_born=ago(minutes=minutes))
+        assert reading.is_replaced is replaced
+        assert reading.kubelet_answers is not replaced
+        assert describe(reading).endswith(", created after the guest") is replaced
+
+
+def test_a_node_that_does_not_answer_is_not_called_replaced() -> None:
+    reading = since_reinstalled("Unknown", node_born=ago(minutes=30))
+    assert reading.is_replaced is False
+    assert not reading.kubelet_answers
+
+
+def test_where_the_guest_cannot_be_read_the_node_may_have_been_replaced() -> None:
+    reading = since_reinstalled("True", node_born=ago(minutes=90), unreadable=VMI)
+    assert reading.is_replaced is True
+    assert not reading.kubelet_answers
+
+
+def test_without_a_node_nothing_was_replaced() -> None:
+    assert read().is_replaced is False
+    signs = "Ready: no such node, heartbeat: no such node, lease: none, virt-handler: none"
+    assert describe(read()) == signs
+
+
+@pytest.mark.parametrize(
+    ("condition", "since"),
+    [
+        ({"status": "True", "lastTransitionTime": ago(minutes=7)}, parse_time(ago(minutes=7))),
+        # Its kubelet reports, so it may say so of its pods.
+        ({"status": "False", "lastTransitionTime": ago(minutes=7)}, parse_time(ago(minutes=7))),
+        ({"status": "Unknown", "lastTransitionTime": ago(minutes=7)}, None),
+        ({"status": "True"}, None),
+        ({"status": "True", "lastTransitionTime": 5}, None),
+        ({"status": "True", "lastTransitionTime": "soon"}, None),
+    ],
+)
+def test_since_when_it_answers_is_what_its_condition_says(
+    condition: dict[str, Any], since: object
+) -> None:
+    body = conditions()
+    body["status"] = {"conditions": [{"type": "Ready", **condition}]}
+    assert read(stored(body)).answering_since == since
+
+
+def test_a_kubelet_whose_lease_is_stale_is_not_believed() -> None:
+    assert not read(*dead_node(ready="True", lease=ago(minutes=2))).kubelet_answers
+    assert read(*dead_node(ready="True", lease=ago(seconds=59))).kubelet_answers
+
+
+def test_a_node_that_is_gone_was_not_replaced_although_its_guest_is_known() -> None:
+    guest = born(stored(builders.vmi("shop", "web", "node-2")), ago(hours=1))
+    assert read(guest, *dead_node()[1:]).is_replaced is False
+
+
+def test_nothing_answers_where_there_is_no_node() -> None:
+    assert read().answering_since is None
+    assert read(*live_node(), unreadable=NODE).answering_since is None

@@ -6,7 +6,6 @@ Every rule runs on every story that there is of it; a snapshot keeps account of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,11 +20,12 @@ from kubectl_harvester_stuck.checks import reads as checks_reads
 from kubectl_harvester_stuck.checks.base import Check, CheckContext
 from kubectl_harvester_stuck.checks.themes.release_path import webhook_namespaces
 from kubectl_harvester_stuck.cluster import reader
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.diagnosis import chain, diagnose
 from kubectl_harvester_stuck.diagnosis.findings import FINDINGS
-from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt, Situation
+from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, Situation
 from kubectl_harvester_stuck.errors import StuckError
-from kubectl_harvester_stuck.harvester import harmless, leftovers, settings
+from kubectl_harvester_stuck.harvester import harmless, leftovers, settings, workloads
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.finalizer_judges import (
     GUEST_CLUSTER_REMOVED,
@@ -37,6 +37,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     ENDPOINT_SLICE,
     EVENT,
     HARVESTER_NAMESPACE,
+    KUBEVIRT,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
@@ -72,7 +73,7 @@ from kubectl_harvester_stuck.release.model import Plan, ReleaseRequest
 from tests import test_scenarios as scenarios
 from tests.behaviour.test_rights import OPERATOR, VIEWER, Right
 from tests.support import builders, declared
-from tests.support.builders import NOW, Body, bare, stored
+from tests.support.builders import NOW, Body, ago, bare, heard, stored
 from tests.support.watched import Touch, idle, looks, undeclared
 from tests.test_checks import STORIES, Memory, ready
 from tests.test_finalizers import CASES
@@ -226,7 +227,7 @@ def _of_finding(entry: Situation) -> Subject:
             refs = dict.fromkeys(step.ref for step in made.steps)
             answers = PreflightResults(refs, dict.fromkeys(refs, DENIED))
             denied = made if made.refusals else plan.with_preflight(made, answers)
-            logs = (LogExcerpt("virt-controller-1", (DENIED,)),)
+            logs = (heard("virt-controller-1", (DENIED,)),)
             yield lambda around: list(
                 entry.look(FindingContext(Target(one.ref, around), denied, logs))
             )
@@ -349,13 +350,18 @@ def test_namespaces_that_cannot_be_found_yet_are_left() -> None:
 
 
 def test_what_was_read_as_metadata_is_read_again_where_more_is_needed() -> None:
-    read = reader.Reader(Memory([]))
-    with ThreadPoolExecutor(1) as pool:
-        read.read(pool, (), lists((*metadata(PVC), Read(VM_BACKUP)), ["shop"]))
+    with SharedReads() as shared:
+        read = reader.Reader(Memory([]), shared)
+        read.read((), lists((*metadata(PVC), Read(VM_BACKUP)), ["shop"]))
     reads = (Read(PVC), *metadata(VM_BACKUP), Read(PVC, "lab"), settings.read("x"))
     assert read.unread(reads, ["shop"]) == (
         {settings.ref("x")}, [ListQuery(PVC, "shop"), ListQuery(PVC, "lab")]
     )  # fmt: skip
+
+
+def read_around(cluster: Cluster) -> ClusterSnapshot:
+    with SharedReads() as shared:
+        return reader.around(cluster, [TARGET], guards.reads(), shared=shared)
 
 
 @pytest.mark.parametrize("vm", ["web", "db"])
@@ -366,20 +372,35 @@ def test_parts_of_snapshots_are_read_where_a_namesake_has_some(vm: str) -> None:
     cluster = cast("Cluster", At(bodies))
     for around in (
         reader.in_depth(At(bodies), [TARGET], rules),
-        reader.around(cluster, [TARGET], guards.reads()),
+        read_around(cluster),
     ):
         read = {kind for kind, namespace in around.listed if namespace == "lab"}
         assert read == ({PVC, VOLUME_SNAPSHOT} if vm == "web" else set())
+
+
+def test_the_pods_of_kubevirt_are_read_where_it_runs() -> None:
+    vm = stored(builders.vm("shop", "web", ("example.com/unknown",)), deleted=ago(minutes=9))
+    bodies = [vm, bare(KUBEVIRT, "kubevirt", "kubevirt")]
+    cluster = cast("Cluster", At(bodies))
+    for around in (
+        reader.in_depth(At(bodies), [TARGET], declared.of_a_diagnosis()),
+        read_around(cluster),
+    ):
+        assert (POD, "kubevirt") in around.listed
 
 
 # What is declared is allowed
 
 
 def is_allowed(read: Read, role: list[Right], verb: str) -> bool:
-    """Whether the role may read this, in the namespace where it is looked at."""
+    """Whether the role may read this, in the namespace where it is looked at.
+
+    Where KubeVirt runs elsewhere, the role of Harvester's namespace is made there as well.
+    """
+    where = HARVESTER_NAMESPACE if read.where is workloads.elsewhere else read.where
     return any(
         (right.group, right.resource, right.verb) == (read.kind.group, read.kind.plural, verb)
-        and right.namespace in ("", read.where)
+        and right.namespace in ("", where)
         and (not right.names or read.name in right.names)
         for right in role
     )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from kubectl_harvester_stuck.errors import ApiError
+from kubectl_harvester_stuck.harvester.admission_policies import CURE_OF_OTHERS, CURES, NAMES
 from kubectl_harvester_stuck.harvester.denial_catalogue import (
     CATALOGUE,
     FIRST,
@@ -18,6 +20,7 @@ from kubectl_harvester_stuck.harvester.denial_catalogue import (
     Release,
 )
 from kubectl_harvester_stuck.harvester.webhook_denials import UNKNOWN_CURE, cure_of, find
+from kubectl_harvester_stuck.release.send import is_conflict
 from tests.conformance import harvester
 from tests.conformance.situation import Situation
 
@@ -185,3 +188,35 @@ def test_every_rejection_of_the_conformance_tests_is_recognised() -> None:
     for words, situation in denied():
         if situation.owner.action == "rejected":
             assert find(SAID + words, (1, 8)), words
+
+
+REJECTED = "is forbidden: ValidatingAdmissionPolicy '{}' with binding '{}' denied request: no"
+INTRODUCED = (
+    "",
+    "Error from server (Forbidden): ",
+    "VirtualMachine shop/web: Error from server (Invalid): ",
+)
+
+
+@pytest.mark.parametrize("policy", [*NAMES, "others"])
+@pytest.mark.parametrize("before", INTRODUCED)
+def test_a_policy_is_recognised_by_its_name(policy: str, before: str) -> None:
+    said = f'{before}virtualmachines.kubevirt.io "web" {REJECTED.format(policy, "any")}'
+    assert cure_of(said, (1, 8)) == CURES.get(policy, CURE_OF_OTHERS)
+    assert find(said) is None
+
+
+def test_what_quotes_a_policy_is_none() -> None:
+    rejected = f'virtualmachines.kubevirt.io "web" {REJECTED.format(NAMES[0], NAMES[0])}'
+    assert cure_of(SAID + rejected) == UNKNOWN_CURE
+    assert cure_of(f"{SAID}Error from server (Forbidden): {rejected}") == UNKNOWN_CURE
+    others = f'pods "web" {REJECTED.format("others", "b")}; {rejected}'
+    assert cure_of(others) == CURE_OF_OTHERS
+
+
+def test_a_policy_that_speaks_of_a_uid_is_no_conflict() -> None:
+    said = f'pods "web" {REJECTED.format("others", "b")}, metadata.uid is immutable'
+    denied = ApiError(422, "Invalid", said)
+    assert (denied.is_from_admission, denied.is_final, is_conflict(denied)) == (True, True, False)
+    assert is_conflict(ApiError(422, "Invalid", "metadata.uid: field is immutable"))
+    assert not is_conflict(ApiError(409, "Conflict", f"{SAID}busy"))

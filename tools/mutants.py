@@ -4,6 +4,8 @@
     python -m tools.mutants guards      one of them
     python -m tools.mutants --again     only what survived the last time
     python -m tools.mutants --sample 50 as many of each module, the same ones every time
+    python -m tools.mutants places --by test_places.py
+                                        what these tests alone let live, in a few minutes
 
 The changes are those of mutmut, conditions that are forced either way, and operands of `and` and
 `or` that are left out. mutmut itself cannot run here: it passes over every function with a
@@ -54,6 +56,7 @@ QUICK = (
     "test_node_health.py",
     "test_target.py",
     "test_places.py",
+    "test_grace_period.py",
     "test_goes_with_vm.py",
     "test_harmless.py",
     "test_guards.py",
@@ -159,10 +162,11 @@ OPERATORS: tuple[tuple[Any, Callable[[Any], Iterable[cst.CSTNode]]], ...] = (
     (cst.BooleanOperation, drop_operand),
 )
 
-# Annotations and names of types are not run, a missing import is no decision, and neither is a
-# frozen class.
+# Annotations, names of types and `__all__` are not run, a missing import is no decision, and
+# neither is a frozen class.
 LEFT_ALONE = (
     matchers.Annotation()
+    | matchers.Assign(targets=[matchers.AssignTarget(matchers.Name("__all__"))])
     | matchers.Assign(value=matchers.Subscript(matchers.Name("Callable") | matchers.Name("tuple")))
     | matchers.Import()
     | matchers.ImportFrom()
@@ -419,6 +423,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="only what survived the last time")
     parser.add_argument("--sample", type=int, metavar="N", help="at most so many of each module")
     parser.add_argument("--quick", action="store_true", help="leave the slow tests out")
+    parser.add_argument("--by", action="append", metavar="FILE", help="only these of the tests")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -429,13 +434,16 @@ def main() -> int:
         left = {tuple(key) for key in json.loads(LIVING.read_text())}
         mutants = [mutant for mutant in mutants if mutant.key in left]
     explained = explanations()
-    living = judge(mutants, explained, options.workers, slowly=not options.quick)
+    if options.by:
+        living = judge_in_place(mutants, options.by, options.workers)
+    else:
+        living = judge(mutants, explained, options.workers, slowly=not options.quick)
     LIVING.parent.mkdir(exist_ok=True)
     LIVING.write_text(json.dumps([mutant.key for mutant in living]))
     for mutant in living:
         if mutant.key not in explained:
             print(mutant)
-    is_whole = not options.again and options.sample is None
+    is_whole = not options.again and options.sample is None and not options.by
     unused = explained.keys() - {mutant.key for mutant in living} if is_whole else set()
     idle = [key for key in unused if key[0] in modules]
     for key in idle:
@@ -469,6 +477,14 @@ def judge(
     if whole[0] not in last:
         raise SystemExit("the tests fail from the start without any change")
     return [mutant for mutant in mutants if mutant in known | last]
+
+
+def judge_in_place(mutants: Sequence[Mutant], tests: Sequence[str], workers: int) -> list[Mutant]:
+    """Those that live by these tests, changed where they stand."""
+    quick = Quick(mutants, workers)
+    run_tests(tests, quick)
+    alive = set(quick.living)
+    return [mutant for mutant in mutants if mutant in alive]
 
 
 def report(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.checks import CHECKS
-from kubectl_harvester_stuck.cluster.reader import Reader, everything
+from kubectl_harvester_stuck.cluster.reader import Reader
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.k8s.kinds import NAMESPACE, PVC, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.reads import lists, lists_found, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
-from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS, Source, unknown_namespaces
+from kubectl_harvester_stuck.k8s.source import Source, unknown_namespaces
 
 
 def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
@@ -22,11 +22,11 @@ def read(source: Source, namespaces: Sequence[str | None]) -> ClusterSnapshot:
     server is, NotFoundError for a namespace that does not exist.
     """
     reads = [read for check in CHECKS for read in check.reads]
-    reader = Reader(source, strict=True)
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+    with SharedReads() as shared:
+        reader = Reader(source, shared, strict=True)
         # Every pod takes room on its node, whatever it runs.
-        reader.read(pool, named(reads), lists(reads, namespaces), wanted=lambda _: everything)
-        reader.read(pool, (), lists_found(reads, reader.snapshot()))
+        reader.read(named(reads), lists(reads, namespaces), every_pod=True)
+        reader.read((), lists_found(reads, reader.snapshot()))
     snapshot = reader.snapshot()
     empty = [name for name in namespaces if name and _is_empty(snapshot, name)]
     gaps: dict[Scope | ObjectRef, str] = {ObjectRef("", name, NAMESPACE): str(why)

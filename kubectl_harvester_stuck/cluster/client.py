@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from kubectl_harvester_stuck.cluster.glimpse import glimpse
+from kubectl_harvester_stuck.cluster.glimpse import glimpse, glimpse_of_pod
 from kubectl_harvester_stuck.cluster.list_stream import ListStream, decode
 from kubectl_harvester_stuck.connection.messages import Request, Response
 from kubectl_harvester_stuck.errors import (
@@ -87,10 +87,11 @@ class Cluster:
     ) -> tuple[list[Any], str]:
         """The items, and the resourceVersion that they all stand at.
 
-        Lists of metadata and tables come in one answer, which the API server has in its cache, and
-        in pages where that fails. Raises as `list_objects` does.
+        Lists of metadata and tables, and those of which little matters, come in one answer, which
+        the API server has in its cache, and in pages where that fails. Raises as `list_objects`
+        does.
         """
-        if selection.metadata_only or selection.columns:
+        if selection.metadata_only or selection.columns or selection.matters:
             try:
                 return self._in_one(selection, keep)
             except (ValueError, CutShortError):
@@ -440,12 +441,14 @@ def _reader(head: Mapping[str, Any], selection: ListQuery) -> Callable[[bytes], 
         raise ValueError("it is a page")
     is_table = head.get("kind") == "Table"
     chosen = _chosen(head, selection) if is_table and selection.columns else []
+    is_partial = selection.metadata_only or bool(selection.columns)
     matters, cells = selection.matters, [index for index, _ in chosen]
 
     def read(text: bytes) -> Any:
-        seen = glimpse(text, cells) if matters is not None else None
-        if matters is not None and seen is not None and not matters(seen):
-            return None
+        if matters is not None:
+            seen = glimpse(text, cells) if is_partial else glimpse_of_pod(text)
+            if seen is not None and not matters(seen):
+                return None
         item = decode(text)
         return _from_row(item, chosen, selection) if is_table else item
 

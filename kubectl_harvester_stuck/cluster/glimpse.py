@@ -15,13 +15,22 @@ from kubectl_harvester_stuck.k8s.source import Glimpse
 
 _TEXT = rb'"[^"\\]*"'
 _CELL = rb'(?:"[^"\\]*"|[-+.\w]*)'
-_BEGIN = re.compile(
-    rb'\{(?:"cells":(\[' + _CELL + rb"(?:," + _CELL + rb')*\]),"object":\{)?'
-    rb'"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1",'
+_METADATA = (
     rb'"metadata":\{"name":"([^"\\]*)",(?:"generateName":' + _TEXT + rb",)?"
     rb'(?:"namespace":"([^"\\]*)",)?"uid":' + _TEXT + rb',"resourceVersion":' + _TEXT + rb","
     rb'(?:"generation":\d+,)?"creationTimestamp":"([^"\\]*)"'
 )
+_BEGIN = re.compile(
+    rb'\{(?:"cells":(\[' + _CELL + rb"(?:," + _CELL + rb')*\]),"object":\{)?'
+    rb'"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1",' + _METADATA
+)
+_BEGIN_OF_POD = re.compile(rb"\{()" + _METADATA)
+"""Of its own kinds the API server lists whole objects without kind and apiVersion."""
+
+
+def glimpse_of_pod(text: bytes) -> Glimpse | None:
+    """What is seen of a whole pod, without cells; None where it has to be decoded."""
+    return _glimpse(text, _BEGIN_OF_POD, ())
 
 
 def glimpse(text: bytes, cells: Sequence[int]) -> Glimpse | None:
@@ -30,7 +39,11 @@ def glimpse(text: bytes, cells: Sequence[int]) -> Glimpse | None:
     That is wherever it may be deleted, may not be shaped as the API promises, or is not one whole
     object.
     """
-    found = _BEGIN.match(text)
+    return _glimpse(text, _BEGIN, cells)
+
+
+def _glimpse(text: bytes, begin: re.Pattern[bytes], cells: Sequence[int]) -> Glimpse | None:
+    found = begin.match(text)
     if (
         found is None
         or b'"deletionTimestamp"' in text

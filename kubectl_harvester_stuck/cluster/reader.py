@@ -6,12 +6,14 @@ decision that needs the missing part is blocked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, goes_with_vm, harmless, places
 from kubectl_harvester_stuck.harvester.target import Target, normal_mac
@@ -31,7 +33,7 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, lists, lists_found, named
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot, Scope
 from kubectl_harvester_stuck.k8s.source import (
-    PARALLEL_REQUESTS,
+    Glimpse,
     ListQuery,
     PartialListError,
     Source,
@@ -52,12 +54,12 @@ def in_depth(
     """
     wanted, rules = tuple(targets), (*reads, *harmless.reads())
     namespaces = sorted({ref.namespace for ref in wanted})
-    reader = Reader(source)
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        reader.read(pool, named(rules), lists(rules, namespaces))
+    with SharedReads() as shared:
+        reader = Reader(source, shared)
+        reader.read(named(rules), lists(rules, namespaces))
         judges = finalizers.reads(reader.there(_machines(wanted)))
-        reader.read(pool, *reader.unread(judges, namespaces))
-        reader.read(pool, (), reader.unread_elsewhere((*rules, *judges)))
+        reader.read(*reader.unread(judges, namespaces))
+        reader.read((), reader.unread_elsewhere((*rules, *judges)))
     return reader.snapshot()
 
 
@@ -66,27 +68,29 @@ def around(
     targets: Iterable[ObjectRef],
     reads: Iterable[Read],
     nodes: Iterable[str] = (),
+    *,
+    shared: SharedReads,
 ) -> ClusterSnapshot:
     """Everything that a plan for these targets depends on.
 
     `reads` are those of the guards, `nodes` those that count although no target may be
     seen to run there. The number of requests depends on the kinds,
     namespaces and nodes involved, apart from the VM and the VMI of each target and from the disks
-    that would go with it. Raises UnreachableError when the API server is.
+    that would go with it; looks at the same time share them through `shared`. Raises
+    UnreachableError when the API server is.
     """
     wanted, rules = tuple(targets), tuple(reads)
-    reader = Reader(cluster)
+    reader = Reader(cluster, shared)
     namespaces = sorted({ref.namespace for ref in wanted})
     machines = _machines(wanted)
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        reader.read(pool, machines | named(rules), lists(_to_list(rules), namespaces))
-        snapshot = reader.snapshot()
-        names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
-        judges = finalizers.reads(reader.there(machines))
-        refs, selections = reader.unread(_to_list(judges), namespaces)
-        reader.read(pool, refs | _of_nodes(rules, names), selections)
-        reader.read(pool, (), reader.unread_elsewhere(judges))
-        _read_what_goes(reader, pool, wanted)
+    reader.read(machines | named(rules), lists(_to_list(rules), namespaces))
+    snapshot = reader.snapshot()
+    names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
+    judges = finalizers.reads(reader.there(machines))
+    refs, selections = reader.unread(_to_list(judges), namespaces)
+    reader.read(refs | _of_nodes(rules, names), selections)
+    reader.read((), reader.unread_elsewhere((*rules, *judges)))
+    _read_what_goes(reader, wanted)
     return reader.snapshot()
 
 
@@ -109,9 +113,7 @@ def _of_nodes(reads: Iterable[Read], names: Iterable[str]) -> set[ObjectRef]:
     }
 
 
-def _read_what_goes(
-    reader: Reader, pool: ThreadPoolExecutor, targets: tuple[ObjectRef, ...]
-) -> None:
+def _read_what_goes(reader: Reader, targets: tuple[ObjectRef, ...]) -> None:
     """The disks that would go with the targets, their volumes, and owners not known yet."""
     asked: set[ObjectRef] = set()
     while True:
@@ -124,7 +126,7 @@ def _read_what_goes(
         } - asked.union(snapshot.found, snapshot.unreadable)
         if not more:
             return
-        reader.read(pool, more, [])
+        reader.read(more, [])
         asked |= more
 
 
@@ -133,10 +135,9 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
 
     Raises UnreachableError when the API server is.
     """
-    reader = Reader(cluster)
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+    with SharedReads() as shared:
+        reader = Reader(cluster, shared)
         reader.read(
-            pool,
             {ObjectRef(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
             | {ObjectRef(ref.namespace, name, PVC) for name in claims},
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
@@ -177,8 +178,7 @@ def _nodes(target: Target) -> tuple[str, ...]:
         return ()  # the guard that needs them will meet the same gap
 
 
-def everything(_: Any) -> bool:
-    """A filter that keeps every object."""
+def _everything(_: Any) -> bool:
     return True
 
 
@@ -196,40 +196,68 @@ def _is_of_kubevirt(pod: Any) -> bool:
     return "kubevirt.io" in text or "harvesterhci.io" in text
 
 
-def _wanted(selection: ListQuery) -> Callable[[Any], bool]:
-    is_users = selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE
-    return _is_of_kubevirt if is_users else everything
+def _may_be_of_kubevirt(seen: Glimpse) -> bool:
+    """The same of a pod that is not decoded yet, wherever it says so."""
+    return b"kubevirt.io" in seen.text or b"harvesterhci.io" in seen.text
+
+
+def _narrowed(selection: ListQuery) -> tuple[ListQuery, Callable[[Any], bool]]:
+    """The list without the pods of users that have nothing to do with a guest."""
+    if selection.kind is POD and selection.namespace != HARVESTER_NAMESPACE:
+        return replace(selection, matters=_may_be_of_kubevirt), _is_of_kubevirt
+    return selection, _everything
+
+
+def _whole(selection: ListQuery) -> tuple[ListQuery, Callable[[Any], bool]]:
+    return selection, _everything
+
+
+class _Listed(NamedTuple):
+    """The objects of a list; with an error, those that are known although not all are."""
+
+    items: tuple[KubeObject, ...]
+    error: StuckError | None = None
+
+
+def _readable(kind: Kind, bodies: Iterable[Any]) -> Iterator[KubeObject]:
+    for body in bodies:
+        with suppress(UnreadableError):
+            yield KubeObject.parse(kind, body)
 
 
 class Reader:
-    """Collects the answers and the failures of many reads.
+    """Collects the answers and the failures of many reads, which run in `shared`.
 
     With `strict` one object that is malformed makes its list unknown.
     """
 
-    def __init__(self, source: Source, *, strict: bool = False) -> None:
+    def __init__(self, source: Source, shared: SharedReads, *, strict: bool = False) -> None:
         self._source = source
+        self._shared = shared
         self._strict = strict
         self._listed: dict[Scope, tuple[KubeObject, ...]] = {}
         self._found: dict[ObjectRef, KubeObject | None] = {}
         self._unreadable: dict[Scope | ObjectRef, str] = {}
+        self._unserved: set[Kind] = set()
         self._asked: dict[Scope, ListQuery] = {}
 
     def read(
         self,
-        pool: ThreadPoolExecutor,
         refs: Iterable[ObjectRef],
         selections: Iterable[ListQuery],
         *,
-        wanted: Callable[[ListQuery], Callable[[Any], bool]] = _wanted,
+        every_pod: bool = False,
     ) -> None:
-        """Get the objects and list the selections, all at once."""
+        """Get the objects and list the selections, all at once.
+
+        Of the pods of users only those of guests are kept, unless `every_pod` is asked for.
+        """
         selections = tuple(selections)
         self._asked |= {(item.kind, item.namespace or ""): item for item in selections}
-        gets = {ref: pool.submit(self._source.get, ref) for ref in refs}
-        lists = {
-            item: pool.submit(self._source.list_objects, item, wanted(item)) for item in selections
-        }
+        submit, get = self._shared.submit, self._source.get
+        gets = {ref: submit(ref, partial(get, ref)) for ref in refs}
+        narrowed = _whole if every_pod else _narrowed
+        lists = {item: submit(item, partial(self._list, *narrowed(item))) for item in selections}
         for ref, one in gets.items():
             try:
                 body = one.result()
@@ -237,22 +265,36 @@ class Reader:
             except StuckError as error:
                 self._fail(ref, error)
         for item, many in lists.items():
-            scope = (item.kind, item.namespace or "")
-            bodies: list[Any] = []
-            try:
-                bodies = many.result()
-                self._listed[scope] = self._parsed(item.kind, bodies)
-            except ApiError as error:
-                if error.is_unserved and item.kind.optional:
-                    self._listed[scope] = ()
-                else:
-                    self._fail(scope, error)
-            except StuckError as error:
-                # One object that cannot be read makes the list unknown, but hides no other.
-                self._keep(
-                    item.kind, error.items if isinstance(error, PartialListError) else bodies
-                )
-                self._fail(scope, error)
+            self._take(item, many.result())
+
+    def _list(self, selection: ListQuery, keep: Callable[[Any], bool]) -> _Listed:
+        """A list, read and parsed."""
+        bodies: list[Any] = []
+        try:
+            bodies = self._source.list_objects(selection, keep)
+            return _Listed(self._parsed(selection.kind, bodies))
+        except ApiError as error:
+            return _Listed((), error)
+        except StuckError as error:
+            # One object that cannot be read makes the list unknown, but hides no other.
+            items = error.items if isinstance(error, PartialListError) else bodies
+            return _Listed(tuple(_readable(selection.kind, items)), error)
+
+    def _take(self, selection: ListQuery, listed: _Listed) -> None:
+        """Note what a list has given. Raises UnreachableError."""
+        scope = (selection.kind, selection.namespace or "")
+        error = listed.error
+        if error is None:
+            self._listed[scope] = listed.items
+            for item in listed.items:
+                if item.malformed:
+                    self._unreadable[item.ref] = f"{item.ref}: {item.malformed}"
+        elif isinstance(error, ApiError) and error.is_unserved and selection.kind.optional:
+            self._listed[scope] = ()
+            self._unserved.add(selection.kind)
+        else:
+            self._found |= {item.ref: item for item in listed.items}
+            self._fail(scope, error)
 
     def _parsed(self, kind: Kind, bodies: Iterable[Any]) -> tuple[KubeObject, ...]:
         """The objects of a list. One that is malformed is named, and stops nothing by itself.
@@ -260,20 +302,8 @@ class Reader:
         Raises UnreadableError where an object does not even tell to which others it belongs, or
         where malformed ones make the list unknown.
         """
-        if self._strict:
-            return tuple(KubeObject.parse(kind, body) for body in bodies)
-        found = tuple(KubeObject.identify(kind, body) for body in bodies)
-        for item in found:
-            if item.malformed:
-                self._unreadable[item.ref] = f"{item.ref}: {item.malformed}"
-        return found
-
-    def _keep(self, kind: Kind, items: Iterable[Any]) -> None:
-        """Objects that are known, although not all of their kind are."""
-        for item in items:
-            with suppress(UnreadableError):
-                part = KubeObject.parse(kind, item)
-                self._found[part.ref] = part
+        parse = KubeObject.parse if self._strict else KubeObject.identify
+        return tuple(parse(kind, body) for body in bodies)
 
     def _fail(self, what: Scope | ObjectRef, error: StuckError) -> None:
         if isinstance(error, UnreachableError):
@@ -319,5 +349,9 @@ class Reader:
     def snapshot(self) -> ClusterSnapshot:
         """What has been read so far."""
         return ClusterSnapshot(
-            self._source.now, dict(self._listed), dict(self._found), dict(self._unreadable)
+            self._source.now,
+            dict(self._listed),
+            dict(self._found),
+            dict(self._unreadable),
+            frozenset(self._unserved),
         )

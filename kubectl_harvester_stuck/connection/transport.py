@@ -28,6 +28,7 @@ from kubectl_harvester_stuck.connection.kubeconfig import ClientConfig
 from kubectl_harvester_stuck.connection.messages import Request, Response
 from kubectl_harvester_stuck.errors import CutShortError, UnreachableError
 from kubectl_harvester_stuck.k8s.redaction import redact_text
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
     import urllib3
@@ -76,17 +77,21 @@ class Transport:
         self._on_warning = on_warning
         self._on_request = on_request
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(PARALLEL_REQUESTS)
         self._pool: _Pool | None = None
         self._warned: set[str] = set()
 
     def request(self, request: Request) -> Response:
         """The answer to one request, whatever its status. Redirects are not followed.
 
-        It may be sent more than once, as `_Retries` and `Credentials.flow` say. Raises
-        UnreachableError if no whole answer came and KubeconfigError if the credentials or
+        `PARALLEL_REQUESTS` are in flight at most; the others wait for their turn. It may be sent
+        more than once, as `_Retries` and `Credentials.flow` say. Raises UnreachableError if no
+        whole answer came and KubeconfigError if the credentials or
         certificates cannot be used.
         """
-        response = self._send(self._prepared(request)).response
+        prepared = self._prepared(request)
+        with self._turns:
+            response = self._send(prepared).response
         self._warn(response)
         return response
 

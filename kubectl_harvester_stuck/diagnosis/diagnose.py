@@ -9,13 +9,13 @@ from kubectl_harvester_stuck.diagnosis import chain, findings
 from kubectl_harvester_stuck.diagnosis.findings.base import FindingContext, LogExcerpt
 from kubectl_harvester_stuck.diagnosis.model import Diagnosis, Finding, Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, leftovers
+from kubectl_harvester_stuck.harvester import finalizers, leftovers, workloads
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import HANGING, State, Target
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.durations import human
-from kubectl_harvester_stuck.k8s.kinds import EVENT, HARVESTER_NAMESPACE, POD, VM
+from kubectl_harvester_stuck.k8s.kinds import EVENT, POD, VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.k8s.redaction import redact_text
@@ -26,7 +26,7 @@ EVENTS = 8
 """How many events of a target are shown."""
 
 EVENTS_READ = declared(*HANGING, EVENT)
-LOGS_READ = declared(Read(POD, HARVESTER_NAMESPACE))
+LOGS_READ = workloads.reads(POD)
 
 
 def reads() -> tuple[Read, ...]:
@@ -80,15 +80,15 @@ def _as_they_stand(target: Target, plan: Plan) -> tuple[FinalizerAssessment, ...
 
 def owners_pods(target: Target) -> tuple[KubeObject, ...]:
     """The pods of the workloads that own a finalizer of the target. Raises UnreadableError."""
-    workloads = {
+    owners = {
         entry.workload
         for item in _finalizers(target)
         if (entry := finalizers.find(item.name, item.ref.kind)) is not None
     }
     return tuple(
         pod
-        for pod in target.snapshot.all(POD, HARVESTER_NAMESPACE)
-        if any(_runs(pod, workload) for workload in workloads)
+        for pod in workloads.pods(target.snapshot)
+        if any(_runs(pod, workload) for workload in owners)
     )
 
 

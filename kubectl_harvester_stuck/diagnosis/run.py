@@ -56,9 +56,9 @@ def diagnose_all(
     def look(target: Target) -> Diagnosis | Failure:
         ref = target.ref
         words = tuple(
-            LogExcerpt(pod.name, told.about(ref, said))
+            LogExcerpt(pod, told.about(ref, said))
             if isinstance(said, str)
-            else LogExcerpt(pod.name, why=str(said))
+            else LogExcerpt(pod, why=str(said))
             for pod, said in heard.items()
         )
         try:

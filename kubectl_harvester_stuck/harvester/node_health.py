@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import workloads
 from kubectl_harvester_stuck.harvester.kubelet import (
     IS_READY,
     KUBELET,
@@ -26,19 +27,13 @@ from kubectl_harvester_stuck.harvester.kubelet import (
     signal,
 )
 from kubectl_harvester_stuck.harvester.target import GUEST, Target
-from kubectl_harvester_stuck.k8s.kinds import (
-    HARVESTER_NAMESPACE,
-    POD,
-)
+from kubectl_harvester_stuck.k8s.kinds import POD
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_time
-from kubectl_harvester_stuck.k8s.reads import Read, declared
+from kubectl_harvester_stuck.k8s.reads import declared
 
 HEARTBEAT = "kubevirt.io/heartbeat"
 
-SIGNS = declared(
-    *KUBELET,
-    Read(POD, HARVESTER_NAMESPACE, labels="kubevirt.io=virt-handler"),
-)
+SIGNS = declared(*KUBELET, *workloads.reads(POD, labels=workloads.VIRT_HANDLER))
 """What the four signs of a node are read from."""
 
 NODES = declared(*SIGNS, *GUEST)

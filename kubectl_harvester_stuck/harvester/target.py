@@ -13,9 +13,9 @@ from enum import Enum, unique
 from typing import Any
 
 from kubectl_harvester_stuck.errors import UnreadableError
+from kubectl_harvester_stuck.harvester import workloads
 from kubectl_harvester_stuck.harvester.kubelet import KUBELET, Silence, silence
 from kubectl_harvester_stuck.k8s.kinds import (
-    HARVESTER_NAMESPACE,
     LEASE,
     LEASE_NAMESPACE,
     MIGRATION,
@@ -303,9 +303,8 @@ class Target:
         """KubeVirt's virt-handler pods on the node."""
         return tuple(
             pod
-            for pod in self.snapshot.all(POD, HARVESTER_NAMESPACE)
-            if pod.labels.get("kubevirt.io") == "virt-handler"
-            and pod.text("spec", "nodeName") == node
+            for pod in workloads.virt_handlers(self.snapshot)
+            if pod.text("spec", "nodeName") == node
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from kubectl_harvester_stuck.harvester import admission_policies
 from kubectl_harvester_stuck.harvester.denial_catalogue import CATALOGUE, Denial, Release
 
 UNKNOWN_CURE = "mend what the webhook complains about, and try again"
@@ -39,6 +40,8 @@ def find(message: str, release: Release | None = None) -> Denial | None:
 
 
 def cure_of(message: str, release: Release | None = None) -> str:
-    """What to do first, for a message of an admission webhook."""
+    """What to do first, for a message of an admission webhook or of a policy."""
+    if (cure := admission_policies.cure_of(message)) is not None:
+        return cure
     found = find(message, release)
     return found.cure if found is not None else UNKNOWN_CURE

@@ -59,6 +59,7 @@ VMI = Kind("VirtualMachineInstance", "kubevirt.io", "v1", "virtualmachineinstanc
 MIGRATION = Kind(
     "VirtualMachineInstanceMigration", "kubevirt.io", "v1", "virtualmachineinstancemigrations"
 )
+KUBEVIRT = Kind("KubeVirt", "kubevirt.io", "v1", "kubevirts", optional=True)
 POD = Kind("Pod", "", "v1", "pods")
 NODE = Kind("Node", "", "v1", "nodes", namespaced=False)
 NAMESPACE = Kind("Namespace", "", "v1", "namespaces", namespaced=False)
@@ -213,6 +214,23 @@ MUTATING = Kind(
     "v1",
     "mutatingwebhookconfigurations",
     namespaced=False,
+)
+POLICY = Kind(
+    "ValidatingAdmissionPolicy",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicies",
+    namespaced=False,
+    optional=True,
+)
+"""Served since Kubernetes 1.30."""
+POLICY_BINDING = Kind(
+    "ValidatingAdmissionPolicyBinding",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    namespaced=False,
+    optional=True,
 )
 
 # What a user may type for the two kinds that can be stuck, as kubectl accepts it.

@@ -23,13 +23,15 @@ class ClusterSnapshot:
     """Objects as they stood at `taken_at`, by the API server's clock.
 
     `listed` holds whole collections, `found` single objects (None: the server answered 404),
-    `unreadable` the reason for whatever could not be had.
+    `unreadable` the reason for whatever could not be had. `unserved` are the kinds that the API
+    server does not know, of which there is no object.
     """
 
     taken_at: datetime
     listed: Mapping[Scope, tuple[KubeObject, ...]] = field(default_factory=dict)
     found: Mapping[ObjectRef, KubeObject | None] = field(default_factory=dict)
     unreadable: Mapping[Scope | ObjectRef, str] = field(default_factory=dict)
+    unserved: frozenset[Kind] = frozenset()
 
     def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
         """Every object of `kind` in `namespace`, "" for all of them. Raises UnreadableError."""

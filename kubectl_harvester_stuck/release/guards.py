@@ -46,12 +46,14 @@ class PreflightResults:
     """What the API server said of each step: None stands for "yes", text for why not.
 
     `admissions` is None where no dry run was sent. `stale` are the objects that somebody wrote to
-    between the look at them and their dry run, so that it says nothing of admission.
+    between the look at them and their dry run, so that it says nothing of admission. A dry run was
+    sent of so many steps `ahead`, None stands for all of them.
     """
 
     permissions: Mapping[ObjectRef, str | None]
     admissions: Mapping[ObjectRef, str | None] | None = None
     stale: frozenset[ObjectRef] = frozenset()
+    ahead: int | None = None
 
 
 @dataclass(frozen=True)
@@ -404,7 +406,8 @@ def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
 
 @preflight_guard
 def webhooks_accept(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
-    """The server-side dry run of every step is accepted."""
+    """The server-side dry run of every step is accepted; after a change, that of the next one."""
+    steps = steps[: results.ahead]
     denial = next(iter(_noes(steps, results.admissions)), None)
     for step in steps:
         if denial is None and step.ref in results.stale:

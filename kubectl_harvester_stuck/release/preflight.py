@@ -50,17 +50,21 @@ def plan(
     *,
     dry_run: bool,
     shown: tuple[Step, ...] | None = None,
+    ahead: int | None = None,
 ) -> Plan:
-    """The plan; only if every other guard passes, the API server is asked about its steps."""
+    """The plan; only if every other guard passes, the API server is asked about its steps.
+
+    By a dry run of so many steps `ahead`, or of all of them.
+    """
     made = planning.build(target, request, shown=shown)
     if made.refusals:
         return made
     permissions = {step.ref: rights.why_not(step) for step in made.steps}
     if not dry_run or any(answer is not None for answer in permissions.values()):
         return planning.with_preflight(made, PreflightResults(permissions))
-    answers = {step.ref: _admission(rights.cluster, step) for step in made.steps}
+    answers = {step.ref: _admission(rights.cluster, step) for step in made.steps[:ahead]}
     stale = frozenset(
-        ref for ref, answer in answers.items() if answer is not None and _is_stale(answer)
+        ref for ref, answer in answers.items() if answer is not None and send.is_conflict(answer)
     )
     admissions = {
         ref: None
@@ -68,7 +72,7 @@ def plan(
         else f"{ref}: {send.with_hint(rights.cluster, answer)}"
         for ref, answer in answers.items()
     }
-    return planning.with_preflight(made, PreflightResults(permissions, admissions, stale))
+    return planning.with_preflight(made, PreflightResults(permissions, admissions, stale, ahead))
 
 
 def _admission(cluster: Cluster, step: Step) -> ApiError | None:
@@ -78,8 +82,3 @@ def _admission(cluster: Cluster, step: Step) -> ApiError | None:
     except ApiError as error:
         return error
     return None
-
-
-def _is_stale(error: ApiError) -> bool:
-    """Whether the object is no longer the one that was read; no webhook says that."""
-    return send.is_conflict(error) and not error.is_from_webhook

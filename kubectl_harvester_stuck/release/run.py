@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kubectl_harvester_stuck.cluster import reader
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import StuckError, UnreadableError, is_forbidden
 from kubectl_harvester_stuck.harvester import leftovers
 from kubectl_harvester_stuck.harvester.target import Target
@@ -35,7 +36,11 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
+from kubectl_harvester_stuck.release.presence import Presence
 from kubectl_harvester_stuck.release.target_run import CommandRecord, TargetRun
+
+TARGETS_AT_ONCE = 100
+"""Targets that are worked on side by side; most of the time each waits for controllers."""
 
 
 def preview(
@@ -84,6 +89,7 @@ def unstick(
     StuckError when the cluster could not be read, both before anything was changed; never after
     that.
     """
+    planned = context.clock.monotonic()
     plans, failures, before = _plan_all(context, targets, request, dry_run=True)
     machines = {ref: vm for ref in targets if (vm := before.found.get(ref)) is not None}
     digest = planning.digest(context.server, plans)
@@ -92,19 +98,20 @@ def unstick(
         return ReleaseReport(digest, refused, failures, blind=_forbidden(plans, before))
     context.operator.confirm(plans, digest)
     context.interrupts.hold()
-    command = CommandRecord(digest, uuid.uuid4().hex, current_user(context.cluster))
+    command = CommandRecord(digest, uuid.uuid4().hex, current_user(context.cluster), planned)
 
     def release(plan: Plan) -> TargetReport | Failure:
         if plan.refusals:
             return TargetReport.refused(plan)
         try:
-            return TargetRun(context, command, plan, request).release()
+            return TargetRun(context, command, plan, request, shared, presence).release()
         except StuckError as error:
             return Failure(plan.ref, error)
         except Exception as bug:  # noqa: BLE001 - it may not hide what became of the others
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+    with SharedReads() as shared, ThreadPoolExecutor(TARGETS_AT_ONCE) as pool:
+        presence = Presence(context.cluster, shared, (plan.ref for plan in plans))
         ends = list(pool.map(release, plans))
     outcomes = tuple(end for end in ends if isinstance(end, TargetReport))
     return ReleaseReport(
@@ -119,7 +126,10 @@ def _plan_all(
     context: ReleaseContext, targets: Sequence[ObjectRef], request: ReleaseRequest, *, dry_run: bool
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...], ClusterSnapshot]:
     """The plans of the whole batch from one read of the cluster. Raises StatementError."""
-    snapshot = reader.around(context.cluster, targets, guards.reads(), nodes=request.powered_off)
+    with SharedReads() as shared:
+        snapshot = reader.around(
+            context.cluster, targets, guards.reads(), nodes=request.powered_off, shared=shared
+        )
     there = [target for ref in targets if _may_exist(target := Target(ref, snapshot))]
     if there:
         statements.check(there, request.powered_off)

@@ -51,14 +51,14 @@ def _looked_at(cluster: Cluster, step: Step, error: Exception) -> StepReport:
 
 def is_conflict(error: ApiError) -> bool:
     """Whether Kubernetes says that the object is not the one that the step was made for."""
-    return error.is_kubernetes and (
-        error.code == 409 or (error.code == 422 and "metadata.uid" in error.message)
-    )
+    is_about_it = error.code == 409 or (error.code == 422 and "metadata.uid" in error.message)
+    # Admission may use the same statuses and words.
+    return error.is_kubernetes and is_about_it and not error.is_from_admission
 
 
 def with_hint(cluster: Cluster, error: ApiError) -> str:
-    """What the API server said, and what helps where a webhook of this Harvester said it."""
-    if not error.is_from_webhook:
+    """What the API server said, and what helps where a webhook or a policy made it say so."""
+    if not error.is_from_admission:
         return str(error)
     cure = webhook_denials.cure_of(error.message, versions.release_of(cluster))
     return f"{error}; {cure}"

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.cluster.client import Cluster
+from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import (
     JournalError,
     NotFoundError,
@@ -24,7 +24,7 @@ from kubectl_harvester_stuck.harvester import finalizers
 from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.commands import Remark
-from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, send
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, Who, event
@@ -42,8 +42,14 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
+from kubectl_harvester_stuck.release.presence import Presence
 
 POLL = timedelta(seconds=0.5)
+LONGEST_POLL = timedelta(seconds=2)
+"""How long to wait between two looks at what has to go: short at first, then longer."""
+
+ANSWERS_HOLD = timedelta(minutes=1)
+"""How long the dry run of a later step need not be repeated; that of the next one always is."""
 
 MAX_REPLANS = 4
 """How often what is left is looked at while it moves, after a step."""
@@ -56,6 +62,8 @@ class CommandRecord:
     digest: str
     id: str
     who: Who
+    planned: float
+    """When the plans were begun, with a dry run of each of their steps, by the monotonic clock."""
 
 
 class TargetRun:
@@ -67,9 +75,17 @@ class TargetRun:
     """
 
     def __init__(
-        self, context: ReleaseContext, command: CommandRecord, plan: Plan, request: ReleaseRequest
+        self,
+        context: ReleaseContext,
+        command: CommandRecord,
+        plan: Plan,
+        request: ReleaseRequest,
+        shared: SharedReads,
+        presence: Presence,
     ) -> None:
         self._context = context
+        self._shared = shared
+        self._presence = presence
         self._command = command
         self._plan = plan
         self._request = request
@@ -115,13 +131,21 @@ class TargetRun:
         context = self._context
         target = self._read()
         shown = self._plan.steps
-        again = preflight.plan(context.rights, target, self._request, dry_run=True, shown=shown)
+        is_new = context.clock.monotonic() - self._command.planned < ANSWERS_HOLD.total_seconds()
+        again = preflight.plan(
+            context.rights,
+            target,
+            self._request,
+            dry_run=True,
+            shown=shown,
+            ahead=1 if is_new else None,
+        )
         self._memory = again.memory
         return target, again
 
     def _read(self) -> Target:
         ref = self._plan.ref
-        snapshot = reader.around(self._context.cluster, [ref], guards.reads())
+        snapshot = reader.around(self._context.cluster, [ref], guards.reads(), shared=self._shared)
         return Target(ref, snapshot, self._memory)
 
     def _save(self, target: Target, again: Plan) -> None:
@@ -233,7 +257,9 @@ class TargetRun:
         for look_number in range(MAX_REPLANS):
             if look_number:
                 context.clock.sleep(POLL.total_seconds())
-            again = preflight.plan(context.rights, self._read(), self._request, dry_run=True)
+            again = preflight.plan(
+                context.rights, self._read(), self._request, dry_run=True, ahead=1
+            )
             self._memory = again.memory
             refusals = again.refusals or self._not_agreed(again)
             now = {step.ref: step.resource_version for step in again.steps}
@@ -270,7 +296,8 @@ class TargetRun:
         `reason` is why nothing more was sent.
         """
         try:
-            left = self._wait_until_gone(self._context.waits.timeout)
+            waited_for = self._wait_until_gone(self._context.waits.timeout)
+            left = [ref for ref, uid in waited_for if self._presence.is_there(ref, uid)]
         except StuckError as error:
             return self._end(Outcome.UNKNOWN, reason or str(error))
         if not left:
@@ -309,35 +336,44 @@ class TargetRun:
             if (judgment.ref, judgment.name) in sent
         )
 
-    def _wait_until_gone(self, limit: timedelta) -> list[ObjectRef]:
-        """The goals that are still there after `limit`, or when there is an interrupt.
+    def _wait_until_gone(self, limit: timedelta) -> list[tuple[ObjectRef, str]]:
+        """The goals that may be left after `limit`, or when there is an interrupt; the first is.
 
         Raises StuckError when that cannot be seen.
         """
         context = self._context
-        started = context.clock.monotonic()
-        left = list(self._goals.items())
+        started, pause = context.clock.monotonic(), POLL
+        is_there, left = self._presence.is_there, list(self._goals.items())
         while True:
             blind: StuckError | None = None
             try:
-                left = [(ref, uid) for ref, uid in left if _is_there(context.cluster, ref, uid)]
+                # One that is gone never comes back, and one that is there is enough to wait for.
+                while left and not is_there(*left[0]):
+                    del left[0]
             except UnreachableError as error:
                 blind = error  # an API server that restarts is worth waiting for
             waited = context.clock.monotonic() - started
             if not left or waited >= limit.total_seconds() or self._is_interrupted:
                 if blind is not None:
                     raise blind
-                return [ref for ref, _ in left]
+                return left
             of = int(limit.total_seconds())
             context.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
-            context.clock.sleep(min(POLL.total_seconds(), limit.total_seconds() - waited))
+            context.clock.sleep(self._until_next(pause, limit.total_seconds() - waited))
+            pause = min(2 * pause, LONGEST_POLL)
+
+    def _until_next(self, pause: timedelta, left: float) -> float:
+        """Seconds until the next look, of which `left` are left.
+
+        Those who ask together look at the same moments, for the last time at most `LONGEST_POLL`
+        later than alone.
+        """
+        seconds = pause.total_seconds()
+        if self._presence.is_together(self._plan.ref.namespace):
+            whole = seconds if left > seconds else LONGEST_POLL.total_seconds()
+            return whole - self._context.clock.monotonic() % whole
+        return min(seconds, left)
 
 
 _ENDS = {StepStatus.CONFLICT: Outcome.CONFLICT, StepStatus.DENIED: Outcome.DENIED}
 """What a step can come to that ends a release: the object was seen not to be changed by it."""
-
-
-def _is_there(cluster: Cluster, ref: ObjectRef, uid: str) -> bool:
-    """Whether this very object still exists; one of the same name is another one."""
-    body = cluster.get(ref, metadata_only=True)
-    return body is not None and KubeObject.parse_as(ref, body).uid == uid

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.k8s.kinds import KUBEVIRT
 from kubectl_harvester_stuck.render import markdown
 from tests.behaviour.test_unstick import _grant
 from tests.support import builders
@@ -220,3 +221,16 @@ def test_nothing_but_reads_reviews_and_dry_runs_is_sent(
     for item in world.api.recorded():
         assert item.method == "GET" or "reviews" in item.path or is_dry_run(item)
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_a_controller_is_looked_for_where_kubevirt_runs(world: World) -> None:
+    elsewhere = f"{world.namespace}-kubevirt"
+    world.create(builders.bare(KUBEVIRT, elsewhere, "kubevirt"))
+    down = builders.deployment("virt-controller", available=0)
+    world.create({**down, "metadata": {**down["metadata"], "namespace": elsewhere}})
+    world.delete(world.vm())
+    item = world.run("diagnose", "vm", "web", "--older-than=0", "-o", "json").item
+    (found,) = [found for found in item["findings"] if found["id"] == "owner-unavailable"]
+    assert found["evidence"][0]["object"] == f"Deployment {elsewhere}/virt-controller"
+    command = f"kubectl get deploy/virt-controller -n {elsewhere} -o wide"
+    assert item["nextSteps"][0] == command

@@ -341,3 +341,16 @@ def test_an_api_server_that_stops_in_the_middle_is_told_and_the_rest_is_done_lat
     again = world.run(*words, *QUICK, "--yes", "-o", "json")
     assert again.status is ExitStatus.OK, again.out + again.err
     assert [world.now(item) for item in dead] == [None] * len(dead)
+
+
+def test_the_looks_of_many_targets_share_their_lists(large_site: Site) -> None:
+    world = large_site.world
+    words = ("unstick", "vm", "-A", "--node", world.dead, "--node-powered-off", world.dead)
+    run = world.run(*words, "--older-than=0", "--settle=2s", "--max=50", "--yes", "-o", "json")
+    assert Counter(item["outcome"] for item in run.json["items"]) == {"gone": 30}, run.err
+    recorded = world.api.recorded()
+    # Alone each of them would list migrations in its plan and in three looks.
+    lists = [item for item in recorded if item.path.partition("?")[0].endswith("migrations")]
+    assert len(lists) <= 2 + 45
+    # Pod, VMI and VM are tried before anything is changed, and each once more before its change.
+    assert sum(is_dry_run(item) for item in recorded) == 30 * 6

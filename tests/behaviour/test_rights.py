@@ -102,7 +102,8 @@ def grant(world: World, granted: Iterable[Right]) -> str:
 
 VIEWER = rights("rbac.yaml", "harvester-stuck-viewer", OWNERS)
 OPERATOR = rights("rbac.yaml", "harvester-stuck-operator", OWNERS)
-METRICS = rights("cronjob.yaml", "harvester-stuck-metrics")
+METRICS = rights("cronjob.yaml", "harvester-stuck-metrics", "harvester-stuck-metrics-nodes")
+INFRASTRUCTURE = rights("rbac.yaml", "harvester-stuck-infrastructure")
 WATCHES = [
     right
     for right in VIEWER
@@ -368,21 +369,29 @@ def test_the_operator_of_one_namespace_releases_what_needs_no_node(world: World)
     assert world.sent() == []
 
 
-def test_with_a_look_at_the_nodes_the_operator_of_one_namespace_releases_all(
+def inside(world: World, roles: Iterable[Right]) -> list[Right]:
+    """The rights as a RoleBinding in this namespace gives them, those of Roles as they are."""
+    return [right if right.namespace else replace(right, namespace=world.namespace)
+            for right in roles]  # fmt: skip
+
+
+def test_the_operator_of_one_namespace_releases_all_with_a_look_at_nodes_and_volumes(
     world: World,
 ) -> None:
-    """What docs/rbac.md binds for one namespace, in the order in which it does."""
+    """What docs/rbac.md binds for one namespace: none of it opens another."""
     stage = Stage(world)
-    look = [right for right in OPERATOR if right.verb == "get"
-            and right.resource in ("nodes", "leases", "persistentvolumes")]  # fmt: skip
-    inside = [
-        replace(right, namespace=world.namespace) for right in OPERATOR if not right.namespace
-    ]
-    user = grant(world, {*inside, *VIEWER, *look})
+    user = grant(world, {*inside(world, OPERATOR), *INFRASTRUCTURE})
     until_in_force(lambda: stage.planned(user).status is ExitStatus.OK)
+    assert stage.run(user, "list", "-A").status is ExitStatus.ERROR
     off = ("--node-powered-off", world.dead)
     run = stage.run(user, "unstick", "vm", "web", *QUICK, "--yes", *off)
     assert (run.status, run.item["outcome"], misses(run)) == (ExitStatus.OK, "gone", []), run.out
+
+
+def test_no_right_to_look_at_nodes_and_volumes_is_idle(world: World) -> None:
+    stage = Stage(world)
+    held = [*inside(world, OPERATOR), *INFRASTRUCTURE]
+    assert idle(stage, held, [stage.planned, stage.released], INFRASTRUCTURE) == []
 
 
 def test_the_operator_may_do_what_the_viewer_may() -> None:
@@ -487,8 +496,8 @@ def test_the_metrics_need_each_right_of_their_role_and_no_other(world: World) ->
     # One on a node without power: nothing is being deleted, so it has to be got.
     world.vmi(world.vm("lost"), "lost")
 
-    def listed(user: str) -> Run:
-        return world.run("list", "-A", "-o", "prometheus", "--as", user)
+    def listed(user: str, *where: str) -> Run:
+        return world.run("list", *(where or ("-A",)), "-o", "prometheus", "--as", user)
 
     without = {
         right: grant(world, [one for one in METRICS if one is not right]) for right in METRICS
@@ -498,10 +507,26 @@ def test_the_metrics_need_each_right_of_their_role_and_no_other(world: World) ->
     run = listed(whole)
     assert run.status is ExitStatus.OK
     assert stage.world.namespace in run.out
+    empty = ("-n", f"{world.namespace}-empty")
+    assert (listed(whole, *empty).status, complete(listed(whole, *empty))) == (ExitStatus.OK, 1)
     for right, user in without.items():
-        less = listed(user)
+        asks_for_it = right.resource == "namespaces"
+        less = listed(user, *(empty if asks_for_it else ()))
         assert (less.status, complete(less)) == (ExitStatus.INCOMPLETE, 0), str(right)
-        assert "harvester_stuck_objects{" in less.out
+        assert ("harvester_stuck_objects{" in less.out) is not asks_for_it
+
+
+def test_the_metrics_can_be_limited_to_namespaces(world: World) -> None:
+    """What deploy/README.md binds so that the account sees no other VM."""
+    Stage(world)
+    seen = [replace(right, namespace=world.namespace) for right in
+            rights("cronjob.yaml", "harvester-stuck-metrics")]  # fmt: skip
+    user = grant(world, [*seen, *rights("cronjob.yaml", "harvester-stuck-metrics-nodes")])
+    words = ("list", "-o", "prometheus", "--as", user)
+    until_in_force(lambda: complete(world.run(*words)) == 1)
+    assert world.run(*words).status is ExitStatus.OK
+    assert world.run(*words, "-n", f"{world.namespace}-empty").status is ExitStatus.ERROR
+    assert world.run(*words, "-A").status is ExitStatus.ERROR
 
 
 def test_what_may_not_be_read_at_all_gives_no_count(world: World) -> None:

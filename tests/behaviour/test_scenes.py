@@ -13,7 +13,7 @@ import yaml
 
 from tests import test_scenarios as scenes
 from tests.behaviour.test_stories import tell
-from tests.support import builders
+from tests.support import builders, readycluster
 from tests.support.builders import Body
 from tests.support.resources import RESOURCES
 from tests.support.world import QUICK, World
@@ -55,6 +55,7 @@ def whole(body: Body) -> Body:
     """The object with what a real API server demands, and no scene needs."""
     name = body["metadata"]["name"]
     model = {
+        "DaemonSet": lambda: readycluster.virt_handler(1),
         "Deployment": lambda: builders.deployment(name),
         "PersistentVolume": lambda: builders.volume(name),
         "PersistentVolumeClaim": lambda: {**builders.pvc("", name), "status": {"phase": "Bound"}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.k8s.kinds import KUBEVIRT
 from tests.support import builders
 from tests.support.resources import path_of
 from tests.support.world import QUICK, Answers, Body, World, before
@@ -75,4 +76,19 @@ def test_a_sign_that_advances_is_life_whatever_its_age(world: World) -> None:
     run = world.run("unstick", "vm", "web", *QUICK, "--node-powered-off", world.dead, "-o", "json",
                     stdin=Answers(f"{world.namespace}/web\n", before=renew))  # fmt: skip
     assert run.status is ExitStatus.REFUSED, run.out + run.err
+    assert world.changes() == []
+
+
+def test_virt_handler_speaks_also_where_kubevirt_is_not_harvesters(world: World) -> None:
+    """Its pod is Ready, in the namespace of the KubeVirt object: the node is not off."""
+    world.power_cut()
+    elsewhere = f"{world.namespace}-kubevirt"
+    handler = builders.virt_handler(world.dead, ready=True)
+    world.create({**handler, "metadata": {**handler["metadata"], "namespace": elsewhere}})
+    off = ("--node-powered-off", world.dead)
+    assert world.unstick("--dry-run=client", *off).status is ExitStatus.OK
+    world.create(builders.bare(KUBEVIRT, elsewhere, "kubevirt"))
+    run = world.unstick("--yes", *off)
+    assert run.status is ExitStatus.REFUSED, run.out + run.err
+    assert any("virt-handler" in refusal["reason"] for refusal in run.item["refusals"])
     assert world.changes() == []

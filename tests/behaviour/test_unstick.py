@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.release import target_run
 from tests.support import builders
 from tests.support.builders import CLEANUP_FINALIZER, LEGACY_FINALIZER, VM_FINALIZER, VMI_FINALIZERS
 from tests.support.world import QUICK, Answers, Run, World, acting_before, before, is_dry_run
@@ -814,3 +815,16 @@ def test_impersonation_reaches_the_server(world: World) -> None:
     assert sent.user == "admin"
     assert sent.impersonated_user == "carol"
     assert {"a", "b"} <= set(sent.impersonated_groups)
+
+
+@pytest.mark.in_process("an answer that takes long is made by a patch")
+@pytest.mark.parametrize(("holds", "dry_runs"), [(1, 3 + 1 + 2), (0, 3 + 3 + 2)])
+def test_later_steps_are_tried_again_where_the_answer_took_long(
+    world: World, monkeypatch: pytest.MonkeyPatch, holds: int, dry_runs: int
+) -> None:
+    """Each step is tried before anything is changed, and once more right before it is sent."""
+    monkeypatch.setattr(target_run, "ANSWERS_HOLD", timedelta(minutes=holds))
+    world.power_cut()
+    run = world.unstick("--yes", "--node-powered-off", world.dead)
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert sum(is_dry_run(item) for item in world.api.recorded()) == dry_runs

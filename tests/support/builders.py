@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from kubectl_harvester_stuck.diagnosis.findings.base import LogExcerpt
 from kubectl_harvester_stuck.k8s import kinds
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     LEASE,
     LEASE_NAMESPACE,
     MIGRATION,
+    POD,
     PV,
     PVC,
     VM,
@@ -265,6 +267,11 @@ def controller_pod(name: str) -> Body:
         "spec": {"containers": [{"name": name, "image": name}]},
         "status": {"phase": "Running"},
     }
+
+
+def heard(pod: str, lines: tuple[str, ...] = (), why: str | None = None) -> LogExcerpt:
+    """What the log of a controller's pod says."""
+    return LogExcerpt(ObjectRef(HARVESTER_NAMESPACE, pod, POD), lines, why)
 
 
 def migration(namespace: str, name: str, of: str, phase: str = "Running") -> Body:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from kubectl_harvester_stuck.checks.prometheus_rules import RULES
 from kubectl_harvester_stuck.checks.themes.release_path import DEPLOYMENTS
@@ -65,6 +68,7 @@ def objects(
         *(controller(name, on) for name in DEPLOYMENTS for on in nodes[:2]),
         virt_handler(len(nodes)),
         webhook(),
+        *policies(),
         endpoints("virt-api"),
         api_service("v1.subresources.kubevirt.io", "True"),
     ]
@@ -178,6 +182,12 @@ def webhook(policy: str = "Fail", *, name: str = "virt-api-validator", **scope: 
             "admissionReviewVersions": ["v1"], **scope}  # fmt: skip
     return {"apiVersion": VALIDATING.api_version, "kind": VALIDATING.kind,
             "metadata": {"name": name}, "webhooks": [hook]}  # fmt: skip
+
+
+def policies() -> list[Body]:
+    """What deploy/admission.yaml installs."""
+    manifest = Path(__file__).parents[2] / "deploy" / "admission.yaml"
+    return list(yaml.safe_load_all(manifest.read_text()))
 
 
 def endpoints(service: str, *, ready: bool = True) -> Body:

@@ -16,6 +16,8 @@ class Resource:
     plural: str
     namespaced: bool
     status_subresource: bool
+    optional: bool = False
+    """Whether an API server that is supported may not know it."""
 
     @property
     def group(self) -> str:
@@ -41,9 +43,15 @@ class Resource:
 
 
 def _resource(
-    api_version: str, kind: str, plural: str, *, cluster: bool = False, status: bool = False
+    api_version: str,
+    kind: str,
+    plural: str,
+    *,
+    cluster: bool = False,
+    status: bool = False,
+    optional: bool = False,
 ) -> Resource:
-    return Resource(api_version, kind, plural, not cluster, status)
+    return Resource(api_version, kind, plural, not cluster, status, optional)
 
 
 RESOURCES: dict[str, Resource] = {
@@ -89,7 +97,23 @@ RESOURCES: dict[str, Resource] = {
             "mutatingwebhookconfigurations",
             cluster=True,
         ),
+        # Since Kubernetes 1.30.
+        _resource(
+            "admissionregistration.k8s.io/v1",
+            "ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            cluster=True,
+            optional=True,
+        ),
+        _resource(
+            "admissionregistration.k8s.io/v1",
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            cluster=True,
+            optional=True,
+        ),
         _resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
+        _resource("kubevirt.io/v1", "KubeVirt", "kubevirts", status=True),
         _resource("kubevirt.io/v1", "VirtualMachine", "virtualmachines", status=True),
         _resource("kubevirt.io/v1", "VirtualMachineInstance", "virtualmachineinstances"),
         _resource(

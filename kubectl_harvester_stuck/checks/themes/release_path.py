@@ -25,30 +25,30 @@ from kubectl_harvester_stuck.checks.base import (
     warn,
 )
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, settings
+from kubectl_harvester_stuck.harvester import finalizers, settings, workloads
+from kubectl_harvester_stuck.harvester.admission_policies import NAMES
+from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.harvester.settings import SERVER_VERSION, value_of
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
-    DAEMON_SET,
-    DEPLOYMENT,
     ENDPOINT_SLICE,
-    HARVESTER_NAMESPACE,
     MUTATING,
     NODE,
     POD,
+    POLICY,
+    POLICY_BINDING,
     VALIDATING,
     VM,
     VMI,
 )
 from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
-from kubectl_harvester_stuck.k8s.reads import Read, declared
+from kubectl_harvester_stuck.k8s.reads import Read
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 DEPLOYMENTS = ("virt-api", "virt-controller", "harvester", "harvester-webhook")
 DAEMON_SETS = ("virt-handler",)
-WORKLOADS = declared(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE))
 
 
 OWNERLESS_SINCE: Mapping[str, tuple[int, int, int]] = {
@@ -67,25 +67,23 @@ LOOKS_AT_SHAREABLE = (1, 7)
 """The first Harvester that accepts a disk in two VMs where both say that it is shareable."""
 
 
-@check(reads=WORKLOADS)
+@check(reads=workloads.WORKLOADS)
 def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers of KubeVirt and Harvester are there, with all their replicas."""
     gone, fewer = [], []
-    for kind, wanted, have, want in (
-        (DEPLOYMENT, DEPLOYMENTS, ("status", "availableReplicas"), ("spec", "replicas")),
-        (DAEMON_SET, DAEMON_SETS, ("status", "numberAvailable"),
-         ("status", "desiredNumberScheduled")),
-    ):  # fmt: skip
-        there = {item.ref.name: item for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)}
+    for prefix, wanted, have, want in (
+        ("deploy", DEPLOYMENTS, ("status", "availableReplicas"), ("spec", "replicas")),
+        ("ds", DAEMON_SETS, ("status", "numberAvailable"), ("status", "desiredNumberScheduled")),
+    ):
         for name in wanted:
-            workload = there.get(name)
+            ref = workloads.ref_of(f"{prefix}/{name}", view.snapshot)
+            workload = workloads.find(f"{prefix}/{name}", view.snapshot)
             available = number(workload, *have) if workload else 0
             seen = (
-                f"{kind.kind.lower()}/{name}",
-                Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", ".".join(have),
-                         str(available) if workload else "not there"),
-                ObjectRef(HARVESTER_NAMESPACE, name, kind),
-            )  # fmt: skip
+                f"{ref.kind.kind.lower()}/{name}",
+                Evidence(str(ref), ".".join(have), str(available) if workload else "not there"),
+                ref,
+            )
             if not available:
                 gone.append(seen)
             elif workload and available < number(workload, *want):
@@ -101,10 +99,10 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"{', '.join((*DEPLOYMENTS, *DAEMON_SETS))} are available")
 
 
-@check(reads=(NODE, Read(POD, HARVESTER_NAMESPACE)))
+@check(reads=(NODE, *workloads.reads(POD)))
 def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
     """The controllers run on more than one node, so that one of each outlives any of them."""
-    pods = view.snapshot.all(POD, HARVESTER_NAMESPACE)
+    pods = workloads.pods(view.snapshot)
     if len(view.snapshot.all(NODE)) < 2:
         yield warn(
             "there is one node: the controllers go down with it",
@@ -125,10 +123,17 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
         yield warn(
             f"on fewer than two nodes: {names(f'{name} ({where})' for name, where in together)}",
             [
-                Evidence(f"Deployment {HARVESTER_NAMESPACE}/{name}", "nodes of ready pods", where)
+                Evidence(
+                    str(workloads.ref_of(f"deploy/{name}", view.snapshot)),
+                    "nodes of ready pods",
+                    where,
+                )
                 for name, where in together
             ],
-            commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+            *dict.fromkeys(
+                commands.get_all(POD, workloads.namespace_of(name, view.snapshot), "-o", "wide")
+                for name, _ in together
+            ),
         )
     else:
         yield ok(f"{', '.join(DEPLOYMENTS)} each run on several nodes")
@@ -215,6 +220,51 @@ def webhook_endpoints(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"all of {count(len(asked), 'webhook')} for VMs have endpoints")
 
 
+@check(reads=(POLICY, POLICY_BINDING))
+def admission_policies(view: CheckContext) -> Iterator[CheckResult]:
+    """The API server holds operators to what a release does, by deploy/admission.yaml."""
+    if POLICY in view.snapshot.unserved:
+        yield warn(
+            "not available: operators are limited by RBAC alone before Kubernetes 1.30",
+            [Evidence(POLICY.kind, "served", "no")],
+        )
+        return
+    there = {policy.ref.name: policy for policy in view.snapshot.all(POLICY)}
+    bindings = view.snapshot.all(POLICY_BINDING)
+    missing = [name for name in NAMES if name not in there]
+    lax = [
+        policy
+        for name in NAMES
+        if (policy := there.get(name)) is not None
+        and (
+            policy.text("spec", "failurePolicy") == "Ignore"
+            or not any(_denies_everywhere(binding, name) for binding in bindings)
+        )
+    ]
+    if missing:
+        yield warn(
+            f"not installed: {names(missing)}; operators may do whatever RBAC allows",
+            [Evidence(f"{POLICY.kind} {name}", "metadata.name", "not there") for name in missing],
+            Remark("apply deploy/admission.yaml of this program: docs/admission.md"),
+        )
+    if lax:
+        yield warn(
+            f"installed, but not enforced everywhere: {names(lax)}",
+            [saw(policy, "bindings that deny everywhere", "none") for policy in lax],
+            commands.get_all(POLICY_BINDING, None, "-o", "yaml"),
+        )
+    if not missing and not lax:
+        yield ok(f"{', '.join(NAMES)} are enforced")
+
+
+def _denies_everywhere(binding: KubeObject, policy: str) -> bool:
+    spec = binding.mapping("spec")
+    actions = texts(binding, spec.get("validationActions"), "spec.validationActions")
+    limits = ("namespaceSelector", "objectSelector", "resourceRules", "excludeResourceRules")
+    is_limited = any(binding.mapping("spec", "matchResources").get(limit) for limit in limits)
+    return spec.get("policyName") == policy and "Deny" in actions and not is_limited
+
+
 @check(reads=(API_SERVICE,))
 def aggregated_apis(view: CheckContext) -> Iterator[CheckResult]:
     """Each aggregated API is available."""
@@ -265,16 +315,13 @@ def known_finalizers(view: CheckContext) -> Iterator[CheckResult]:
         yield ok(f"the catalogue explains every finalizer of {count(len(living), 'object')}")
 
 
-@check(reads=(VM, VMI, *WORKLOADS, settings.read(SERVER_VERSION)))
+@check(reads=(VM, VMI, *workloads.WORKLOADS, settings.read(SERVER_VERSION)))
 def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
     """No living VM or VMI has a finalizer that an upgrade, or a removed add-on, left behind."""
     living = _living(view)
     version = _version(view)
-    there = {
-        f"{prefix}{item.ref.name}"
-        for kind, prefix in ((DEPLOYMENT, "deploy/"), (DAEMON_SET, "ds/"))
-        for item in view.snapshot.all(kind, HARVESTER_NAMESPACE)
-    }
+    owners = {entry.workload for entry in CATALOGUE if workloads.is_named(entry.workload)}
+    there = {owner for owner in owners if workloads.find(owner, view.snapshot)}
     orphaned = []
     for item in living:
         for name in item.finalizers:
@@ -284,7 +331,7 @@ def orphaned_finalizers(view: CheckContext) -> Iterator[CheckResult]:
             since = OWNERLESS_SINCE.get(name)
             if since is not None and (version is None or version >= since):
                 orphaned.append((item, name, entry.versions))
-            elif entry.workload.startswith(("deploy/", "ds/")) and entry.workload not in there:
+            elif workloads.is_named(entry.workload) and entry.workload not in there:
                 orphaned.append((item, name, f"{entry.workload} is not there"))
     if orphaned:
         yield fail(

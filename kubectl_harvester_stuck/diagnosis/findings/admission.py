@@ -16,7 +16,12 @@ from kubectl_harvester_stuck.diagnosis.findings.base import (
 )
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import denial_catalogue, pending_work, webhook_denials
+from kubectl_harvester_stuck.harvester import (
+    denial_catalogue,
+    pending_work,
+    webhook_denials,
+    workloads,
+)
 from kubectl_harvester_stuck.harvester.target import (
     FINAL_PHASES,
     HANGING,
@@ -31,7 +36,6 @@ from kubectl_harvester_stuck.k8s.commands import Command, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     DEPLOYMENT,
-    HARVESTER_NAMESPACE,
     NETWORK,
     PCI_DEVICE,
     POD,
@@ -47,7 +51,6 @@ from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 
 VOLUME_CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 MAC_ADDRESSES = "harvesterhci.io/mac-address"
-_VIRT_CONTROLLER = ObjectRef(HARVESTER_NAMESPACE, "virt-controller", DEPLOYMENT)
 QUOTA_OF_PROJECT = "resourcequota.management.cattle.io/default-resource-quota"
 """Label of the only ResourceQuota that Harvester looks at.
 
@@ -92,29 +95,26 @@ def _backups_in_progress(examined: FindingContext, reason: str) -> Iterator[Comm
             yield commands.describe(backup.ref)
 
 
-@finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE),))
+@finding(reads=workloads.reads(DEPLOYMENT))
 def webhook_unavailable(examined: FindingContext) -> Iterator[Found]:
     """A webhook that every update has to pass does not run (K#13098, K#9735)."""
     if not examined.stuck:
         return
-    there = {item.ref.name: item for item in examined.target.snapshot.all(
-        DEPLOYMENT, HARVESTER_NAMESPACE)}  # fmt: skip
-    for name in ("virt-api", "harvester-webhook"):
-        workload = there.get(name)
+    for name in ("deploy/virt-api", "deploy/harvester-webhook"):
+        workload = workloads.find(name, examined.target.snapshot)
         if workload is not None and not workload.mapping("status").get("availableReplicas"):
             yield Found(
-                f"deploy/{name} is not available, so nothing that it admits can be changed, by"
-                " nobody",
+                f"{name} is not available, so nothing that it admits can be changed, by nobody",
                 (saw(workload, "status.availableReplicas", 0),),
                 Verdict.REPAIR,
                 (
-                    commands.get_all(POD, HARVESTER_NAMESPACE, "-o", "wide"),
+                    commands.get_all(POD, workload.ref.namespace, "-o", "wide"),
                     commands.rollout_restart(workload.ref),
                 ),
             )
 
 
-@finding(reads=HANGING)
+@finding(reads=(*HANGING, *workloads.reads()))
 def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
     """A veto on the VM keeps its VMI: virt-controller cannot store the VM's status (H#5515)."""
     vmi, vm = examined.target.vmi, examined.target.vm
@@ -131,9 +131,10 @@ def veto_keeps_vmi(examined: FindingContext) -> Iterator[Found]:
             ),
             None,
             (
-                commands.logs(_VIRT_CONTROLLER, "--tail=2000").noted(
-                    f"what does it say of {vm.ref}?"
-                ),
+                commands.logs(
+                    workloads.ref_of("deploy/virt-controller", examined.target.snapshot),
+                    "--tail=2000",
+                ).noted(f"what does it say of {vm.ref}?"),
             ),
         )
 

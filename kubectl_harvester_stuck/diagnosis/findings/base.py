@@ -12,7 +12,7 @@ from kubectl_harvester_stuck.harvester import settings
 from kubectl_harvester_stuck.harvester.target import Target
 from kubectl_harvester_stuck.k8s.commands import Advice
 from kubectl_harvester_stuck.k8s.kinds import Kind
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import Read, declared
 from kubectl_harvester_stuck.release.model import WEBHOOKS_ACCEPT, GuardState, Plan
 
@@ -24,7 +24,7 @@ RELEASE = settings.read(settings.SERVER_VERSION)
 class LogExcerpt:
     """What the log of a controller's pod says of the target; `why` if it could not be read."""
 
-    pod: str
+    pod: ObjectRef
     lines: tuple[str, ...] = ()
     why: str | None = None
 

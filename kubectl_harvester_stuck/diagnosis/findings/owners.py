@@ -14,7 +14,7 @@ from kubectl_harvester_stuck.diagnosis.findings.base import (
 )
 from kubectl_harvester_stuck.diagnosis.model import Verdict
 from kubectl_harvester_stuck.errors import UnreadableError
-from kubectl_harvester_stuck.harvester import finalizers, pending_work, webhook_denials
+from kubectl_harvester_stuck.harvester import finalizers, pending_work, webhook_denials, workloads
 from kubectl_harvester_stuck.harvester.finalizer_judges import FinalizerState
 from kubectl_harvester_stuck.harvester.finalizers import FinalizerAssessment
 from kubectl_harvester_stuck.harvester.target import THE_VM, THE_VMI, Target
@@ -22,10 +22,8 @@ from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.commands import Advice, Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
-    DAEMON_SET,
     DATA_VOLUME,
     DEPLOYMENT,
-    HARVESTER_NAMESPACE,
     JOB,
     KUBEVIRT_RESTORE,
     PVC,
@@ -88,12 +86,6 @@ def _end_of_snapshot(backup: KubeObject, intact: list[str], vm: KubeObject) -> A
             " --leave-behind wrangler.cattle.io/VMController.CleanupPVCAndSnapshot"
         )
     return commands.delete(backup.ref)
-
-
-def _workload(named: str) -> ObjectRef:
-    """The workload of an entry of the catalogue."""
-    prefix, _, name = named.partition("/")
-    return ObjectRef(HARVESTER_NAMESPACE, name, DEPLOYMENT if prefix == "deploy" else DAEMON_SET)
 
 
 @finding(reads=(THE_VM, Read(VM_BACKUP, EVERYWHERE)))
@@ -217,35 +209,30 @@ def vm_released_before_vmi(examined: FindingContext) -> Iterator[Found]:
         )
 
 
-@finding(reads=(Read(DEPLOYMENT, HARVESTER_NAMESPACE), Read(DAEMON_SET, HARVESTER_NAMESPACE)))
+@finding(reads=workloads.WORKLOADS)
 def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
     """The workload that should take a finalizer off does not run."""
-    workloads = {
+    owners = {
         entry.workload
         for item in examined.plan.judgments
         if (entry := finalizers.find(item.name, item.ref.kind)) is not None
     }
-    for kind, prefix in ((DEPLOYMENT, "deploy/"), (DAEMON_SET, "ds/")):
-        wanted = {name.removeprefix(prefix) for name in workloads if name.startswith(prefix)}
-        if not wanted:
-            continue
-        there = {item.ref.name: item for item in examined.target.snapshot.all(
-            kind, HARVESTER_NAMESPACE)}  # fmt: skip
-        for name in sorted(wanted):
-            workload, ref = there.get(name), ObjectRef(HARVESTER_NAMESPACE, name, kind)
-            field = "availableReplicas" if kind is DEPLOYMENT else "numberAvailable"
-            available = workload.mapping("status").get(field) if workload else None
-            if not available:
-                seen = "not there" if workload is None else "not available"
-                yield Found(
-                    f"{prefix}{name} is {seen}, so nobody takes its finalizers off",
-                    (Evidence(f"{kind.kind} {HARVESTER_NAMESPACE}/{name}", field, str(available)),),
-                    Verdict.REPAIR,
-                    (commands.get_workload(ref, "-o", "wide"), commands.rollout_restart(ref)),
-                )
+    snapshot = examined.target.snapshot
+    for owner in sorted(filter(workloads.is_named, owners)):
+        ref, workload = workloads.ref_of(owner, snapshot), workloads.find(owner, snapshot)
+        field = "availableReplicas" if ref.kind is DEPLOYMENT else "numberAvailable"
+        available = workload.mapping("status").get(field) if workload else None
+        if not available:
+            seen = "not there" if workload is None else "not available"
+            yield Found(
+                f"{owner} is {seen}, so nobody takes its finalizers off",
+                (Evidence(str(ref), field, str(available)),),
+                Verdict.REPAIR,
+                (commands.get_workload(ref, "-o", "wide"), commands.rollout_restart(ref)),
+            )
 
 
-@finding()
+@finding(reads=workloads.reads())
 def owner_lags(examined: FindingContext) -> Iterator[Found]:
     """The owner of a finalizer runs, and has left its work undone: its log says why (H#10294)."""
     if examined.refusal(PAST_GRACE) is not None:
@@ -254,16 +241,16 @@ def owner_lags(examined: FindingContext) -> Iterator[Found]:
         entry = finalizers.find(item.name, item.ref.kind)
         if entry is None or item.state is not FinalizerState.PENDING:
             continue
-        if entry.workload.startswith(("deploy/", "ds/")):
+        if workloads.is_named(entry.workload):
             yield Found(
                 f"{entry.workload} has had its time, and {item.name} is still there:"
                 f" {item.reason}; its log says why",
                 (Evidence(str(item.ref), "metadata.finalizers", item.name),),
                 Verdict.REPAIR,
                 (
-                    commands.logs(_workload(entry.workload), "--tail=5000").noted(
-                        f"what does it say of {item.ref}?"
-                    ),
+                    commands.logs(
+                        workloads.ref_of(entry.workload, examined.target.snapshot), "--tail=5000"
+                    ).noted(f"what does it say of {item.ref}?"),
                 ),
             )
 
@@ -276,8 +263,8 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
             denied = "denied the request" in line or "failed calling webhook" in line
             failing = "handler" in line and "requeuing" in line
             yield Found(
-                f"{words.pod} says: {line}",
-                (Evidence(f"Pod {HARVESTER_NAMESPACE}/{words.pod}", "log", line),),
+                f"{words.pod.name} says: {line}",
+                (Evidence(str(words.pod), "log", line),),
                 Verdict.REPAIR if denied or failing else None,
                 (Remark(webhook_denials.cure_of(line, examined.release_if_known)),)
                 if denied
@@ -285,7 +272,7 @@ def owner_says(examined: FindingContext) -> Iterator[Found]:
             )
     for words in examined.words:
         if words.why is not None:
-            raise UnreadableError(f"the log of {words.pod}", words.why)
+            raise UnreadableError(f"the log of {words.pod.name}", words.why)
 
 
 _DEPENDENTS = (PVC, DATA_VOLUME, CONTROLLER_REVISION, JOB, VM_RESTORE, VM_BACKUP, KUBEVIRT_RESTORE)

@@ -608,8 +608,12 @@ class ControlPlane:
             RESOURCES["Namespace"].path(None, name)
             for name in ("default", "kube-system", "kube-node-lease")
         ]
-        collections = [resource.path(None) for resource in RESOURCES.values()]
-        return all(self._send("GET", path)[0] == 200 for path in namespaces + collections)
+        collections = {each.path(None): each.optional for each in RESOURCES.values()}
+        return all(
+            status == 200 or (status == 404 and may_be_missing)
+            for path, may_be_missing in {**dict.fromkeys(namespaces, False), **collections}.items()
+            for status, _ in [self._send("GET", path)]
+        )
 
 
 def _is_asked(event: Mapping[str, Any]) -> bool:
