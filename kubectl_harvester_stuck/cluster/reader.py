@@ -141,32 +141,24 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             {ObjectRef(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
             | {ObjectRef(ref.namespace, name, PVC) for name in claims},
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
-            # Any pod can use a disk.
-            wanted=lambda _: everything,
+            every_pod=True,  # any of them can use a disk
         )
     return reader.snapshot()
 
 
 def naming(cluster: Cluster, addresses: Iterable[str]) -> ClusterSnapshot:
-    """All VMs and VMIs of the cluster that hold one of these MAC addresses, and no other objects.
+    """All VMs and VMIs of the cluster that hold one of these MAC addresses, and maybe others.
 
     Raises UnreachableError when the API server is.
     """
     wanted = tuple(addresses)
 
-    def names_one(text: str) -> bool:
-        return any(address in normal_mac(text) for address in wanted)
+    def names_one(text: bytes) -> bool:
+        return any(address in normal_mac(text.decode(errors="replace")) for address in wanted)
 
-    def is_wanted(body: Any) -> bool:
-        return isinstance(body, TooDeepObject) or names_one(str(body))
-
-    reader = Reader(cluster)
-    queries = [
-        ListQuery(kind, hint=lambda text: names_one(text.decode(errors="replace")))
-        for kind in (VM, VMI)
-    ]
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        reader.read(pool, (), queries, wanted=lambda _: is_wanted)
+    with SharedReads() as shared:
+        reader = Reader(cluster, shared)
+        reader.read((), [ListQuery(kind, hint=names_one) for kind in (VM, VMI)])
     return reader.snapshot()
 
 
