@@ -162,5 +162,9 @@ class JournalError(StuckError):
     """The journal cannot be written or read; what it cannot tell first is not sent."""
 
 
+class StateError(StuckError):
+    """The environment does not say where undo files and journal are."""
+
+
 class RestoreError(StuckError):
     """A file from which no VM can be made again."""

@@ -125,6 +125,19 @@ def test_it_goes_to_the_user_s_own_directory_where_the_plugin_s_is_not(
     assert f"{own} is not on PATH: add it, or choose a --directory" in run.err
 
 
+@pytest.mark.parametrize("value", ["", "me"])
+def test_without_a_home_directory_nothing_is_written(
+    home: Home, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.chdir(home.directory)
+    home.environ |= {"HOME": value, "PATH": "/nowhere"}
+    run = home.install()
+    assert run.status is ExitStatus.ERROR
+    assert f"HOME is {value!r}" in run.err or "HOME is empty" in run.err
+    assert "--directory" in run.err
+    assert not (home.directory / "me").exists()
+
+
 def test_a_directory_can_be_chosen(home: Home) -> None:
     chosen = home.directory / "new" / "place"
     assert home.install("--directory", str(chosen)).out == f"{chosen / NAME}\n"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
+import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -162,7 +165,61 @@ def test_a_plugin_is_called_as_by_kubectl(
     }
     assert call["stdin"] == ""
     said = capfd.readouterr()
-    assert (said.out, said.err) == ("", "the plugin says\n")
+    assert (said.out, said.err) == ("", "exec plugin plugin: the plugin says\n")
+
+
+def shell(plugin: Plugin, *lines: str) -> dict[str, Any]:
+    """The user of a plugin that runs these lines and then answers."""
+    text = "\n".join(["#!/bin/sh", *lines, f"cat '{plugin.directory}/answer'"])
+    plugin.path.write_text(f"{text}\n")
+    return plugin.user()
+
+
+def test_each_line_that_a_plugin_writes_is_marked_as_its_own(plugin: Plugin, capfd: Any) -> None:
+    said = r"printf 'one\n\ntwo: \303' >&2; sleep 0.2; printf '\251 three\nerror: no\nfour' >&2"
+    Credentials(connection(shell(plugin, said))).current()
+    mark = "exec plugin plugin: "
+    assert capfd.readouterr().err == (
+        f"{mark}one\n\n{mark}two: \u00e9 three\n{mark}error: no\n{mark}four\n"
+    )
+
+
+def test_a_question_of_a_plugin_is_shown_before_it_is_answered(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    answered = plugin.directory / "answered"
+    user = shell(plugin, "printf 'Code: ' >&2", f"while [ ! -e '{answered}' ]; do sleep 0.05; done")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(Credentials(connection(user)).current)
+        deadline = time.monotonic() + 20
+        while not shown.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        seen = shown.getvalue()
+        answered.touch()
+        assert asked.result().authorization == "Bearer t"
+    assert seen == "exec plugin plugin: Code: "
+    assert shown.getvalue() == f"{seen}\n"
+
+
+def test_what_a_plugin_leaves_running_is_not_waited_for(plugin: Plugin) -> None:
+    user = shell(plugin, "sleep 60 >/dev/null &", f"echo $! >'{plugin.directory}/left'")
+    began = time.monotonic()
+    try:
+        assert Credentials(connection(user)).current().authorization == "Bearer t"
+        assert time.monotonic() - began < 30
+    finally:
+        os.kill(int((plugin.directory / "left").read_text()), signal.SIGTERM)
+
+
+def test_a_plugin_whose_words_nobody_can_read_answers_all_the_same(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    said = "head -c 300000 /dev/zero >&2"
+    user = shell(plugin, said)
+    assert Credentials(connection(user)).current().authorization == "Bearer t"
 
 
 def test_a_plugin_is_told_about_the_cluster(plugin: Plugin, tmp_path: Path) -> None:

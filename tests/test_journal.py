@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from unittest import mock
 import pytest
 
 from kubectl_harvester_stuck import render
-from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError
+from kubectl_harvester_stuck.errors import BackupError, ExitStatus, JournalError, StateError
 from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import POD, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
@@ -27,6 +28,7 @@ from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport
 from kubectl_harvester_stuck.render.screen import Screen
 from kubectl_harvester_stuck.state import journal
 from kubectl_harvester_stuck.state.backups import Backups
+from kubectl_harvester_stuck.state.private_files import state_directory
 from tests.support.simulator import Simulator
 from tests.support.world import World
 
@@ -263,6 +265,205 @@ def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:
         thread.join()
     found = journal.read(book.directory)
     assert (len(found.changes), found.broken) == (160, 0)
+
+
+# Where it is
+
+
+def test_the_state_directory_is_where_the_environment_says() -> None:
+    own = "kubectl-harvester-stuck"
+    for environ, below in (
+        ({"XDG_STATE_HOME": "/state", "HOME": "/me"}, "/state"),
+        ({"XDG_STATE_HOME": "/state", "HOME": ""}, "/state"),
+        ({"XDG_STATE_HOME": "", "HOME": "/me"}, "/me/.local/state"),
+        ({"HOME": "/me"}, "/me/.local/state"),
+        ({}, f"{Path.home()}/.local/state"),
+    ):
+        assert state_directory(environ) == Path(below) / own
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set() -> None:
+    nobody = mock.patch.object(Path, "home", side_effect=RuntimeError("no home"))
+    with nobody, pytest.raises(StateError, match="set HOME or XDG_STATE_HOME"):
+        state_directory({})
+
+
+# Files that are full
+
+
+def of(book: journal.Journal) -> dict[str, str | None]:
+    """The outcome of each change in the journal, whichever file it is in."""
+    found = journal.read(book.directory)
+    assert found.broken == 0
+    return {item["id"]: item.get("outcome") for item in found.changes}
+
+
+def files(book: journal.Journal) -> list[Path]:
+    return sorted(book.directory.glob("journal*.jsonl"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are full after a change or two, all of which are kept."""
+    monkeypatch.setattr(journal, "FULL", 2500)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_journal_that_is_full_makes_room_and_stays_one_journal(book: journal.Journal) -> None:
+    book.begin(change(0))
+    for number in range(1, 20):
+        book.begin(change(number))
+        book.end(change(number), "done", None)
+    book.end(change(0), "denied", None)
+    assert len(files(book)) > 5
+    assert all(path.stat().st_size < 4000 for path in files(book))
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files(book))
+    assert of(book) == {"id-0": "denied", **{f"id-{number}": "done" for number in range(1, 20)}}
+    assert [item["id"] for item in journal.read(book.directory).changes][:3] == [
+        "id-0", "id-1", "id-2",
+    ]  # fmt: skip
+    assert 0 < len(journal.read(book.directory, limit=5000).changes) < 8
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_was_cut_off_is_seen_in_a_file_that_was_full(book: journal.Journal) -> None:
+    book.begin(change(1))
+    with (book.directory / journal.FILE).open("a") as file:
+        file.write("\n" * 3000)
+    book.begin(change(2))
+    assert len(files(book)) == 2
+    found = journal.read(book.directory, limit=journal.TAIL)
+    assert [item["id"] for item in found.cut_off] == ["id-1", "id-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_change_without_an_end_outlives_its_file(
+    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "KEPT", 5000)
+    book.begin(change(0, run="r0"))
+    book.begin(change(1, run="r0"))
+    for number in range(2, 60):
+        book.begin(change(number))
+        book.end(change(number), "done", None)
+    assert sum(path.stat().st_size for path in files(book)) < 15_000
+    seen = of(book)
+    assert "id-2" not in seen
+    assert (seen["id-0"], seen["id-1"], seen["id-59"]) == (None, None, "done")
+    assert journal.read(book.directory).cut_off == ()
+    book.end(change(0, run="r0"), "done", None)
+    for number in range(60, 99):
+        book.begin(change(number))
+        book.end(change(number), "done", None)
+    seen = of(book)
+    assert "id-0" not in seen
+    assert seen["id-1"] is None
+
+
+CANNOT = {
+    "rename": mock.patch.object(Path, "rename", side_effect=PermissionError(13, "no")),
+    "lock": mock.patch.object(fcntl, "flock", side_effect=OSError(37, "No locks available")),
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("failing", CANNOT.values(), ids=CANNOT)
+def test_a_file_that_cannot_be_renamed_grows_on(book: journal.Journal, failing: Any) -> None:
+    with failing:
+        for number in range(9):
+            book.begin(change(number))
+    assert len(files(book)) == 1
+    assert len(of(book)) == 9
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_no_file_under_the_name_of_one_stops_no_change_and_is_named(
+    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "KEPT", 5000)
+    book.begin(change(0))
+    pipe = book.directory / "journal-20260101T000000000000Z-00000000.jsonl"
+    os.mkfifo(pipe)
+    for number in range(1, 30):
+        book.begin(change(number))
+    assert pipe.is_fifo()
+    assert journal.read(book.directory, limit=500).broken == 0, "only the last file is needed"
+    with pytest.raises(JournalError, match=pipe.name) as caught:
+        journal.read(book.directory)
+    assert "it is not a file" in str(caught.value)
+    pipe.unlink()
+    assert len(of(book)) == 30
+
+
+@pytest.mark.usefixtures("small")
+def test_no_file_is_renamed_while_another_run_writes_to_it(book: journal.Journal) -> None:
+    for number in range(4):
+        book.begin(change(number))
+    full = len(files(book))
+    writing = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(writing, fcntl.LOCK_SH)
+    for number in range(4, 9):
+        book.begin(change(number))
+    assert len(files(book)) == full
+    os.close(writing)
+    book.begin(change(9))
+    assert len(files(book)) == full + 1
+    assert len(of(book)) == 10
+
+
+def test_a_line_waits_until_another_run_has_renamed_the_file(book: journal.Journal) -> None:
+    book.begin(change(0))
+    renaming = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(renaming, fcntl.LOCK_EX)
+    thread = threading.Thread(target=book.begin, args=(change(1),))
+    thread.start()
+    thread.join(0.3)
+    assert list(of(book)) == ["id-0"]
+    os.close(renaming)
+    thread.join(20)
+    assert list(of(book)) == ["id-0", "id-1"]
+
+
+def test_a_run_that_was_stopped_while_it_renames_stops_no_other(
+    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.begin(change(0))
+    monkeypatch.setattr(journal, "PATIENCE", 0.2)
+    renaming = os.open(book.directory, os.O_RDONLY)
+    fcntl.flock(renaming, fcntl.LOCK_EX)
+    thread = threading.Thread(target=book.begin, args=(change(1),), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert list(of(book)) == ["id-0", "id-1"]
+    os.close(renaming)
+
+
+@pytest.mark.parametrize("kept", [journal.KEPT, 60_000])
+def test_processes_lose_no_change_while_files_become_full(book: journal.Journal, kept: int) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from kubectl_harvester_stuck.state import journal\n"
+        "from tests.test_journal import NOW, change\n"
+        f"journal.FULL, journal.KEPT = 3000, {kept}\n"
+        "book = journal.Journal(Path(sys.argv[1]), 'prod', 'https://x', '1', lambda: NOW)\n"
+        "for number in range(60):\n"
+        "    one = change(int(sys.argv[2]) * 1000 + number)\n"
+        "    book.begin(one)\n"
+        "    number % 7 or book.end(one, 'done', None)\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(book.directory), str(number)])
+        for number in range(4)
+    ]
+    assert [process.wait(120) for process in running] == [0] * 4
+    seen = of(book)
+    done = {f"id-{process * 1000 + number}" for process in range(4) for number in range(0, 60, 7)}
+    assert {id_ for id_, outcome in seen.items() if outcome is None} == {
+        f"id-{process * 1000 + number}" for process in range(4) for number in range(60)
+    } - done
+    assert kept == 60_000 or done < seen.keys()
+    assert len(files(book)) > 1
 
 
 # What is shown

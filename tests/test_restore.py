@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ from hypothesis import strategies as st
 
 from kubectl_harvester_stuck import render
 from kubectl_harvester_stuck.errors import RestoreError, StuckError
+from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s import redaction
-from kubectl_harvester_stuck.k8s.kinds import PVC
+from kubectl_harvester_stuck.k8s.kinds import PVC, VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.release.model import GuardState
+from kubectl_harvester_stuck.release.model import Action, GuardState, Plan, Step
+from kubectl_harvester_stuck.render import undo_files as render_undo_files
 from kubectl_harvester_stuck.render.invocation import Invocation
+from kubectl_harvester_stuck.render.screen import Screen
+from kubectl_harvester_stuck.restore import addresses, carry_over
 from kubectl_harvester_stuck.restore import decisions as restore
 from kubectl_harvester_stuck.state import backups
 from tests.support import builders
@@ -148,6 +154,21 @@ def test_the_state_of_tpm_and_efi_is_said_to_be_in_no_disk_of_the_vm() -> None:
         )
 
 
+def test_the_addresses_of_the_vm_itself_are_in_use_by_nobody_else() -> None:
+    interface = {"name": "default", "macAddress": "52:54:00:12:34:56", "bridge": {}}
+    domain = {"devices": {"interfaces": [interface]}}
+    body = {**vm(), "spec": builders.with_disks(domain=domain)}
+    same = builders.stored(builders.vmi("shop", "web", "n1", spec={"domain": domain}))
+    other = {**body, "metadata": {**body["metadata"], "name": "db", "uid": "db"}}
+    found = read(body).vm
+    near = [(builders.snapshot(body, same), "shop")]
+    assert addresses.shared(found, near).lines == ()
+    near = [(builders.snapshot(body, same, other), "shop")]
+    assert {str(ref) for ref in addresses.shared(found, near).users.values()} == {
+        "VirtualMachine shop/db"
+    }
+
+
 def test_a_lost_disk_is_no_disk() -> None:
     claim = {**builders.stored(builders.pvc("shop", "disk-root")), "status": {"phase": "Lost"}}
     checks = restore.checks(read(vm()), builders.snapshot(claim))
@@ -243,6 +264,9 @@ def test_whatever_is_changed_in_a_backup_only_expected_errors_come(
     try:
         loaded = restore.load(json.dumps(damaged), "FILE")
         json.dumps(restore.without_secrets(loaded))
+        carry_over.is_same_release([vm()], loaded["items"])
+        more = carry_over.missing_from([vm()], loaded["items"])
+        assert read(vm(), *map(dict, more)).ref.key == "shop/web", "it spoils no later file"
         found = restore.parse_backup(loaded, "FILE")
     except StuckError:
         return
@@ -251,7 +275,8 @@ def test_whatever_is_changed_in_a_backup_only_expected_errors_come(
     assert not {"finalizers", "uid", "ownerReferences"} & set(body["metadata"])
     restore.secret_refs(found)
     checks = restore.checks(found, builders.snapshot())
-    warnings = restore.warnings(found, "https://here", {})
+    shared = addresses.shared(found.vm, [(builders.snapshot(), "shop")])
+    warnings = restore.warnings(found, "https://here", {}, shared)
     proposal = restore.Proposal(found, body, checks, restore.changes(found), warnings)
     done = restore.Restoration(proposal, restore.RestoreOutcome.PLANNED)
     for output in ("table", "json", "yaml", "name"):
@@ -282,6 +307,132 @@ def test_files_that_cannot_be_read_are_one_line(simulator: Simulator, tmp_path: 
     assert simulator.recorded() == []
 
 
+# What a repeated release takes over
+
+
+STOPPED = builders.vmi("shop", "web", "n1")
+
+
+def items(*bodies: Body, uid: str = "", **meta: Any) -> list[Body]:
+    """Objects as an undo file holds them; all of them with this metadata."""
+    more = {**meta, **({"uid": uid} if uid else {})}
+    found = [builders.stored(body) for body in bodies]
+    return [{**body, "metadata": {**body["metadata"], **more}} for body in found]
+
+
+def test_only_the_same_deletion_or_the_same_guest_is_the_same_release() -> None:
+    deleted, other = [vm(uid="one")], [vm(uid="two")]
+    alive = items(builders.vm("shop", "web"), uid="one")
+    same = carry_over.is_same_release
+    assert same(deleted, deleted)
+    assert not same(deleted, other)
+    assert not same(deleted, alive)
+    assert not same(alive, alive), "it may have been stopped for another reason then"
+    first, second = items(STOPPED, uid="vmi-1"), items(STOPPED, uid="vmi-2")
+    assert same([*alive, *first], [*alive, *first])
+    assert same([*deleted, *first], [*alive, *first]), "it was stopped, and deleted since"
+    assert not same([*alive, *second], [*alive, *first])
+    assert not same([], [])
+    assert not same([{"kind": "VirtualMachineInstance"}], [{"kind": "VirtualMachineInstance"}])
+
+
+def test_an_object_of_the_same_name_and_another_uid_never_mixes() -> None:
+    old = builders.pvc("shop", "disk-root", volume="pv-old")
+    new = builders.pvc("shop", "disk-root", volume="pv-new")
+    lost = builders.pvc("shop", "disk-data", volume="pv-data")
+    now = [*items(new), vm()]
+    then = [vm(), *items(old, lost, *map(builders.volume, ("pv-old", "pv-data")))]
+    more = carry_over.missing_from(now, then)
+    assert [item["metadata"]["name"] for item in more] == ["disk-data", "pv-data"]
+    whole = items(new)
+    assert carry_over.missing_from([vm()], [vm(name="db"), {"kind": "Pod"}, *whole]) == (*whole,)
+    broken = {"kind": "PersistentVolume", "metadata": {"name": ["pv"]}}
+    assert carry_over.missing_from([vm()], [broken]) == ()
+
+
+def saved(tmp_path: Path, *bodies: Body, minute: int = 0, name: str = "web") -> Document:
+    """What `Backups` wrote of these objects, for a VM of that name."""
+    now = datetime(2026, 11, 25, 10, minute, tzinfo=timezone.utc)
+    store = backups.Backups(tmp_path, "prod", "https://here", "1", now)
+    ref = ObjectRef("shop", name, VM)
+    step = Step(Action.PATCH, ref, "one", "7", {})
+    plan = Plan(ref, "one", "7", State.TERMINATING, now, None, (step,), (), ())
+    path = store.save(plan, tuple(map(builders.parsed, bodies)), "0" * 16)
+    found: Document = json.loads(Path(path).read_text())
+    return {**found, "path": Path(path)}
+
+
+def kinds(document: Document) -> list[str]:
+    return [item["kind"] for item in document["items"]]
+
+
+def test_a_file_takes_over_what_earlier_ones_hold_the_last_first(tmp_path: Path) -> None:
+    instance, claim = builders.stored(STOPPED), builders.stored(builders.pvc("shop", "disk-root"))
+    first = saved(tmp_path, vm(uid="one", labels={"n": "1"}), instance, claim)
+    second = saved(tmp_path, vm(uid="one", labels={"n": "2"}), minute=1)
+    assert kinds(second) == ["VirtualMachine", "VirtualMachineInstance", "PersistentVolumeClaim"]
+    assert second["release"]["takenOverFrom"] == [str(first["path"])]
+    third = saved(tmp_path, vm(uid="one", labels={"n": "3"}), minute=2)
+    assert kinds(third) == kinds(second)
+    assert third["items"][0]["metadata"]["labels"] == {"n": "3"}
+    assert third["release"]["takenOverFrom"] == [str(second["path"])]
+    for other in ({"uid": "two"}, {"uid": "one", "name": "db"}):
+        name = other.get("name", "web")
+        alone = saved(tmp_path, vm(**other), minute=3, name=name)
+        assert (kinds(alone), alone["release"]["takenOverFrom"]) == (["VirtualMachine"], [])
+        alone["path"].unlink()
+
+
+@pytest.mark.parametrize("damage", ["half", "redacted", "pipe", "unreadable", "link"])
+def test_no_earlier_file_stops_a_release(tmp_path: Path, damage: str) -> None:
+    claim = builders.stored(builders.pvc("shop", "disk-root"))
+    path = saved(tmp_path, vm(uid="one"), claim)["path"]
+    text = path.read_text()
+    if damage == "half":
+        path.write_text(text[: len(text) // 2])
+    elif damage == "redacted":
+        shared = restore.without_secrets(restore.load(text, "FILE"))
+        path.write_text(json.dumps(shared))
+    else:
+        path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "unreadable":
+        path.write_bytes(b"\xff\x00")
+    elif damage == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    second = saved(tmp_path, vm(uid="one"), minute=1)
+    assert kinds(second) == ["VirtualMachine"]
+    told = second["release"]["notSaved"]
+    assert [str(path) in line for line in told] == (
+        [] if damage in ("redacted", "pipe") else [True]
+    )
+
+
+def test_the_name_of_a_file_tells_of_which_object_it_is(tmp_path: Path) -> None:
+    long = "v" * 250
+    found = saved(tmp_path, vm(name=f"{long}a"), name=f"{long}a")["path"]
+    (whole,) = backups.undo_files(tmp_path)
+    assert (whole.name, whole.is_cut, whole.size) == (f"{long}a", False, found.stat().st_size)
+    assert whole.may_be_of("shop", f"{long}a")
+    assert not whole.may_be_of("shop", f"{long}b")
+    assert not whole.may_be_of("lab", f"{long}a")
+    assert backups.undo_files(tmp_path, of=("shop", f"{long}a")) == (whole,)
+    assert backups.undo_files(tmp_path, of=("shop", f"{long}b")) == ()
+    found.write_text("{")
+    (cut,) = backups.undo_files(tmp_path)
+    assert cut.is_cut
+    assert cut.may_be_of("shop", f"{long}b")
+    assert not cut.may_be_of("shop", "v" * 20)
+    assert backups.undo_files(tmp_path, of=("shop", "v" * 20)) == ()
+    target = {"release": {"schema": restore.SCHEMA, "target": {"name": "w"}}, "items": []}
+    found.write_text(json.dumps(target))
+    (forged,) = backups.undo_files(tmp_path)
+    assert forged.is_cut
+    text = render_undo_files.text([cut], "table", cut.taken_at, Screen())
+    assert f"{cut.name}... " in text
+
+
 # Secrets
 
 
@@ -303,6 +454,55 @@ def test_names_and_structure_stay_in_a_redacted_copy() -> None:
     }
     assert shared["spec"]["livenessProbe"]["httpGet"]["httpHeaders"][0]["name"] == "Authorization"
     assert inner["volumes"] == [volume]
+
+
+R = redaction.REDACTED
+HOOKS = {"hooks.kubevirt.io/hookSidecars": '[{"args": ["s3"]}]',
+         "pre.hook.backup.velero.io/command": '["sh", "s3"]'}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ({"livenessProbe": {"exec": {"command": ["mysql", "-ps3"]}, "periodSeconds": 9}},
+         {"livenessProbe": {"exec": {"command": [R, R]}, "periodSeconds": 9}}),
+        ({"lifecycle": {"preStop": {"exec": {"command": ["s3"]}}}},
+         {"lifecycle": {"preStop": {"exec": {"command": [R]}}}}),
+        ({"name": "hook", "args": ["--token", "s3"]}, {"name": "hook", "args": [R, R]}),
+        ({"httpGet": {"path": "/live?token=s3", "port": 80}},
+         {"httpGet": {"path": f"/live?{R}", "port": 80}}),
+        ({"annotations": HOOKS}, {"annotations": dict.fromkeys(HOOKS, R)}),
+        ({"annotations": {"kubevirt.io/ignitiondata": "s3"}},
+         {"annotations": {"kubevirt.io/ignitiondata": R}}),
+        ({"url": "https://me:s3@x.io/a.img"}, {"url": f"https://{R}@x.io/a.img"}),
+        ({"registry": {"url": "docker://s3@x.io/a"}}, {"registry": {"url": f"docker://{R}@x.io/a"}}),
+        ({"image": "x.io/a?sig=s3&n=1 https://x.io/a.img?sig=s3"},
+         {"image": f"x.io/a?sig=s3&n=1 https://x.io/a.img?{R}"}),
+        ({"http": {"extraHeaders": ["Authorization: s3"]}}, {"http": {"extraHeaders": [R]}}),
+        ({"csi": {"volumeHandle": "pvc-1", "volumeAttributes": {"password": "s3"}}},
+         {"csi": {"volumeHandle": "pvc-1", "volumeAttributes": {"password": R}}}),
+        ({"flexVolume": {"driver": "a/b", "options": {"password": "s3"}}},
+         {"flexVolume": {"driver": "a/b", "options": {"password": R}}}),
+        ({"mountOptions": ["password=s3"]}, {"mountOptions": [R]}),
+    ],
+)  # fmt: skip
+def test_what_runs_fetches_and_mounts_is_left_out(body: Body, shown: Body) -> None:
+    before = copy.deepcopy(body)
+    assert redaction.redacted(body) == shown
+    assert redaction.redacted([body]) == [shown]
+    assert body == before
+
+
+def test_what_is_no_secret_stays() -> None:
+    body = {
+        "image": "registry.k8s.io/pause:3.9@sha256:00",
+        "annotations": {"webhook.example.com/url": "x", "docs": "https://x.io/a#b", "hook": "x"},
+        "dnsConfig": {"options": [{"name": "ndots"}]},
+        "command": "kept",
+        "path": "/live",
+        "mail": "me@x.io",
+    }
+    assert redaction.redacted(body) == body
 
 
 @pytest.mark.parametrize(
@@ -335,6 +535,11 @@ def test_cloud_init_data_is_seen_wherever_it_is(body: Body, private: bool) -> No
 def test_words_of_others_end_where_they_quote_cloud_init_data(quoted: str) -> None:
     name = re.split(r"\W", quoted)[0]
     assert redaction.redact_text(f"denied: {quoted}") == f"denied: {name}: {redaction.REDACTED}"
+
+
+def test_words_of_others_name_no_login_of_a_url() -> None:
+    said = redaction.redact_text("Get https://me:s3@x.io/a?n=1: no such host")
+    assert said == f"Get https://{redaction.REDACTED}@x.io/a?n=1: no such host"
 
 
 def test_words_of_others_that_quote_no_value_are_kept() -> None:

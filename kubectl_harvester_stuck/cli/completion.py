@@ -156,14 +156,15 @@ def undo_files(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     from kubectl_harvester_stuck.k8s.kinds import TARGET_KINDS
     from kubectl_harvester_stuck.k8s.objects import format_time
     from kubectl_harvester_stuck.state import backups
+    from kubectl_harvester_stuck.state.private_files import state_directory
 
     words: tuple[str, ...] = ctx.params.get("words") or ()
     if len(words) > 1 or (words and words[0].lower() not in TARGET_KINDS):
         return []
-    usual = backups.state_directory(os.environ, Path.home()) / "backups"
     saved: tuple[backups.UndoFile, ...] = ()
-    with suppress(StuckError, RuntimeError):  # nobody knows the home directory
-        saved = backups.undo_files(Path(ctx.params.get("backup_dir") or usual))
+    with suppress(StuckError):  # it may not be known where they are
+        given = ctx.params.get("backup_dir")
+        saved = backups.undo_files(Path(given or state_directory(os.environ) / "backups"))
     namespace = (ctx.obj or {}).get("namespace")
     found = [
         (f"{item.namespace}/{item.name}", f"saved {format_time(item.taken_at)}")

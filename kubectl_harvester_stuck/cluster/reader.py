@@ -16,7 +16,7 @@ from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError, UnreadableError
 from kubectl_harvester_stuck.harvester import finalizers, goes_with_vm, harmless, places
-from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.harvester.target import Target, normal_mac
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     LEASE,
@@ -141,7 +141,24 @@ def before_restore(cluster: Cluster, ref: ObjectRef, claims: Iterable[str]) -> C
             {ObjectRef(ref.namespace, ref.name, kind) for kind in (VM, VMI)}
             | {ObjectRef(ref.namespace, name, PVC) for name in claims},
             [ListQuery(kind, ref.namespace) for kind in (POD, VM, VMI)],
+            every_pod=True,  # any of them can use a disk
         )
+    return reader.snapshot()
+
+
+def naming(cluster: Cluster, addresses: Iterable[str]) -> ClusterSnapshot:
+    """All VMs and VMIs of the cluster that hold one of these MAC addresses, and maybe others.
+
+    Raises UnreachableError when the API server is.
+    """
+    wanted = tuple(addresses)
+
+    def names_one(text: bytes) -> bool:
+        return any(address in normal_mac(text.decode(errors="replace")) for address in wanted)
+
+    with SharedReads() as shared:
+        reader = Reader(cluster, shared)
+        reader.read((), [ListQuery(kind, hint=names_one) for kind in (VM, VMI)])
     return reader.snapshot()
 
 

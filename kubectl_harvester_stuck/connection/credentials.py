@@ -30,6 +30,7 @@ from kubectl_harvester_stuck.connection.kubeconfig_file import (
     UserEntry,
     decode,
 )
+from kubectl_harvester_stuck.connection.plugin_output import marked_stderr
 from kubectl_harvester_stuck.errors import KubeconfigError
 
 _GROUP = "client.authentication.k8s.io"
@@ -212,16 +213,17 @@ def _run_plugin(
         hint = "".join(one if one.isprintable() else " " for one in plugin.install_hint)
         raise ValueError(f"exec: executable {command} not found. {' '.join(hint.split())}".strip())
     try:
-        # The plugin's words on standard error are for the user; there is no time limit, because
-        # it may be waiting for a login.
-        done = subprocess.run(  # noqa: S603 - to run what the kubeconfig names is the purpose
-            [command, *plugin.args],
-            executable=executable,
-            env={**environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(info)},
-            stdin=None if interactive else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=False,
-        )
+        with marked_stderr(f"exec plugin {Path(command).name}: ") as stderr:
+            # There is no time limit, because it may be waiting for a login.
+            done = subprocess.run(  # noqa: S603 - to run what the kubeconfig names is the purpose
+                [command, *plugin.args],
+                executable=executable,
+                env={**environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(info)},
+                stdin=None if interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                check=False,
+            )
     except OSError as error:
         raise ValueError(f"exec: {command}: {error.strerror}") from error
     if done.returncode != 0:

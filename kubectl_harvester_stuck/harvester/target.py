@@ -352,6 +352,38 @@ def pvc_names(machine: KubeObject) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def mac_addresses(machine: KubeObject) -> frozenset[str]:
+    """The MAC addresses in the spec of a VM, or in spec and status of a VMI, in small letters.
+
+    Not those behind masquerade, which stay inside the pod. Raises UnreadableError.
+    """
+    is_vm = machine.ref.kind is VM
+    where = ("spec", "template", "spec") if is_vm else ("spec",)
+    interfaces = machine.mappings(*where, "domain", "devices", "interfaces")
+    inside = {str(item.get("name")) for item in interfaces if "masquerade" in item}
+    observed = () if is_vm else machine.mappings("status", "interfaces")
+    found = [
+        *(item.get("macAddress") for item in interfaces if str(item.get("name")) not in inside),
+        *(item.get("mac") for item in observed if str(item.get("name")) not in inside),
+    ]
+    return frozenset(normal_mac(str(address)) for address in found if address)
+
+
+def normal_mac(written: str) -> str:
+    """The MAC address, or a text that holds some, as all of them can be compared."""
+    return written.lower().replace("-", ":")
+
+
+def mounted_pvcs(pod: KubeObject) -> tuple[str, ...]:
+    """Names of the PVCs that a pod mounts, or gives to its containers. Raises UnreadableError."""
+    claims = (item.get("persistentVolumeClaim") for item in pod.mappings("spec", "volumes"))
+    return tuple(
+        str(claim["claimName"])
+        for claim in claims
+        if isinstance(claim, Mapping) and claim.get("claimName")
+    )
+
+
 def run_strategy(vm: KubeObject) -> str:
     """The runStrategy of a VM, also where it is spelled as `running`. Raises UnreadableError."""
     spec = vm.mapping("spec")

@@ -29,6 +29,11 @@ def gibibytes(number: Decimal) -> str:
     return f"{number / Decimal(1024) ** 3:.1f}Gi"
 
 
+def kibibytes(number: int) -> str:
+    """The size of a file for people, rounded up."""
+    return f"{-(-number // 1024)}Ki"
+
+
 def cores(number: Decimal) -> str:
     """Processors for people."""
     return f"{number:.1f} CPU"

@@ -129,6 +129,7 @@ def restoration(done: Restoration, where: Invocation) -> Document:
                     {**_guard(check), "commands": where.lines(check.cure)}
                     for check in proposal.checks
                 ],
+                "takenOverFrom": list(proposal.backup.taken_over_from),
                 "changes": list(proposal.changes),
                 "warnings": list(proposal.warnings),
                 "body": redacted(proposal.body),

@@ -17,6 +17,8 @@ def proposal(item: Proposal, where: Invocation, page: Page, *, with_checks: bool
     page.title(named(item.backup.ref), Styled("would be created, powered off", Style.CARE))
     if item.backup.taken_at:
         page.entry("from", f"the undo file of {item.backup.taken_at}")
+    for path in item.backup.taken_over_from:
+        page.entry("with", f"objects of {path}, from the same release")
     for line in item.changes:
         page.entry("changes", line)
     _warnings(item, page)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from kubectl_harvester_stuck.k8s import quantities
 from kubectl_harvester_stuck.k8s.durations import human
 from kubectl_harvester_stuck.k8s.objects import format_time
 from kubectl_harvester_stuck.render.formats import Content
@@ -33,9 +34,16 @@ def _table(files: Sequence[UndoFile], now: datetime, page: Page) -> str:
     if not files:
         return ""
     rows = [
-        [human(now - item.taken_at), item.namespace, item.name, str(item.path)] for item in files
+        [
+            human(now - item.taken_at),
+            item.namespace,
+            f"{item.name}..." if item.is_cut else item.name,
+            "unknown" if item.size is None else quantities.kibibytes(item.size),
+            str(item.path),
+        ]
+        for item in files
     ]
-    page.table(["SAVED", "NAMESPACE", "NAME", "FILE"], rows)
+    page.table(["SAVED", "NAMESPACE", "NAME", "SIZE", "FILE"], rows)
     return str(page)
 
 
@@ -47,6 +55,7 @@ def _document(files: Sequence[UndoFile]) -> Document:
                 "namespace": item.namespace,
                 "name": item.name,
                 "takenAt": format_time(item.taken_at),
+                "sizeBytes": item.size,
                 "file": str(item.path),
             }
             for item in files

@@ -16,7 +16,14 @@ from typing import Any
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.harvester import harmless
 from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
-from kubectl_harvester_stuck.harvester.target import is_launcher_of, is_stopped, pvc_names
+from kubectl_harvester_stuck.harvester.target import (
+    is_launcher_of,
+    is_stopped,
+    mac_addresses,
+    mounted_pvcs,
+    pvc_names,
+    vmi_of,
+)
 from kubectl_harvester_stuck.k8s import commands, nesting
 from kubectl_harvester_stuck.k8s.commands import Advice, Command
 from kubectl_harvester_stuck.k8s.kinds import POD, PVC, SECRET, VM, VMI
@@ -29,6 +36,7 @@ from kubectl_harvester_stuck.release.model import (
     GuardResult,
     GuardState,
 )
+from kubectl_harvester_stuck.restore.addresses import SharedAddresses
 
 SCHEMA = "harvester-stuck/backup/v1"
 HALTED = "Halted"
@@ -62,6 +70,8 @@ class Backup:
     """The uid of each PVC that was saved, by its name."""
     server: str
     taken_at: str
+    taken_over_from: tuple[str, ...] = ()
+    """Earlier files of the same release, of which it holds objects as well."""
 
     @property
     def ref(self) -> ObjectRef:
@@ -154,9 +164,10 @@ def parse_backup(document: Body, path: str) -> Backup:
             },
             server=str(release.get("server") or ""),
             taken_at=str(release.get("takenAt") or ""),
+            taken_over_from=_paths(release.get("takenOverFrom")),
         )
         # What decisions will look at later is looked at now, while the file can be blamed.
-        _ = backup.needs, backup.run_strategy, tuple(secrets_of(backup))
+        _ = backup.needs, backup.run_strategy, tuple(secrets_of(backup)), mac_addresses(found)
         _ = tuple(_with_state(found))
         found.mapping("metadata", "annotations")
     except UnreadableError as error:
@@ -170,6 +181,11 @@ def _objects(document: Body, kind: Any) -> list[KubeObject]:
         for item in document["items"]
         if (item.get("apiVersion"), item.get("kind")) == (kind.api_version, kind.kind)
     ]
+
+
+def _paths(written: object) -> tuple[str, ...]:
+    """The files that are named there; earlier versions named none."""
+    return tuple(map(str, written)) if isinstance(written, list) else ()
 
 
 def _kinds(document: Body) -> str:
@@ -279,19 +295,20 @@ def _instance_gone(backup: Backup, snapshot: ClusterSnapshot) -> Said:
 
 
 def _guest_stopped(backup: Backup, snapshot: ClusterSnapshot) -> Said:
-    ours = [
-        pod
-        for pod in snapshot.all(POD, backup.ref.namespace)
-        if is_launcher_of(pod, backup.ref.name)
-        or (backup.vmi is not None and pod.is_owned_by(backup.vmi))
-    ]
-    running = [pod for pod in ours if not is_stopped(pod)]
+    pods = snapshot.all(POD, backup.ref.namespace)
+    running = [pod for pod in pods if _is_of_guest(pod, backup) and not is_stopped(pod)]
     if running:
         where = ", ".join(
             f"{pod.ref.name} on node {pod.text('spec', 'nodeName') or '<none>'}" for pod in running
         )
         return GuardState.REFUSE, f"pod {where} may still run the guest on these disks"
     return GuardState.PASS, "no pod is left that may run the guest"
+
+
+def _is_of_guest(pod: KubeObject, backup: Backup) -> bool:
+    return is_launcher_of(pod, backup.ref.name) or (
+        backup.vmi is not None and pod.is_owned_by(backup.vmi)
+    )
 
 
 def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
@@ -312,20 +329,28 @@ def _disks_there(backup: Backup, snapshot: ClusterSnapshot) -> Said:
 
 
 def _why_not(name: str, backup: Backup, snapshot: ClusterSnapshot) -> str | None:
-    """What keeps the disk from being the one that the VM had; None where nothing does."""
+    """What keeps the disk from being the one that the VM had; None where nothing does.
+
+    Raises UnreadableError where the cluster, or the file, does not tell.
+    """
     claim = snapshot.one(ObjectRef(backup.ref.namespace, name, PVC))
     saved = backup.claims.get(name)
     if claim is None:
         return f"PersistentVolumeClaim {name} is gone"
     if claim.deletion_timestamp is not None:
         return f"PersistentVolumeClaim {name} is being deleted"
-    if saved is not None and claim.uid != saved:
+    if claim.text("status", "phase") == "Lost":
+        return f"PersistentVolumeClaim {name} is Lost: its volume is gone"
+    if saved is None:
+        raise UnreadableError(
+            f"the uid of PersistentVolumeClaim {name}",
+            "it was not saved, so nothing shows that this is the same disk",
+        )
+    if claim.uid != saved:
         return (
             f"PersistentVolumeClaim {name} is another disk of the same name: its uid is"
             f" {claim.uid}, saved was {saved}"
         )
-    if claim.text("status", "phase") == "Lost":
-        return f"PersistentVolumeClaim {name} is Lost: its volume is gone"
     return None
 
 
@@ -333,17 +358,26 @@ def _disks_free(backup: Backup, snapshot: ClusterSnapshot) -> Said:
     ours = set(backup.needs)
     if not ours:
         return GuardState.PASS, "it needs no disk"
-    users = [
-        f"PersistentVolumeClaim {name} is used by {other.ref}"
+    users = {
+        (other.ref, name): f"PersistentVolumeClaim {name} is used by {other.ref}"
         for kind in (VM, VMI)
         for other in snapshot.all(kind, backup.ref.namespace)
         if other.ref.name != backup.ref.name
         for name in pvc_names(other)
         if name in ours
-    ]
+    }
+    for pod in snapshot.all(POD, backup.ref.namespace):
+        guest = vmi_of(pod)
+        for name in () if _is_of_guest(pod, backup) or is_stopped(pod) else mounted_pvcs(pod):
+            vmi = ObjectRef(pod.ref.namespace, guest.name, VMI) if guest is not None else None
+            if name in ours and (vmi, name) not in users:
+                where = pod.text("spec", "nodeName") or "<none>"
+                users[pod.ref, name] = (
+                    f"PersistentVolumeClaim {name} is used by {pod.ref} on node {where}"
+                )
     if users:
-        return GuardState.REFUSE, "; ".join(users)
-    return GuardState.PASS, "no other VM of the namespace uses its disks"
+        return GuardState.REFUSE, "; ".join(users.values())
+    return GuardState.PASS, "no other VM and no pod of the namespace uses its disks"
 
 
 _CHECKS: tuple[tuple[str, Callable[[Backup, ClusterSnapshot], Said]], ...] = (
@@ -355,23 +389,23 @@ _CHECKS: tuple[tuple[str, Callable[[Backup, ClusterSnapshot], Said]], ...] = (
 )
 
 
-def warnings(backup: Backup, server: str, secrets: Mapping[str, bool | str]) -> tuple[str, ...]:
+def warnings(
+    backup: Backup,
+    server: str,
+    secrets: Mapping[str, bool | str],
+    shared: SharedAddresses = SharedAddresses(),  # noqa: B008 - a value that nothing changes
+) -> tuple[str, ...]:
     """What the operator should know and that refuses nothing.
 
-    `secrets` says of each Secret whether it is there, or why that could not be read.
+    `secrets` says of each Secret whether it is there, or why that could not be read; `shared` who
+    else has a MAC address of the VM.
     """
-    lines = []
+    lines = list(shared.lines)
     if backup.server != server:
         lines.append(
             f"the backup was taken from {backup.server or '<unknown>'}, this is {server}: the uids"
             " of the disks say whether they are the same"
         )
-    lines += [
-        f"the uid of PersistentVolumeClaim {name} was not saved: nothing says that it is the same"
-        " disk"
-        for name in backup.needs
-        if name not in backup.claims
-    ]
     kept = " and ".join(_with_state(backup.vm))
     if kept:
         lines.append(
@@ -405,6 +439,8 @@ class Proposal:
     warnings: tuple[str, ...] = ()
     snapshot: ClusterSnapshot | None = None
     """What the checks looked at."""
+    shares_addresses: bool = False
+    """Whether another VM or VMI has a MAC address of it."""
 
     @property
     def refusals(self) -> tuple[GuardResult, ...]:
@@ -436,9 +472,12 @@ class Restoration:
 
 
 def run_again(proposal: Proposal, made: KubeObject) -> tuple[Advice, ...]:
-    """The command that gives the VM its runStrategy back, once it was made."""
+    """The command that gives the VM its runStrategy back, once it was made.
+
+    None where it shares a MAC address: the warning says what to do first.
+    """
     strategy, before = proposal.backup.run_strategy, proposal.snapshot
-    if before is None or strategy in ("", HALTED):
+    if before is None or strategy in ("", HALTED) or proposal.shares_addresses:
         return ()
     command = commands.start(made.ref, strategy).noted(
         "Once nothing else can run its guest, it runs as before with"

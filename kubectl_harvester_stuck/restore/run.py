@@ -14,8 +14,10 @@ from typing import Any, Protocol
 from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.cluster.client import FIELD_MANAGER, Cluster
 from kubectl_harvester_stuck.errors import ApiError, JournalError, StuckError
+from kubectl_harvester_stuck.harvester.target import mac_addresses
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.change import Change, event
 from kubectl_harvester_stuck.release.context import Journal, current_user
@@ -32,6 +34,7 @@ from kubectl_harvester_stuck.release.model import (
     is_denial,
 )
 from kubectl_harvester_stuck.release.send import with_hint
+from kubectl_harvester_stuck.restore import addresses
 from kubectl_harvester_stuck.restore import decisions as restore
 from kubectl_harvester_stuck.restore.decisions import (
     HALTED,
@@ -107,13 +110,15 @@ def _refused(proposal: Proposal) -> Restoration:
 def _propose(context: RestoreContext, backup: Backup, *, dry_run: bool) -> Proposal:
     """The checks of the cluster, and only if they pass the API server's word on the VM."""
     snapshot = reader.before_restore(context.cluster, backup.ref, backup.needs)
+    shared = _shared_addresses(context.cluster, backup, snapshot)
     proposal = Proposal(
         backup,
         restore.manifest_for(backup),
         restore.checks(backup, snapshot),
         restore.changes(backup),
-        restore.warnings(backup, context.server, _secrets(context.cluster, backup)),
+        restore.warnings(backup, context.server, _secrets(context.cluster, backup), shared),
         snapshot,
+        shares_addresses=bool(shared.users),
     )
     if not proposal.refusals:
         wrong = _right(context.cluster, proposal)
@@ -122,6 +127,18 @@ def _propose(context: RestoreContext, backup: Backup, *, dry_run: bool) -> Propo
         wrong = _admission(context.cluster, proposal)
         proposal = _with_check(proposal, WEBHOOKS_ACCEPT, wrong, "admission accepts it")
     return proposal
+
+
+def _shared_addresses(
+    cluster: Cluster, backup: Backup, near: ClusterSnapshot
+) -> addresses.SharedAddresses:
+    """Who else has its MAC addresses. All namespaces are read only where it has some."""
+    ours = mac_addresses(backup.vm)
+    if not ours:
+        return addresses.SharedAddresses()
+    # Users of one namespace may still read that one.
+    everywhere = reader.naming(cluster, ours)
+    return addresses.shared(backup.vm, [(near, backup.ref.namespace), (everywhere, "")])
 
 
 def _with_check(proposal: Proposal, name: str, wrong: str | None, passed: str) -> Proposal:

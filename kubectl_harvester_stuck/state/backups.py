@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
-from kubectl_harvester_stuck.k8s.objects import KubeObject, format_time
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, format_time
 from kubectl_harvester_stuck.release.model import Plan
 from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
 
@@ -25,15 +26,6 @@ NAME_LENGTH = 150
 
 LIMIT = 64 << 20
 """Bytes of the largest file that is taken for a backup."""
-
-
-def state_directory(environ: Mapping[str, str], home: Path) -> Path:
-    """Where this program keeps its files: the XDG state directory, or Windows' own."""
-    if sys.platform == "win32":
-        base = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    else:
-        base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
-    return base / "kubectl-harvester-stuck"
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,8 @@ class Backups:
     ) -> str:
         """Write the objects and the plan, and return only when they are on the disk.
 
-        `not_saved` names what belongs to the target and could not be read. Raises BackupError.
+        What earlier files of the same release hold besides is taken over. `not_saved` names what
+        belongs to the target and could not be read. Raises BackupError.
         """
         # Both can be long, and the name of a file may have 255 bytes.
         target = f"{plan.ref.namespace}_{plan.ref.name}"
@@ -59,11 +52,14 @@ class Backups:
             target = f"{target[:NAME_LENGTH]}_{plan.uid[:36]}"
         name = f"{self.now:%Y%m%dT%H%M%S%fZ}_{target}_{digest}.json"
         path = self.directory / name
+        items = [_complete(item) for item in objects]
+        earlier = _Earlier(self.directory)
+        items += earlier.missing_from(items, plan.ref)
         document = {
             "apiVersion": "v1",
             "kind": "List",
             "metadata": {},
-            "items": [_complete(item) for item in objects],
+            "items": items,
             "release": {
                 "schema": "harvester-stuck/backup/v1",
                 "takenAt": format_time(self.now),
@@ -76,7 +72,8 @@ class Backups:
                     {"action": step.action.value, "object": str(step.ref), "body": step.body}
                     for step in plan.steps
                 ],
-                "notSaved": list(not_saved),
+                "notSaved": [*not_saved, *earlier.unread],
+                "takenOverFrom": earlier.files,
             },
         }
         try:
@@ -89,18 +86,76 @@ class Backups:
         return str(path)
 
 
-_FILE = re.compile(r"(\d{8}T\d{12})Z_([^_]+)_([^_]+)_[0-9a-f]{16}\.json")
-"""The name of a file that `save` wrote. Neither a namespace nor a name holds an underscore."""
+class _Earlier:
+    """The files in the directory that an interrupted release of the same target has left.
+
+    None that cannot be read stops a release, which has read itself what it is going to change.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.files: list[str] = []
+        """Those from which something was taken over, newest first."""
+        self.unread: list[str] = []
+        """Those that could not be read, and why."""
+
+    def missing_from(
+        self, items: Sequence[Mapping[str, Any]], target: ObjectRef
+    ) -> list[Mapping[str, Any]]:
+        """What these files hold of the target and `items` do not; what was saved last counts."""
+        from kubectl_harvester_stuck.restore import carry_over
+
+        found: list[Mapping[str, Any]] = []
+        for path, then in self._documents(target):
+            if carry_over.is_same_release(items, then):
+                more = carry_over.missing_from([*items, *found], then)
+                found += more
+                self.files += [str(path)] * bool(more)
+        return found
+
+    def _documents(self, target: ObjectRef) -> Iterator[tuple[Path, list[Mapping[str, Any]]]]:
+        """The items of each file that can be one of the target, newest first."""
+        from kubectl_harvester_stuck.restore import decisions
+
+        try:
+            files = undo_files(self._directory, of=(target.namespace, target.name))
+        except RestoreError as error:
+            self.unread.append(f"earlier undo files: {error}")
+            return
+        for item in reversed(files):
+            try:
+                document = decisions.load(read(item.path), str(item.path))
+            except RestoreError as error:
+                self.unread.append(f"an earlier undo file: {error}")
+                continue
+            if not document["release"].get("redacted"):
+                yield item.path, document["items"]
+
+
+_FILE = re.compile(r"(\d{8}T\d{12})Z_([^_]+)_([^_]+)(_[^_]+)?_[0-9a-f]{16}\.json")
+"""The name of a file that `save` wrote. Neither a namespace nor a name holds an underscore; a uid
+follows where the name was cut."""
 
 
 @dataclass(frozen=True)
 class UndoFile:
-    """A file that `Backups` wrote, as far as its name tells."""
+    """A file that `Backups` wrote, as far as its name tells.
+
+    `size` is in bytes, None where it cannot be read. With `is_cut` the name is only the beginning.
+    """
 
     path: Path
     namespace: str
     name: str
     taken_at: datetime
+    size: int | None = None
+    is_cut: bool = False
+
+    def may_be_of(self, namespace: str, name: str) -> bool:
+        """Whether it is a file of that VM or VMI; of a name that was cut, whether it can be."""
+        if self.namespace != namespace:
+            return False
+        return self.name == name or (self.is_cut and name.startswith(self.name))
 
 
 def undo_file(path: Path) -> UndoFile | None:
@@ -108,27 +163,60 @@ def undo_file(path: Path) -> UndoFile | None:
     found = _FILE.fullmatch(path.name)
     if found is None:
         return None
-    when, namespace, name = found.groups()
+    when, namespace, name, is_cut = found.groups()
     try:
         taken_at = datetime.strptime(when, "%Y%m%dT%H%M%S%f").replace(tzinfo=timezone.utc)
     except ValueError:
         return None
-    return UndoFile(path, namespace, name, taken_at)
+    return UndoFile(path, namespace, name, taken_at, is_cut=bool(is_cut))
 
 
-def undo_files(directory: Path) -> tuple[UndoFile, ...]:
-    """The files in the directory, oldest first; none where it does not exist.
+def undo_files(
+    directory: Path, *, of: tuple[str, str] | None = None, has_to_exist: bool = False
+) -> tuple[UndoFile, ...]:
+    """The files in the directory, oldest first; none where it does not exist, unless it has to.
 
-    Raises RestoreError where it cannot be read.
+    `of` limits them to those that can be of this namespace and name. Raises RestoreError where the
+    directory cannot be read.
     """
     try:
-        found = [undo_file(path) for path in directory.iterdir()]
-    except FileNotFoundError:
-        return ()
+        named = [item for path in directory.iterdir() if (item := undo_file(path)) is not None]
     except OSError as error:
-        raise RestoreError(f"cannot read {directory}: {error.strerror or error}") from error
-    files = (item for item in found if item is not None)
+        if isinstance(error, FileNotFoundError) and not has_to_exist:
+            return ()
+        raise RestoreError(
+            f"cannot read {directory}: {error.strerror or error}; --backup-dir says"
+            " where unstick saved"
+        ) from error
+    wanted = (_looked_at(item) for item in named if of is None or item.may_be_of(*of))
+    files = (item for item in wanted if item is not None and (of is None or item.may_be_of(*of)))
     return tuple(sorted(files, key=lambda item: (item.taken_at, item.path.name)))
+
+
+def _looked_at(item: UndoFile) -> UndoFile | None:
+    """The same with its size, and with the whole name where it was cut; None for what is no file.
+
+    What cannot be read is left as it is.
+    """
+    from kubectl_harvester_stuck.restore import decisions
+
+    try:
+        status = item.path.stat()
+    except OSError:
+        return item
+    if not stat.S_ISREG(status.st_mode):
+        return None  # to open a pipe would mean to wait for its other end
+    item = replace(item, size=status.st_size)
+    if not item.is_cut:
+        return item
+    try:
+        target = decisions.load(read(item.path), str(item.path))["release"].get("target")
+    except RestoreError:
+        return item
+    name = target.get("name") if isinstance(target, Mapping) else None
+    if not isinstance(name, str) or not item.may_be_of(item.namespace, name):
+        return item
+    return replace(item, name=name, is_cut=False)
 
 
 def read(path: Path) -> str:
@@ -147,7 +235,7 @@ def read(path: Path) -> str:
         raise RestoreError(f"{path} is not text; name a file that unstick saved") from None
 
 
-def _complete(item: KubeObject) -> Mapping[str, object]:
+def _complete(item: KubeObject) -> Mapping[str, Any]:
     """The object with the type that lists leave out of their items."""
     kind = item.ref.kind
     return {**item.body, "apiVersion": kind.api_version, "kind": kind.kind}

@@ -3,6 +3,10 @@
 The first line is on the disk before anything is sent, so a crash in between is visible: a change
 without its second line. No line holds a spec. Lines are only ever appended, each in one write, so
 that several runs can write at the same time.
+
+A file that has grown to `FULL` bytes is renamed to the time of its last line, and makes room for a
+new one; of the renamed ones the newest are kept that hold `KEPT` bytes together. A change that has
+no second line outlives its file: its first line is written into the new one.
 """
 
 from __future__ import annotations
@@ -10,13 +14,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +31,30 @@ from kubectl_harvester_stuck.errors import JournalError
 from kubectl_harvester_stuck.k8s.objects import format_time, parse_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
-from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
+from kubectl_harvester_stuck.state.private_files import (
+    NO_FOLLOW,
+    VARIABLE,
+    make_parents,
+    sync_parent,
+)
+
+if sys.platform != "win32":
+    import fcntl
 
 SCHEMA = "harvester-stuck/journal/v1"
 FILE = "journal.jsonl"
+
+FULL = 8 << 20
+"""Bytes of a journal that gets a successor."""
+
+KEPT = 32 << 20
+"""Bytes of the files before the last one that are kept, at least."""
+
+_EARLIER = re.compile(r"journal-\d{8}T\d{12}Z-[0-9a-f]{8}\.jsonl")
+"""The name of a file that was full; in the order of the names they follow each other."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a run that renames files."""
 
 TAIL = 1 << 20
 """Bytes of the end in which the last run is looked for."""
@@ -94,13 +121,15 @@ class Journal:
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         path = self.directory / FILE
         try:
-            with _WRITING, _opened(path) as handle:
-                _write(handle, line)
+            with _WRITING:
+                make_parents(path)
+                _rotate(path)
+                with _beside_others(path.parent), _opened(path) as handle:
+                    _write(handle, line)
         except OSError as error:
-            variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
             raise JournalError(
                 f"cannot write the journal {path}: {error.strerror or error};"
-                f" set {variable} to a directory that can be written"
+                f" set {VARIABLE} to a directory that can be written"
             ) from error
 
 
@@ -123,10 +152,105 @@ _WRITING = threading.Lock()
 """Threads write one after the other: half of another's line would look as if a crash tore it."""
 
 
+def _rotate(path: Path) -> None:
+    """Make room for a new file where this one is full.
+
+    Where that cannot be done, or another run is doing it, the file grows on.
+    """
+    with suppress(OSError):
+        if path.lstat().st_size < FULL:
+            return
+        with _alone(path.parent):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size < FULL:
+                return
+            written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+            name = f"journal-{written:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:8]}.jsonl"
+            path.rename(path.with_name(name))
+            _forget(path)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Lock the directory against all other runs. Raises OSError where one of them writes."""
+    if sys.platform == "win32":  # where a file that is open is not renamed
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _beside_others(directory: Path) -> Iterator[None]:
+    """Wait until no run has the directory alone, and let none until the line is written.
+
+    Otherwise the file could be renamed, and removed, between its opening and the line. A file
+    system that knows no locks lets nobody be alone; whoever is alone for longer than `PATIENCE`
+    has stopped, and stops nobody else.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _shares(handle) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _shares(handle: int) -> bool:
+    """Whether there is a shared lock now, or there are no locks; not while a run is alone."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _forget(path: Path) -> None:
+    """Remove the oldest files, once each change in them without a second line is kept elsewhere.
+
+    Raises OSError.
+    """
+    files = _earlier(path.parent)
+    sizes = [file.lstat().st_size for file in files]
+    gone = [file for number, file in enumerate(files) if sum(sizes[number + 1 :]) >= KEPT]
+    if not gone:
+        return
+    begun: dict[str, bytes] = {}
+    ended: set[str] = set()
+    for file in files:
+        for line in _content(file, None).split(b"\n"):
+            record = _record(line)
+            if record is not None and record["phase"] == "after":
+                ended.add(record["id"])
+            elif record is not None and file in gone:
+                begun[record["id"]] = line
+    carried = [line + b"\n" for id_, line in begun.items() if id_ not in ended]
+    if carried:
+        with _opened(path) as handle:
+            _write(handle, b"".join(carried))
+    for file in gone:
+        file.unlink()
+
+
+def _earlier(directory: Path) -> list[Path]:
+    """The files that were full, oldest first. Raises OSError."""
+    return sorted(item for item in directory.iterdir() if _EARLIER.fullmatch(item.name))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
-    make_parents(path)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
     try:
@@ -190,15 +314,40 @@ def read(directory: Path, limit: int | None = None) -> Reading:
     """
     path = directory / FILE
     try:
-        content = _content(path, limit)
-    except FileNotFoundError:
-        return Reading(())
+        return _parsed(b"\n".join(_contents(path, limit)).split(b"\n"))
     except OSError as error:
+        name = error.filename or path
         raise JournalError(
-            f"cannot read the journal {path}: {error.strerror or error}; it has to be a file of"
+            f"cannot read the journal {name}: {error.strerror or error}; it has to be a file of"
             " this user"
         ) from error
-    return _parsed(content.split(b"\n"))
+
+
+def _contents(path: Path, limit: int | None) -> list[bytes]:
+    """The last `limit` bytes of all files of the journal, oldest first. Raises OSError.
+
+    They are read again where one of them got another name meanwhile.
+    """
+    while True:
+        files = [*_earlier_or_none(path), path]
+        found: list[bytes] = []
+        left = limit
+        for file in reversed(files):
+            if left is not None and left <= 0:
+                break
+            with suppress(FileNotFoundError):
+                size = file.stat().st_size
+                found.insert(0, _content(file, left))
+                left = None if left is None else left - size
+        if files == [*_earlier_or_none(path), path]:
+            return found
+
+
+def _earlier_or_none(path: Path) -> list[Path]:
+    try:
+        return _earlier(path.parent)
+    except FileNotFoundError:
+        return []
 
 
 def concerns(change: Record, namespace: str | None, name: str | None) -> bool:
@@ -222,7 +371,7 @@ def is_within(change: Record, span: timedelta, now: datetime) -> bool:
 def _content(path: Path, limit: int | None) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         # To open a pipe would mean to wait for its other end.
-        raise OSError(errno.EINVAL, "it is not a file")
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - limit) if limit is not None else 0

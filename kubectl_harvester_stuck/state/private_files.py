@@ -1,12 +1,56 @@
-"""Files that only their user can read, and that are on the disk when a write returns."""
+"""Where this program keeps its files: private to their user, and on the disk once written."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from kubectl_harvester_stuck.errors import StateError
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """For `open`: no symbolic link is followed. Windows has no such flag."""
+
+VARIABLE = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
+"""The environment variable that says below which directory the files are."""
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """Where this program keeps its files: below the XDG state directory, or Windows' own.
+
+    Raises StateError where the environment names no absolute path: the next run, in another
+    directory, would not find the files again.
+    """
+    named = environ.get(VARIABLE)
+    if named and not Path(named).is_absolute():
+        raise StateError(
+            f"{VARIABLE} is {named!r}, which is no absolute path: set it to one, or unset it"
+        )
+    if named:
+        base = Path(named)
+    elif sys.platform == "win32":
+        base = home_directory(environ, VARIABLE) / "AppData" / "Local"
+    else:
+        base = home_directory(environ, VARIABLE) / ".local" / "state"
+    return base / "kubectl-harvester-stuck"
+
+
+def home_directory(environ: Mapping[str, str], instead: str) -> Path:
+    """The home directory. Raises StateError where none is known, or no absolute path.
+
+    `instead` is what else can be set, for its message.
+    """
+    if sys.platform == "win32" or "HOME" not in environ:
+        try:
+            return Path.home()
+        except RuntimeError:
+            what = "HOME is not set, and the user database names no home directory"
+    elif Path(environ["HOME"]).is_absolute():
+        return Path(environ["HOME"])
+    else:
+        what = f"HOME is {environ['HOME']!r}" if environ["HOME"] else "HOME is empty"
+    raise StateError(f"{what}: set HOME or {instead} to an absolute path")
 
 
 def make_parents(path: Path) -> None:

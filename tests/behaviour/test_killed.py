@@ -134,6 +134,8 @@ def check_finish(scene: Scene, in_flight: Any) -> None:
     assert all(line["outcome"] == "done" for line in added[1::2])
     told = {line["object"]["uid"] for line in world.journal()}
     assert told == set(map(uid, scene.objects))
+    saved = json.loads(Path(run.item["backup"]).read_text())["items"]
+    assert {item["metadata"]["uid"] for item in saved} == told
 
 
 @pytest.mark.parametrize("moment", [BEFORE, AFTER])

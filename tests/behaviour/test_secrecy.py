@@ -153,6 +153,17 @@ def plugin(world: World, answered: str, status: int = 0) -> Body:
     return {"exec": {"apiVersion": V1, "command": str(path), "interactiveMode": "Never"}}
 
 
+def test_what_a_plugin_says_is_marked_as_its_own(world: World) -> None:
+    world.vm()
+    user = plugin(world, credential(token=token_of(world)))
+    path = Path(user["exec"]["command"])
+    path.write_text(path.read_text().replace("\ncat", "\necho 'error: log in at x.io' >&2\ncat"))
+    run = world.run("list", environ=configured(world, user))
+    assert run.status is ExitStatus.OK
+    assert run.err.splitlines()[0] == "exec plugin plugin: error: log in at x.io"
+    assert "log in" not in run.out
+
+
 def credential(**status: object) -> str:
     return json.dumps({"kind": "ExecCredential", "apiVersion": V1, "status": status})
 

@@ -78,6 +78,8 @@ ROWS = [
     Row("unstick nope", ERROR, "{}/nope was not found", "list -A shows what is stuck"),
     Row("diagnose nope", ERROR, "{}/nope was not found", "list -A shows what is stuck"),
     Row("restore nope", ERROR, "no undo file of VM {}/nope", "restore --list"),
+    Row("restore --list --backup-dir /nope", ERROR, "cannot read /nope: No such", "--backup-dir"),
+    Row("restore nope --backup-dir /nope", ERROR, "cannot read /nope: No such", "--backup-dir"),
     Row("restore nope.json", ERROR, "No such file", "unstick says where it saved"),
     Row("finalizers zzz", ERROR, "contains zzz", "finalizers -o name"),
     # Namespaces, nodes, selectors, statements
@@ -140,6 +142,48 @@ def test_who_may_only_look_is_told_the_role(cluster: World) -> None:
     assert run.status is REFUSED
     assert "harvester-stuck-operator" in run.out
     assert cluster.changes() == []
+
+
+HOMELESS = pytest.mark.parametrize(
+    ("environ", "mistake", "next_step"),
+    [
+        ({"XDG_STATE_HOME": "state"}, "XDG_STATE_HOME is 'state'", "set it to one, or unset it"),
+        ({"XDG_STATE_HOME": "~/state"}, "no absolute path", "set it to one, or unset it"),
+        ({"XDG_STATE_HOME": "", "HOME": ""}, "HOME is empty", "set HOME or XDG_STATE_HOME"),
+        ({"XDG_STATE_HOME": "", "HOME": "me"}, "HOME is 'me'", "set HOME or XDG_STATE_HOME"),
+    ],
+)
+
+
+@HOMELESS
+@pytest.mark.parametrize(
+    "words", ["unstick web --older-than 0 --yes", "journal", "restore web", "restore --list"]
+)
+def test_files_of_a_place_that_is_not_known_are_an_error(
+    cluster: World,
+    words: str,
+    environ: dict[str, str],
+    mistake: str,
+    next_step: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(cluster.directory)
+    before = set(cluster.directory.iterdir())
+    run = cluster.run(*words.split(), environ=cluster.environ(**environ))
+    assert run.status is ERROR, run.out + run.err
+    assert mistake in run.err
+    assert next_step in run.err
+    assert run.err.count("\n") == 1
+    assert run.out == ""
+    assert cluster.changes() == []
+    made = {path.name for path in set(cluster.directory.iterdir()) - before}
+    assert not [name for name in made if not name.startswith("kubeconfig")]
+
+
+def test_what_needs_no_such_place_is_no_error(cluster: World) -> None:
+    environ = cluster.environ(XDG_STATE_HOME="state")
+    for words in (f"restore --list --backup-dir {cluster.directory}", "list"):
+        assert cluster.run(*words.split(), environ=environ).status is ExitStatus.OK
 
 
 # Terminals and streams

@@ -87,11 +87,13 @@ def _write(file: Path) -> None:
 
 def _folder() -> Path:
     """Where the plugin is found, if that is the user's own: it is on PATH, and so Krew's."""
+    from kubectl_harvester_stuck.state.private_files import home_directory
+
     plugin = shutil.which(PLUGIN)
     beside = Path(plugin).parent if plugin else None
     if beside is not None and os.access(beside, os.W_OK):
         return beside
-    return Path.home() / ".local" / "bin"
+    return home_directory(os.environ, "--directory") / ".local" / "bin"
 
 
 @click.group("completion")

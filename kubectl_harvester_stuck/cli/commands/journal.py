@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -43,9 +42,9 @@ class JournalOptions(NamedTuple):
         from kubectl_harvester_stuck.k8s import durations
         from kubectl_harvester_stuck.render import journal_table, layout
         from kubectl_harvester_stuck.state import journal
-        from kubectl_harvester_stuck.state.backups import state_directory
+        from kubectl_harvester_stuck.state.private_files import state_directory
 
-        state = state_directory(os.environ, Path.home())
+        state = state_directory(os.environ)
         found = journal.read(state)
         now = datetime.now(timezone.utc)
         targets = selected(self.names, namespace)
@@ -86,7 +85,8 @@ def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what was changed from this machine: when, by whom, with which outcome.
 
     No cluster is contacted. `interrupted` means that a change was begun and no
-    outcome was recorded: the run was killed, or is still at work.
+    outcome was recorded: the run was killed, or is still at work. Such a change
+    is kept for good; of the others at least the newest 32 MiB are kept.
 
     \b
     Examples:

@@ -62,10 +62,9 @@ class RestoreOptions(NamedTuple):
         from kubectl_harvester_stuck.state import backups
 
         given = ctx.ensure_object(dict)
-        directory = self.backup_dir or backups.state_directory(os.environ, Path.home()) / "backups"
         if self.show_files:
-            return self._listed(ctx, backups.undo_files(directory))
-        path = self._file(ctx, directory)
+            return self._listed(ctx)
+        path = self._file(ctx)
         saved = decisions.load(backups.read(path), str(path))
         if self.redact:
             return saved
@@ -76,20 +75,35 @@ class RestoreOptions(NamedTuple):
             )
         return self._means(ctx, found, path)
 
-    def _listed(self, ctx: click.Context, files: tuple[UndoFile, ...]) -> tuple[UndoFile, ...]:
-        """Those of the namespace and the VM that were named, or all."""
+    @property
+    def _directory(self) -> Path:
+        """Where the undo files are. Raises StateError."""
+        from kubectl_harvester_stuck.state.private_files import state_directory
+
+        return self.backup_dir or state_directory(os.environ) / "backups"
+
+    def _files(self, of: tuple[str, str] | None = None) -> tuple[UndoFile, ...]:
+        """The undo files there, oldest first, or those of one VM.
+
+        Raises RestoreError, and StateError.
+        """
+        from kubectl_harvester_stuck.state import backups
+
+        return backups.undo_files(self._directory, of=of, has_to_exist=self.backup_dir is not None)
+
+    def _listed(self, ctx: click.Context) -> tuple[UndoFile, ...]:
+        """The files of the namespace and the VM that were named, or all."""
         namespace = ctx.ensure_object(dict).get("namespace")
         wanted = selected(parse(ctx, self.words).names, namespace)
         return tuple(
             item
-            for item in files
+            for item in self._files()
             if any(
-                where in (None, item.namespace) and what in (None, item.name)
-                for where, what in wanted
+                item.may_be_of(where or item.namespace, what or item.name) for where, what in wanted
             )
         )
 
-    def _file(self, ctx: click.Context, directory: Path) -> Path:
+    def _file(self, ctx: click.Context) -> Path:
         """The file, or the newest one of the VM that is named. Raises RestoreError."""
         from kubectl_harvester_stuck.k8s.kinds import VM
 
@@ -99,10 +113,13 @@ class RestoreOptions(NamedTuple):
         kind, names = parse(ctx, self.words)
         if kind is not VM or len(names) != 1:
             raise click.UsageError("restore one VM at a time: vm NAME, or FILE")
-        return self._newest(ctx, names[0], directory)
+        return self._newest(ctx, names[0])
 
-    def _newest(self, ctx: click.Context, named: Named, directory: Path) -> Path:
-        """The newest undo file of the VM that was saved on the cluster of the kubeconfig."""
+    def _newest(self, ctx: click.Context, named: Named) -> Path:
+        """The newest undo file of the VM that was saved on the cluster of the kubeconfig.
+
+        Raises RestoreError where there is none, and where a newer one cannot be read.
+        """
         from kubectl_harvester_stuck.errors import RestoreError
         from kubectl_harvester_stuck.render.layout import safe
         from kubectl_harvester_stuck.restore import decisions
@@ -112,20 +129,25 @@ class RestoreOptions(NamedTuple):
         check_namespaces(given.get("namespace"), [named])
         _, default, where = connect(given)
         vm = (named.namespace or default, named.name)
-        servers: list[str] = []
-        for item in reversed(backups.undo_files(directory)):
-            if (item.namespace, item.name) == vm:
-                saved = decisions.load(backups.read(item.path), str(item.path))
-                if decisions.holds_vm_of(saved, where.server):
-                    found = decisions.parse_backup(saved, str(item.path))
-                    if (found.ref.namespace, found.ref.name) != vm:
-                        raise RestoreError(f"{item.path} holds {found.ref}, against its name")
-                    click.echo(safe(f"using {item.path}"), err=True)
-                    return item.path
-                servers.append(str(item.path))
-        hint = f"; another cluster's or a VMI's alone: {servers[0]}" if servers else ""
+        others: list[str] = []
+        files = [item.path for item in self._files(vm)]
+        while files:
+            path = files.pop()
+            try:
+                saved = decisions.load(backups.read(path), str(path))
+            except RestoreError as error:
+                before = f"; the file before it is {files[-1]}" if files else ""
+                raise RestoreError(f"{error}{before}") from error
+            if decisions.holds_vm_of(saved, where.server):
+                found = decisions.parse_backup(saved, str(path))
+                if (found.ref.namespace, found.ref.name) != vm:
+                    raise RestoreError(f"{path} holds {found.ref}, against its name")
+                click.echo(safe(f"using {path}"), err=True)
+                return path
+            others.append(str(path))
+        hint = f"; another cluster's or a VMI's alone: {others[0]}" if others else ""
         raise RestoreError(
-            f"no undo file of VM {'/'.join(vm)} of this cluster in {directory}{hint};"
+            f"no undo file of VM {'/'.join(vm)} of this cluster in {self._directory}{hint};"
             f" `{PROGRAM} restore --list` shows all"
         )
 
@@ -136,8 +158,8 @@ class RestoreOptions(NamedTuple):
         from kubectl_harvester_stuck.k8s import commands
         from kubectl_harvester_stuck.release.interrupts import Interrupts
         from kubectl_harvester_stuck.restore.run import RestoreContext
-        from kubectl_harvester_stuck.state.backups import state_directory
         from kubectl_harvester_stuck.state.journal import Journal
+        from kubectl_harvester_stuck.state.private_files import state_directory
 
         cluster, _, where = connect(ctx.ensure_object(dict))
         file = str(path.absolute())
@@ -152,7 +174,7 @@ class RestoreOptions(NamedTuple):
             where.server,
             terminal,
             Journal(
-                state_directory(os.environ, Path.home()),
+                state_directory(os.environ),
                 where.context,
                 where.server,
                 __version__,
@@ -169,9 +191,9 @@ class RestoreOptions(NamedTuple):
         """Make the VM again, or show what would be made, or what there is to make it from."""
         if isinstance(found, _Means):
             return self._restore(found)
-        return self._redacted(found) if isinstance(found, Mapping) else self._files(found)
+        return self._redacted(found) if isinstance(found, Mapping) else self._list(found)
 
-    def _files(self, files: Sequence[UndoFile]) -> Answer:
+    def _list(self, files: Sequence[UndoFile]) -> Answer:
         from kubectl_harvester_stuck.render import DOCUMENTS, undo_files
 
         nothing = "" if files or self.output in DOCUMENTS else "No undo file was found.\n"
@@ -233,9 +255,10 @@ def _is_target(ctx: click.Context, word: str) -> bool:
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Create a VM again from an undo file that unstick saved, powered off.
 
-    Refused if the name is taken, or if a disk is gone, was replaced, or is used
-    by another VM. Nothing is started. A NAME stands for the newest undo file of
-    that VM which was saved on this cluster.
+    Refused if the name is taken, or if a disk is gone, is not known to be the
+    same one, or is used by another VM or pod. Nothing is started. A NAME stands
+    for the newest undo file of that VM which was saved on this cluster. Undo
+    files are never removed.
 
     \b
     Examples:

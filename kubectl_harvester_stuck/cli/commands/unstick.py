@@ -121,8 +121,9 @@ class UnstickOptions(NamedTuple):
         from kubectl_harvester_stuck.release.context import ReleaseContext, Timeouts
         from kubectl_harvester_stuck.release.interrupts import Interrupts
         from kubectl_harvester_stuck.release.preflight import Permissions
-        from kubectl_harvester_stuck.state.backups import Backups, state_directory
+        from kubectl_harvester_stuck.state.backups import Backups
         from kubectl_harvester_stuck.state.journal import Journal
+        from kubectl_harvester_stuck.state.private_files import state_directory
 
         given = ctx.ensure_object(dict)
         check_namespaces(given.get("namespace"), self.names)
@@ -130,7 +131,7 @@ class UnstickOptions(NamedTuple):
         terminal = Terminal(
             where, yes=self.yes, confirmed=self.confirm, retyped=partial(retyped, ctx)
         )
-        state = state_directory(os.environ, Path.home())
+        state = state_directory(os.environ)
         directory = self.backup_dir or state / "backups"
         here = (where.context, where.server, __version__)
         context = ReleaseContext(
