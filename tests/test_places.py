@@ -12,7 +12,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import grace_period, places
 from kubectl_harvester_stuck.harvester.places import Proof
 from kubectl_harvester_stuck.harvester.target import Memory, Target
-from kubectl_harvester_stuck.k8s.kinds import NODE
+from kubectl_harvester_stuck.k8s.kinds import MIGRATION, NODE, POD, VMI
 from tests.support import builders
 from tests.support.builders import Body, ago, snapshot, stored
 from tests.test_guards import TARGET, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
@@ -730,3 +730,226 @@ def test_signs_of_the_nodes_of_hotplugged_volumes_are_remembered() -> None:
     memory = places.remember(Scene(around).target)
     assert memory.signs.keys() == {"node-2", "node-3"}
     assert memory.signs["node-3"].keys() == {"heartbeat", "lease"}
+
+
+# The rest of what places are made of
+
+
+def evidence(*bodies: Body) -> dict[str, str]:
+    return {place.key: place.evidence for place in places.places(Scene([*bodies]).target)}
+
+
+def test_each_place_says_where_it_is_from() -> None:
+    instance = deleted_vmi(status={"activePods": {"gone": "node-3"}})
+    pod = launcher(instance, "a")
+    uid = pod["metadata"]["uid"]
+    instance["status"]["activePods"][uid] = "node-2"
+    migration = builders.migration("shop", "m", "web")
+    state = {"migrationState": {"sourceNode": "node-4", "targetNode": "node-5", "targetPod": "t"}}
+    migration = {**migration, "status": {**migration["status"], **state}}
+    assert evidence(instance, pod, stored(migration)) == {
+        f"node-2/{uid}": "pod a",
+        "node-3/gone": "status.activePods",
+        "node-2/": "status.nodeName",
+        "node-4/source": "the source of a migration",
+        "node-5/t": "the target of a migration",
+    }
+
+
+def test_only_the_end_in_another_cluster_is_left_out() -> None:
+    state = {"sourceNode": "west-7", "targetNode": "node-2",
+             "sourceState": {"node": "west-7", "syncAddress": "a"}}  # fmt: skip
+    assert evidence(deleted_vmi(node=None, phase="Scheduled", status={"migrationState": state,
+                                "activePods": {"u": "node-2"}})) == {
+        "node-2/u": "status.activePods", "node-2/target": "the target of a migration",
+    }  # fmt: skip
+
+
+def test_a_place_without_a_node_is_no_node() -> None:
+    assert places.nodes(unscheduled().target) == ()
+
+
+def test_an_active_pod_whose_node_is_no_text_is_unknown() -> None:
+    with pytest.raises(UnreadableError) as error:
+        places.places(Scene([deleted_vmi(status={"activePods": {"u": 7}})]).target)
+    assert error.value.what == "VirtualMachineInstance shop/web"
+    assert error.value.why == "status.activePods.u is not a string"
+
+
+@pytest.mark.parametrize(
+    ("state", "answer"),
+    [
+        ({}, False),
+        ({"sourceNode": "n"}, True),
+        ({"sourceNode": "n", "completed": False, "failed": False}, True),
+        ({"completed": True}, False),
+        ({"failed": True}, False),
+        ({"endTimestamp": ago(minutes=1)}, False),
+    ],
+)
+def test_a_migration_is_open_until_it_says_how_it_ended(state: Body, answer: bool) -> None:
+    assert places.is_open(state) is answer
+
+
+OWN = "own"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "answer"),
+    [
+        (None, None, None),
+        ({}, {}, None),
+        ({"virtualMachineInstanceUID": OWN}, {"virtualMachineInstanceUID": "x"}, None),
+        ({"syncAddress": "a"}, {}, "source"),
+        ({}, {"syncAddress": "a"}, "target"),
+        ({"syncAddress": "a", "virtualMachineInstanceUID": OWN}, {}, "target"),
+        ({"syncAddress": "a"}, {"virtualMachineInstanceUID": OWN}, "source"),
+    ],
+)
+def test_which_end_is_in_another_cluster(
+    source: Body | None, target: Body | None, answer: str | None
+) -> None:
+    vmi = builders.parsed(with_meta(deleted_vmi(), uid=OWN))
+    assert places.remote_end({"sourceState": source, "targetState": target}, vmi) == answer
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ({"syncAddress": "a"}, {"syncAddress": "b"}),
+        ({"syncAddress": "a", "virtualMachineInstanceUID": "x"}, {}),
+        (
+            {"syncAddress": "a", "virtualMachineInstanceUID": OWN},
+            {"virtualMachineInstanceUID": OWN},
+        ),
+    ],
+)
+def test_ends_that_cannot_be_told_apart_are_unknown(source: Body, target: Body) -> None:
+    vmi = builders.parsed(with_meta(deleted_vmi(), uid=OWN))
+    with pytest.raises(UnreadableError) as error:
+        places.remote_end({"sourceState": source, "targetState": target}, vmi)
+    assert error.value.what == "VirtualMachineInstance shop/web"
+    assert error.value.why == "status.migrationState does not say which end is its own"
+
+
+def test_a_migration_within_the_cluster_leads_to_no_other() -> None:
+    within = Scene([migrated(sourceNode="a", targetNode="b")])
+    assert places.may_run_elsewhere(within.target) is None
+
+
+def test_who_wrote_the_rest_of_a_migration_says_nothing_of_its_end() -> None:
+    instance = failed_migration("virt-handler")
+    owned: Body = {"f:status": {"f:migrationState": {"f:sourceNode": {}}}}
+    entries = [*instance["metadata"]["managedFields"],
+               {"manager": "virt-controller", "fieldsV1": owned}]  # fmt: skip
+    assert places.nodes(Scene([with_meta(instance, managedFields=entries)]).target) == ("node-1",)
+
+
+def guests_pod(*pods: Body, **state: Any) -> str | None:
+    """Name of the pod behind `status.nodeName`, node-2, where pods are on it and elsewhere."""
+    instance = migrated(**state) if state else deleted_vmi()
+    made = [{**pod, "metadata": {**pod["metadata"], "ownerReferences": [
+        {**pod["metadata"]["ownerReferences"][0], "uid": instance["metadata"]["uid"]}]}}
+        for pod in pods]  # fmt: skip
+    (place,) = [
+        place for place in places.places(Scene([instance, *made]).target)
+        if place.evidence == "status.nodeName"
+    ]  # fmt: skip
+    return place.pod.ref.name if place.pod is not None else None
+
+
+def test_which_pod_is_that_of_the_guest() -> None:
+    owner = deleted_vmi()
+    a, b = launcher(owner, "a"), launcher(owner, "b")
+    new, elsewhere = of_migration(owner, "new"), launcher(owner, "elsewhere", node="node-3")
+    assert guests_pod(a) == "a"
+    assert guests_pod(a, new) == "a"
+    assert guests_pod(a, elsewhere) == "a"
+    assert guests_pod(a, b) is None
+    assert guests_pod(new) is None
+    assert guests_pod(elsewhere) is None
+    ends = {"sourcePod": "a", "targetPod": "new"}
+    both_here = {"sourceNode": "node-2", "targetNode": "node-2", **ends}
+    # It is at the source until it has arrived.
+    assert guests_pod(a, new, **both_here) == "a"
+    assert guests_pod(a, new, **both_here, completed=True) == "new"
+    assert guests_pod(a, new, **both_here, completed=True, failed=True) == "a"
+    to_here = {"sourceNode": "node-3", "targetNode": "node-2", **ends}
+    assert guests_pod(a, new, **to_here) == "new"
+    from_here = {"sourceNode": "node-2", "targetNode": "node-3", **ends}
+    assert guests_pod(a, new, **from_here, completed=True) == "a"
+    assert guests_pod(a, new, sourceNode="node-3", targetNode="node-4", **ends) is None
+    # Its pod is gone, and the one that is there is another one.
+    assert guests_pod(b, **both_here) is None
+    assert guests_pod({**a, "spec": {**a["spec"], "nodeName": "node-3"}}, **both_here) is None
+
+
+def test_a_pod_that_runs_was_not_rejected_whatever_its_phase_says() -> None:
+    instance = deleted_vmi()
+    pod = statuses(launcher(instance, "a", phase="Failed"), compute=RUNNING)
+    assert (None, f"pod a on node node-2 still runs the guest ({ALIVE})", False) in told(
+        Scene([instance, pod, *live_node()])
+    )
+
+
+def test_a_container_that_a_silent_node_cannot_find_may_still_run() -> None:
+    assert told(one_pod(compute=LOST))[0] == (
+        None, f"pod a on node node-2 may still run the guest ({SILENT})", False
+    )  # fmt: skip
+
+
+def test_nobody_asked_a_pod_that_stands_alone() -> None:
+    pod = statuses(launcher(deleted_vmi(), "a", deleted=None), compute=LOST)
+    nobody = (None, "nobody has asked the guest on node-2 to stop", False)
+    assert told(Scene([pod, *live_node()])) == [nobody]
+
+
+def test_a_pod_that_stands_alone_has_its_own_grace_period() -> None:
+    meta = {"deletionTimestamp": ago(seconds=-40), "deletionGracePeriodSeconds": 100}
+    pod = statuses(with_meta(launcher(deleted_vmi(), "a"), **meta), compute=LOST)
+    ((proof, reason, waits),) = told(Scene([pod, *live_node()]))
+    assert (proof, waits) == (None, True)
+    assert reason.endswith("has had 60s of the 115s that ending it can take")
+
+
+def test_a_guest_that_virt_handler_calls_running_has_not_ended() -> None:
+    ended = seen_by("virt-handler")
+    running = {**ended, "status": {**ended["status"], "phase": "Running"}}
+    assert [proof for proof, _, _ in told(Scene([running, *live_node()]))] == [None]
+
+
+def test_who_wrote_the_rest_of_the_status_says_nothing_of_its_phase() -> None:
+    ended = seen_by("virt-handler")
+    other = {"manager": "virt-controller", "fieldsV1": {"f:status": {"f:conditions": {}}}}
+    entries = [*ended["metadata"]["managedFields"], other]
+    scene = Scene([with_meta(ended, managedFields=entries), *live_node()])
+    assert told(scene) == [(Proof.ABSENT, "virt-handler on node-2 saw the guest end", False)]
+
+
+def test_a_clock_that_is_a_little_ahead_is_no_future() -> None:
+    scene = Scene([silent_since(3600), *back_since(-60)])
+    (place,) = places.places(scene.target)
+    assert places.assess(place, scene.target, ()).is_waiting
+    scene = Scene([silent_since(3600), *back_since(-61)])
+    with pytest.raises(UnreadableError) as error:
+        places.assess(place, scene.target, ())
+    assert error.value.what == "node node-2"
+
+
+def test_nothing_is_remembered_of_what_did_not_end_or_cannot_be_read() -> None:
+    instance = deleted_vmi()
+    runs = one_pod(compute=RUNNING)
+    assert places.remember(runs.target).proved == frozenset()
+    proved = frozenset({"u/n/p"})
+    for kind in (POD, VMI, MIGRATION):
+        around = snapshot(deleted_vm(), instance, *dead_node(), unreadable={kind: "Forbidden"})
+        memory = places.remember(Target(TARGET, around, Memory(proved)))
+        assert memory == Memory(proved)
+    odd = {**launcher(instance, "a"), "status": {"containerStatuses": 5}}
+    assert places.remember(Scene([instance, odd, *dead_node()]).target).proved == frozenset()
+
+
+def test_signs_are_remembered_by_the_names_of_nodes() -> None:
+    instance = deleted_vmi(node=None, phase="Scheduling")
+    pods = [launcher(instance, "a", node=None), launcher(instance, "b")]
+    assert places.remember(Scene([instance, *pods, *dead_node()]).target).signs.keys() == {"node-2"}
