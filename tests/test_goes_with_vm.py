@@ -525,3 +525,105 @@ def test_an_owner_has_a_group() -> None:
     assert Owner.parse({"apiVersion": "harvesterhci.io/v1beta1"}).group == "harvesterhci.io"
     assert Owner.parse({"apiVersion": "v1"}).group == ""
     assert (PVC.group, VM_BACKUP.group) == ("", "harvesterhci.io")
+
+
+# What has to be read, why something stays, and which objects belong to the VM
+
+
+def wanted(*bodies: Body, unreadable: dict[Kind, str] | None = None) -> set[str]:
+    """What is to be asked for."""
+    target = Target(TARGET, snapshot(*bodies, unreadable=unreadable))
+    return {str(ref) for ref in goes_with_vm.to_read(target, goes_with_vm.follow(target))}
+
+
+DISK = "PersistentVolumeClaim shop/disk-0"
+
+
+def test_a_disk_that_goes_is_read_with_its_volume_and_its_owners() -> None:
+    vm = machine()
+    assert wanted(vm, claim(owner=vm)) == {
+        DISK, "PersistentVolume pv-1", "VirtualMachine shop/web"
+    }  # fmt: skip
+    assert wanted(vm, claim(owner=vm, volume=None)) == {DISK, "VirtualMachine shop/web"}
+    assert wanted(vm, claim()) == set()
+
+
+def test_other_owners_than_machines_are_not_asked_for() -> None:
+    vm = machine()
+    undo = restore(vm)
+    assert wanted(vm, undo, claim(owner=undo)) == {
+        DISK, "PersistentVolume pv-1", "VirtualMachine shop/web"
+    }  # fmt: skip
+    other = stored(builders.vmi("shop", "db", "node-1"))
+    disk_of_both = also_owned_by(claim(owner=vm, deleted=ago(minutes=1)), other)
+    assert wanted(vm, other, disk_of_both) == {
+        DISK, "PersistentVolume pv-1", "VirtualMachine shop/web", "VirtualMachineInstance shop/db"
+    }  # fmt: skip
+
+
+def test_of_a_job_that_goes_only_the_owner_is_read() -> None:
+    vm = machine()
+    job = stored(bare(JOB, "shop", "copy", owner=vm))
+    assert wanted(vm, job) == {"VirtualMachine shop/web"}
+
+
+def test_a_disk_of_which_no_list_can_be_read_is_asked_for_itself() -> None:
+    vm = machine()
+    job = stored(bare(JOB, "shop", "copy", owner=vm))
+    assert wanted(vm, job, unreadable={PVC: "Forbidden"}) == {"VirtualMachine shop/web"}
+
+
+def test_what_is_read_is_declared() -> None:
+    kinds = {read.kind: read.metadata_only for read in goes_with_vm.GOING if not read.own}
+    for kind in (DATA_VOLUME, PVC, VOLUME_SNAPSHOT, JOB, CONTROLLER_REVISION):
+        assert kinds[kind] is True
+    assert kinds[VM_BACKUP] is kinds[VM_RESTORE] is False
+    assert {PVC, PV} <= {read.kind for read in goes_with_vm.GOING if read.own}
+    assert {VM, VMI} <= {read.kind for read in goes_with_vm.GOING}
+
+
+def why_it_stays(*bodies: Body) -> str:
+    return only(look(*bodies).stays).why
+
+
+def test_why_a_disk_stays() -> None:
+    nobody = "not owned by anything that is deleted"
+    assert why_it_stays(machine(), claim(), volume()) == nobody
+    selected = "not owned by what is deleted; selected for deletion, which Harvester does itself"
+    assert why_it_stays(machine(ticked="disk-0"), claim(), volume()) == selected
+    assert why_it_stays(machine(ticked="disk-1"), claim(), volume()) == nobody
+
+
+def test_only_backups_and_restores_of_this_vm_belong_to_it() -> None:
+    def backup(of: str, name: str) -> Body:
+        return stored(bare(VM_BACKUP, "shop", name, spec={"source": {"name": of}}))
+
+    job = stored(bare(JOB, "shop", "job", spec={"source": {"name": "web"}}))
+    bodies = [machine(), backup("web", "ours"), backup("db", "theirs"), job, restore(None)]
+    assert staying(look(*bodies)) == [
+        "VirtualMachineRestore shop/undo", "VirtualMachineBackup shop/ours"
+    ]  # fmt: skip
+
+
+def test_what_a_volume_says_of_its_data_is_quoted() -> None:
+    assert disk("Recycle").why.endswith("its data is destroyed: PersistentVolume pv-1 is Recycle")
+    assert disk("").why.endswith("its data is destroyed: PersistentVolume pv-1 is Delete")
+    assert spelled(disk("Delete").keep).startswith("kubectl patch pv pv-1 ")
+
+
+def test_a_claim_without_a_name_of_one_is_no_use() -> None:
+    pod = deleted_pod(deleted_vmi())
+    pod["spec"]["volumes"] = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "disk-0"}},
+        {"name": "b", "persistentVolumeClaim": {"claimName": ""}},
+        {"name": "c", "persistentVolumeClaim": {}},
+        {"name": "d", "persistentVolumeClaim": "disk-1"},
+        {"name": "e", "configMap": {"name": "disk-2"}},
+    ]
+    assert goes_with_vm.claims_of(parsed(pod)) == {"disk-0"}
+
+
+def test_a_vm_that_is_not_there_or_lives_lets_nothing_go() -> None:
+    living = stored(builders.vm("shop", "web"))
+    assert goes_with_vm.let_go(Target(TARGET, snapshot(living))) == ()
+    assert goes_with_vm.let_go(Target(TARGET, snapshot())) == ()
