@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,14 @@ import pytest
 
 from kubectl_harvester_stuck.cli.terminal import Terminal
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
 from tests.support import builders
 from tests.support.builders import CLEANUP_FINALIZER, VM_FINALIZER, Body
 from tests.support.simulator import Simulator, faults
 from tests.support.simulator.exchange import Exchange
-from tests.support.world import PATIENCE, QUICK, Answers, World
+from tests.support.world import PATIENCE, QUICK, Answers, World, is_dry_run
 
 PATCH_VM = r"/virtualmachines/web\?fieldManager"
 PATCH_VMI = r"/virtualmachineinstances/web\?fieldManager"
@@ -493,8 +495,8 @@ def test_ctrl_c_while_it_looks_again_sends_nothing_more(
 ) -> None:
     machine, instance, launcher = world.power_cut()
     press = faults.run_after(ctrl_c)
-    # The dry run after the first change: the third, behind those of the plan and of the release.
-    server.inject(press, method="PATCH", path=r"/virtualmachineinstances/web\?dryRun", after=2)
+    # The dry run after the first change: the second, behind that of the plan.
+    server.inject(press, method="PATCH", path=r"/virtualmachineinstances/web\?dryRun", after=1)
     run = world.unstick(*power_off(world))
     assert run.status is ExitStatus.UNVERIFIED
     assert (run.item["outcome"], run.item["reason"]) == ("still-there", "interrupted")
@@ -502,6 +504,59 @@ def test_ctrl_c_while_it_looks_again_sends_nothing_more(
     assert world.now(launcher) is None
     assert world.finalizers(instance)
     assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_ctrl_c_while_it_looks_for_the_first_time_sends_nothing(
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
+) -> None:
+    machine, instance, launcher = world.power_cut()
+    # The dry run of the release: the second, behind that of the plan.
+    press = faults.run_after(ctrl_c)
+    server.inject(press, method="DELETE", path=r"/pods/virt-launcher", after=1)
+    run = world.unstick(*power_off(world))
+    assert (run.status, run.item["outcome"]) == (ExitStatus.REFUSED, "refused"), run.out
+    assert run.item["reason"] == "interrupted; nothing was sent for it"
+    assert world.changes() == []
+    assert world.now(launcher) is not None
+    assert world.finalizers(instance)
+    assert world.finalizers(machine) == [VM_FINALIZER]
+
+
+def test_ctrl_c_stops_all_targets_that_have_sent_nothing(
+    world: World, server: Simulator, ctrl_c: Callable[[], None]
+) -> None:
+    machines = [world.delete(world.vm(f"web-{number}")) for number in range(30)]
+    press = faults.run_after(ctrl_c)
+    server.inject(press, method="PATCH", path=r"/virtualmachines/web-\d+\?field")
+    run = world.run("unstick", "--all", *QUICK, "--max=30", "--yes", "-o", "json")
+    sent = world.changes()
+    assert 1 <= len(sent) <= PARALLEL_REQUESTS, sent
+    ends = Counter(item["outcome"] for item in run.json["items"])
+    assert ends["refused"] >= 30 - PARALLEL_REQUESTS, run.out
+    assert [world.now(item) for item in machines].count(None) == len(sent)
+
+
+def test_a_change_rests_on_a_look_that_is_not_older_than_alone(
+    world: World, server: Simulator
+) -> None:
+    """However many targets there are: what each depends on is read right before it is sent."""
+    for number in range(24):
+        world.delete(world.vm(f"web-{number}"))
+    server.inject(faults.delay(0.3), method="PATCH", path=r"dryRun=All", times=None)
+    run = world.run("unstick", "--all", *QUICK, "--max=30", "--yes", "-o", "json")
+    assert Counter(item["outcome"] for item in run.json["items"]) == {"gone": 24}, run.out
+    recorded = world.api.recorded()
+    for number in range(24):
+        name = f"/virtualmachines/web-{number}"
+        looks = [at for at, item in enumerate(recorded)
+                 if item.method == "GET" and item.path.endswith(name)]  # fmt: skip
+        (sent,) = [at for at, item in enumerate(recorded)
+                   if item.path.partition("?")[0].endswith(name)
+                   and item.method == "PATCH" and not is_dry_run(item)]  # fmt: skip
+        last = max(at for at in looks if at < sent)
+        between = recorded[last:sent]
+        dry_runs = sum(is_dry_run(item) for item in between)
+        assert dry_runs <= 2 * PARALLEL_REQUESTS, (name, dry_runs)
 
 
 def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:

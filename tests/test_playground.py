@@ -72,11 +72,12 @@ def test_it_ends_with_a_signal_and_removes_its_files(number: signal.Signals) -> 
         assert not kubeconfig.parent.exists()
 
 
-def test_its_live_nodes_stay_alive(tmp_path: Path, simulator: Simulator) -> None:
-    demo.populate(simulator)
-    world = World(simulator, tmp_path, "shop", demo.DEAD, demo.LIVE[0])
-    simulator.clock.advance(3600)
-    playground.renew_leases(simulator)
-    assert simulator.recorded() == []
-    listed = world.run("list", "-A", "-o", "json").json
+def test_its_live_nodes_stay_alive(tmp_path: Path) -> None:
+    with Simulator() as api:
+        demo.populate(api)
+        world = World(api, tmp_path, "shop", demo.DEAD, demo.LIVE[0])
+        api.clock.advance(3600)
+        playground.renew_leases(api)
+        assert api.recorded() == []
+        listed = world.run("list", "-A", "-o", "json").json
     assert {item["name"] for item in listed["items"]} == STUCK

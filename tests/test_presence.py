@@ -37,6 +37,8 @@ class Counted(Memory):
 
     def get(self, ref: ObjectRef, **more: bool) -> Any:
         self.asked.append("get")
+        if isinstance(self.fails, UnreachableError):
+            raise self.fails
         return super().get(ref, **more)
 
 

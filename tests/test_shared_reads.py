@@ -81,6 +81,26 @@ def test_an_error_reaches_all_who_share_it_and_nobody_else() -> None:
         assert shared.submit("pods", lambda: "again").result(SOON) == "again"
 
 
+def test_where_no_thread_can_be_started_it_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with SharedReads() as shared:
+        first = shared.submit("pods", gate)
+        assert gate.begun.wait(SOON)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        second = shared.submit("pods", lambda: "second")
+        assert shared.submit("nodes", lambda: "here").result(SOON) == "here"
+        gate.over.set()
+        assert first.result(SOON) == "first"
+        assert second.result(SOON) == "second"
+        assert shared.submit("pods", lambda: "third").result(SOON) == "third"
+
+
 def test_nobody_ever_gets_what_began_before_they_asked() -> None:
     """Many threads ask for a few things at random times."""
     running = most = reads = 0

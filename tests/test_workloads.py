@@ -72,16 +72,27 @@ def test_a_workload_is_found_in_its_namespace() -> None:
     assert workloads.ref_of("ds/virt-handler", cluster).kind is DAEMON_SET
 
 
-def test_a_namesake_in_harvesters_namespace_is_not_kubevirts() -> None:
-    cluster = around(kubevirt(ELSEWHERE), stored(CONTROLLER))
-    assert workloads.find("deploy/virt-controller", cluster) is None
+def test_what_runs_in_harvesters_namespace_is_found_whatever_else_there_is() -> None:
+    """A KubeVirt object that somebody left elsewhere hides nothing."""
+    cluster = around(kubevirt(ELSEWHERE), stored(CONTROLLER), stored(HANDLER))
+    found = workloads.find("deploy/virt-controller", cluster)
+    assert found is not None
+    assert workloads.ref_of("deploy/virt-controller", cluster) == found.ref
+    assert [pod.ref.name for pod in workloads.virt_handlers(cluster)] == ["virt-handler-node-1"]
+
+
+@pytest.mark.parametrize("places", [[HARVESTER_NAMESPACE, ELSEWHERE], ["a", ELSEWHERE]])
+def test_of_several_kubevirts_each_place_is_looked_at(places: list[str]) -> None:
+    cluster = around(*map(kubevirt, places), moved(CONTROLLER), moved(HANDLER))
+    assert [pod.ref.namespace for pod in workloads.virt_handlers(cluster)] == [ELSEWHERE]
+    assert workloads.ref_of("deploy/virt-controller", cluster).namespace == ELSEWHERE
 
 
 def test_pods_are_those_of_both_namespaces() -> None:
     pods = [stored(builders.controller_pod("harvester")), moved(HANDLER)]
     cluster = around(kubevirt(ELSEWHERE), *pods)
-    names = [pod.ref.name for pod in workloads.pods(cluster)]
-    assert names == [pod["metadata"]["name"] for pod in pods]
+    names = {pod.ref.name for pod in workloads.pods(cluster)}
+    assert names == {pod["metadata"]["name"] for pod in pods}
     assert [pod.ref.namespace for pod in workloads.virt_handlers(cluster)] == [ELSEWHERE]
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kubectl_harvester_stuck.harvester.workloads import OF_KUBEVIRT
 from kubectl_harvester_stuck.k8s import commands
 from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
@@ -56,10 +57,9 @@ def _alert(name: str, expr: str, wait: str, severity: str, summary: str) -> dict
 
 
 def _down(controller: str) -> dict[str, Any]:
-    metric = (
-        "kube_deployment_status_replicas_available"
-        f'{{namespace="{HARVESTER_NAMESPACE}",deployment="{controller}"}}'
-    )
+    # KubeVirt's own may run elsewhere, and nothing else has their names.
+    where = "" if controller in OF_KUBEVIRT else f'namespace="{HARVESTER_NAMESPACE}",'
+    metric = f'kube_deployment_status_replicas_available{{{where}deployment="{controller}"}}'
     words = "".join(word.capitalize() for word in controller.split("-"))
     return _alert(
         f"{words}Down",

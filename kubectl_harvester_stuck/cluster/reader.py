@@ -249,7 +249,10 @@ class Reader:
         submit, get = self._shared.submit, self._source.get
         gets = {ref: submit(ref, partial(get, ref)) for ref in refs}
         narrowed = _whole if every_pod else _narrowed
-        lists = {item: submit(item, partial(self._list, *narrowed(item))) for item in selections}
+        lists = {
+            item: submit((item, every_pod, self._strict), partial(self._list, *narrowed(item)))
+            for item in selections
+        }
         for ref, one in gets.items():
             try:
                 body = one.result()

@@ -59,26 +59,24 @@ class SharedReads:
             is_first = key not in self._busy
             self._busy.add(key)
         if is_first:
-            self._pool.submit(self._run, key)
+            try:
+                self._pool.submit(self._run, key)
+            except RuntimeError:  # no thread can be started: then it is read in this one
+                self._run(key)
         return job.done
 
     def _run(self, key: Hashable) -> None:
-        with self._guard:
-            job = self._next.pop(key)
-        try:
-            value = job.act()
-        except BaseException as error:  # noqa: BLE001 - it is for those who wait
-            self._go_on(key)
-            job.done.set_exception(error)
-        else:
-            self._go_on(key)
-            job.done.set_result(value)
-
-    def _go_on(self, key: Hashable) -> None:
-        """Begin with what was asked for meanwhile."""
-        with self._guard:
-            waits = key in self._next
-            if not waits:
-                self._busy.discard(key)
-        if waits:
-            self._pool.submit(self._run, key)
+        """Read what was asked for, and again what was asked for meanwhile."""
+        while True:
+            with self._guard:
+                job = self._next.pop(key)
+            try:
+                value = job.act()
+            except BaseException as error:  # noqa: BLE001 - it is for those who wait
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(value)
+            with self._guard:
+                if key not in self._next:
+                    self._busy.discard(key)
+                    return

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,14 +84,13 @@ class Transport:
     def request(self, request: Request) -> Response:
         """The answer to one request, whatever its status. Redirects are not followed.
 
-        `PARALLEL_REQUESTS` are in flight at most; the others wait for their turn. It may be sent
+        `PARALLEL_REQUESTS` are in flight at most, apart from streams, and the others wait for
+        their turn. It may be sent
         more than once, as `_Retries` and `Credentials.flow` say. Raises UnreachableError if no
         whole answer came and KubeconfigError if the credentials or
         certificates cannot be used.
         """
-        prepared = self._prepared(request)
-        with self._turns:
-            response = self._send(prepared).response
+        response = self._send(self._prepared(request)).response
         self._warn(response)
         return response
 
@@ -191,7 +190,8 @@ class Transport:
         retries = _Retries(request)
         while True:
             try:
-                reply = self._authenticated(request)
+                with nullcontext() if request.streamed else self._turns:
+                    reply = self._authenticated(request)
             except _NoAnswerError as fault:
                 if retries.reconnects_after(fault.error):
                     continue

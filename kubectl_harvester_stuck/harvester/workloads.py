@@ -32,9 +32,9 @@ _KINDS = {"deploy": DEPLOYMENT, "ds": DAEMON_SET}
 
 
 def elsewhere(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    """The namespace of KubeVirt, unless it is Harvester's own. Raises UnreadableError."""
+    """The namespaces of KubeVirt besides Harvester's own. Raises UnreadableError."""
     places = {item.ref.namespace for item in snapshot.all(KUBEVIRT)}
-    return () if HARVESTER_NAMESPACE in places else tuple(sorted(places))
+    return tuple(sorted(places - {HARVESTER_NAMESPACE}))
 
 
 def reads(*kinds: Kind, labels: str | None = None) -> tuple[Read, ...]:
@@ -56,17 +56,13 @@ def is_named(workload: str) -> bool:
     return workload.partition("/")[0] in _KINDS
 
 
-def namespace_of(name: str, snapshot: ClusterSnapshot) -> str:
-    """Where the workload of this name runs: Harvester's namespace, unless it is known better."""
-    if name in OF_KUBEVIRT:
-        with suppress(UnreadableError):
-            return next(iter(elsewhere(snapshot)), HARVESTER_NAMESPACE)
-    return HARVESTER_NAMESPACE
-
-
 def ref_of(workload: str, snapshot: ClusterSnapshot) -> ObjectRef:
-    """The object of a workload such as `deploy/virt-controller`."""
+    """The object of a workload such as `deploy/virt-controller`, where it is or should be."""
     prefix, _, name = workload.partition("/")
+    with suppress(UnreadableError):
+        found = find(workload, snapshot)
+        if found is not None:
+            return found.ref
     return ObjectRef(namespace_of(name, snapshot), name, _KINDS[prefix])
 
 
@@ -75,31 +71,43 @@ def find(workload: str, snapshot: ClusterSnapshot) -> KubeObject | None:
 
     Raises UnreadableError, also where it may be in another namespace that is not known.
     """
-    ref = ref_of(workload, snapshot)
-    there = (item for item in snapshot.all(ref.kind, ref.namespace) if item.ref == ref)
-    found = next(there, None)
-    if found is None and ref.name in OF_KUBEVIRT:
+    prefix, _, name = workload.partition("/")
+    for place in _places(name, snapshot):
+        ref = ObjectRef(place, name, _KINDS[prefix])
+        for item in snapshot.all(ref.kind, place):
+            if item.ref == ref:
+                return item
+    if name in OF_KUBEVIRT:
         snapshot.all(KUBEVIRT)
-    return found
+    return None
 
 
 def pods(snapshot: ClusterSnapshot) -> tuple[KubeObject, ...]:
-    """The pods in the namespaces of the controllers. Raises UnreadableError."""
-    places = (HARVESTER_NAMESPACE, *_known_elsewhere(snapshot))
+    """The pods in the known namespaces of the controllers. Raises UnreadableError."""
+    places = _places("virt-handler", snapshot)
     return tuple(pod for place in places for pod in snapshot.all(POD, place))
 
 
 def virt_handlers(snapshot: ClusterSnapshot) -> tuple[KubeObject, ...]:
-    """KubeVirt's virt-handler pods. Raises UnreadableError, also where KubeVirt is not found."""
-    place = namespace_of("virt-handler", snapshot)
+    """KubeVirt's virt-handler pods. Raises UnreadableError, also where KubeVirt is not known."""
     key, _, value = VIRT_HANDLER.partition("=")
-    found = tuple(pod for pod in snapshot.all(POD, place) if pod.labels.get(key) == value)
+    found = tuple(pod for pod in pods(snapshot) if pod.labels.get(key) == value)
     if not found:
         snapshot.all(KUBEVIRT)
     return found
 
 
-def _known_elsewhere(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    with suppress(UnreadableError):
-        return elsewhere(snapshot)
-    return ()
+def namespace_of(name: str, snapshot: ClusterSnapshot) -> str:
+    """Where the workload of this name should run, as far as that is known."""
+    return _places(name, snapshot)[0]
+
+
+def _places(name: str, snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """Where a workload of this name may run, the likeliest first."""
+    others: tuple[str, ...] = ()
+    if name in OF_KUBEVIRT:
+        with suppress(UnreadableError):
+            others = elsewhere(snapshot)
+            if HARVESTER_NAMESPACE in {item.ref.namespace for item in snapshot.all(KUBEVIRT)}:
+                return (HARVESTER_NAMESPACE, *others)
+    return (*others, HARVESTER_NAMESPACE)

@@ -406,7 +406,7 @@ def permitted(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
 
 @preflight_guard
 def webhooks_accept(steps: tuple[Step, ...], results: PreflightResults) -> str | None:
-    """The server-side dry run of every step is accepted; after a change, that of the next one."""
+    """The server-side dry run of every step is accepted, and once more that of the next one."""
     steps = steps[: results.ahead]
     denial = next(iter(_noes(steps, results.admissions)), None)
     for step in steps:

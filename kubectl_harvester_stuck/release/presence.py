@@ -9,7 +9,7 @@ from functools import partial
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
-from kubectl_harvester_stuck.errors import ApiError, UnreadableError
+from kubectl_harvester_stuck.errors import StuckError
 from kubectl_harvester_stuck.k8s.kinds import POD, Kind
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.source import ListQuery
@@ -39,7 +39,7 @@ class Presence:
         if ref.kind is not POD and self.is_together(ref.namespace):
             key = (Presence, ref.kind, ref.namespace)
             # What the list cannot say, the object itself may.
-            with suppress(ApiError, UnreadableError):
+            with suppress(StuckError):
                 asked = self._shared.submit(key, partial(self._uids, ref.kind, ref.namespace))
                 return uid in asked.result()
         body = self._cluster.get(ref, metadata_only=True)

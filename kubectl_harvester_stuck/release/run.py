@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 from kubectl_harvester_stuck.cluster import reader
@@ -22,6 +23,7 @@ from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 from kubectl_harvester_stuck.release import guards, preflight, statements
 from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release.batch import Batch
 from kubectl_harvester_stuck.release.context import ReleaseContext, current_user
 from kubectl_harvester_stuck.release.model import (
     WITHIN_MAX,
@@ -36,7 +38,6 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
-from kubectl_harvester_stuck.release.presence import Presence
 from kubectl_harvester_stuck.release.target_run import CommandRecord, TargetRun
 
 TARGETS_AT_ONCE = 100
@@ -100,19 +101,17 @@ def unstick(
     context.interrupts.hold()
     command = CommandRecord(digest, uuid.uuid4().hex, current_user(context.cluster), planned)
 
-    def release(plan: Plan) -> TargetReport | Failure:
+    def release(plan: Plan, batch: Batch) -> TargetReport | Failure:
         if plan.refusals:
             return TargetReport.refused(plan)
         try:
-            return TargetRun(context, command, plan, request, shared, presence).release()
+            return TargetRun(context, command, plan, request, batch).release()
         except StuckError as error:
             return Failure(plan.ref, error)
         except Exception as bug:  # noqa: BLE001 - it may not hide what became of the others
             return Failure(plan.ref, StuckError(f"unexpected {type(bug).__name__}: {bug}"))
 
-    with SharedReads() as shared, ThreadPoolExecutor(TARGETS_AT_ONCE) as pool:
-        presence = Presence(context.cluster, shared, (plan.ref for plan in plans))
-        ends = list(pool.map(release, plans))
+    ends = _each(plans, release, context)
     outcomes = tuple(end for end in ends if isinstance(end, TargetReport))
     return ReleaseReport(
         digest,
@@ -120,6 +119,30 @@ def unstick(
         failures + tuple(end for end in ends if isinstance(end, Failure)),
         blind=_forbidden(plans, before),
     )
+
+
+def _each(
+    plans: Sequence[Plan],
+    release: Callable[[Plan, Batch], TargetReport | Failure],
+    context: ReleaseContext,
+) -> list[TargetReport | Failure]:
+    """What became of each plan; `release` raises nothing."""
+    ends: dict[ObjectRef, TargetReport | Failure] = {}
+
+    def work(plan: Plan) -> None:
+        ends[plan.ref] = release(plan, batch)
+
+    with SharedReads() as shared:
+        batch = Batch(context.cluster, shared, (plan.ref for plan in plans))
+        with ThreadPoolExecutor(TARGETS_AT_ONCE) as pool:
+            for plan in plans:
+                # Where no further thread can be started, those that run take it from the queue.
+                with suppress(RuntimeError):
+                    pool.submit(work, plan)
+        for plan in plans:
+            if plan.ref not in ends:  # not one thread could be started
+                work(plan)
+    return [ends[plan.ref] for plan in plans]
 
 
 def _plan_all(

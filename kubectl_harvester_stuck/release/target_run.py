@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 from kubectl_harvester_stuck.cluster import reader
-from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import (
     JournalError,
     NotFoundError,
@@ -27,6 +26,7 @@ from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, send
 from kubectl_harvester_stuck.release import plan as planning
+from kubectl_harvester_stuck.release.batch import Batch, Turn
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.context import ReleaseContext
 from kubectl_harvester_stuck.release.model import (
@@ -42,7 +42,6 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
-from kubectl_harvester_stuck.release.presence import Presence
 
 POLL = timedelta(seconds=0.5)
 LONGEST_POLL = timedelta(seconds=2)
@@ -80,12 +79,11 @@ class TargetRun:
         command: CommandRecord,
         plan: Plan,
         request: ReleaseRequest,
-        shared: SharedReads,
-        presence: Presence,
+        batch: Batch,
     ) -> None:
         self._context = context
-        self._shared = shared
-        self._presence = presence
+        self._batch = batch
+        self._turn = Turn(batch.turns)
         self._command = command
         self._plan = plan
         self._request = request
@@ -101,9 +99,19 @@ class TargetRun:
 
     def release(self) -> TargetReport:
         """Do it. Raises StuckError as long as nothing was sent, and never after that."""
+        try:
+            self._turn.take()
+            following = self._begin()
+            while isinstance(following, Plan):
+                following = self._step(following)
+            return following
+        finally:
+            self._turn.give()
+
+    def _begin(self) -> Plan | TargetReport:
+        """Look again and save; the plan that is to be sent, or why nothing is."""
         if self._is_interrupted:
-            reason = "interrupted; nothing was sent for it"
-            return TargetReport(self._plan, Outcome.REFUSED, reason=reason)
+            return self._not_begun
         target, again = self._look_again()
         if again.refusals:
             return TargetReport.refused(again)
@@ -111,10 +119,13 @@ class TargetRun:
             return TargetReport(again, Outcome.REFUSED, refusals=(beyond,))
         self._save(target, again)
         self._aim(target)
-        following: Plan | TargetReport = again
-        while isinstance(following, Plan):
-            following = self._step(following)
-        return following
+        # Before the first change nothing is in flight.
+        return self._not_begun if self._is_interrupted else again
+
+    @property
+    def _not_begun(self) -> TargetReport:
+        reason = "interrupted; nothing was sent for it"
+        return TargetReport(self._plan, Outcome.REFUSED, reason=reason)
 
     @property
     def _is_interrupted(self) -> bool:
@@ -145,7 +156,8 @@ class TargetRun:
 
     def _read(self) -> Target:
         ref = self._plan.ref
-        snapshot = reader.around(self._context.cluster, [ref], guards.reads(), shared=self._shared)
+        cluster, shared = self._context.cluster, self._batch.shared
+        snapshot = reader.around(cluster, [ref], guards.reads(), shared=shared)
         return Target(ref, snapshot, self._memory)
 
     def _save(self, target: Target, again: Plan) -> None:
@@ -186,6 +198,7 @@ class TargetRun:
         # From here on something may have been changed: nothing is raised any more, all is told.
         report, answer = send.send(context.cluster, step)
         self._reports.append(report)
+        self._turn.give()
         self._tell(change, report, answer)
         if report.status in _ENDS:
             return self._end(_ENDS[report.status], report.text)
@@ -237,6 +250,7 @@ class TargetRun:
 
         Raises StuckError when the cluster cannot be read.
         """
+        self._turn.take()
         again, refusals = self._still_needed()
         if self._is_interrupted:  # while it was looked at: what comes next is not in flight
             return self._end(Outcome.STILL_THERE, "interrupted")
@@ -297,7 +311,7 @@ class TargetRun:
         """
         try:
             waited_for = self._wait_until_gone(self._context.waits.timeout)
-            left = [ref for ref, uid in waited_for if self._presence.is_there(ref, uid)]
+            left = [ref for ref, uid in waited_for if self._batch.presence.is_there(ref, uid)]
         except StuckError as error:
             return self._end(Outcome.UNKNOWN, reason or str(error))
         if not left:
@@ -342,8 +356,9 @@ class TargetRun:
         Raises StuckError when that cannot be seen.
         """
         context = self._context
+        self._turn.give()
         started, pause = context.clock.monotonic(), POLL
-        is_there, left = self._presence.is_there, list(self._goals.items())
+        is_there, left = self._batch.presence.is_there, list(self._goals.items())
         while True:
             blind: StuckError | None = None
             try:
@@ -369,7 +384,7 @@ class TargetRun:
         later than alone.
         """
         seconds = pause.total_seconds()
-        if self._presence.is_together(self._plan.ref.namespace):
+        if self._batch.presence.is_together(self._plan.ref.namespace):
             whole = seconds if left > seconds else LONGEST_POLL.total_seconds()
             return whole - self._context.clock.monotonic() % whole
         return min(seconds, left)

@@ -34,6 +34,7 @@ from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.kinds import (
     API_SERVICE,
     ENDPOINT_SLICE,
+    KUBEVIRT,
     MUTATING,
     NODE,
     POD,
@@ -117,6 +118,8 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
             if _is_of(pod, name) and condition(pod, "Ready").get("status") == "True"
         ]
         on = {pod.text("spec", "nodeName") for pod in ready}
+        if not on and name in workloads.OF_KUBEVIRT:
+            view.snapshot.all(KUBEVIRT)  # they may be where it was not looked for
         if len(on) < 2:
             together.append((name, ", ".join(sorted(on)) or "no node"))
     if together:
@@ -124,7 +127,7 @@ def workloads_spread(view: CheckContext) -> Iterator[CheckResult]:
             f"on fewer than two nodes: {names(f'{name} ({where})' for name, where in together)}",
             [
                 Evidence(
-                    str(workloads.ref_of(f"deploy/{name}", view.snapshot)),
+                    f"Deployment {workloads.namespace_of(name, view.snapshot)}/{name}",
                     "nodes of ready pods",
                     where,
                 )
