@@ -12,8 +12,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,6 +23,7 @@ import pytest
 from kubectl_harvester_stuck.cli.terminal import Terminal
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
+from kubectl_harvester_stuck.release import run as release_run
 from tests.behaviour.test_list import rows
 from tests.behaviour.test_unstick import power_off, refusals
 from tests.support import builders
@@ -557,6 +560,29 @@ def test_a_change_rests_on_a_look_that_is_not_older_than_alone(
         between = recorded[last:sent]
         dry_runs = sum(is_dry_run(item) for item in between)
         assert dry_runs <= 2 * PARALLEL_REQUESTS, (name, dry_runs)
+
+
+@pytest.mark.parametrize("is_queued", [True, False])
+def test_a_machine_that_starts_no_more_threads_hides_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_queued: bool
+) -> None:
+    """As an executor does: what it has queued is done, although it says that it cannot."""
+
+    class Few(ThreadPoolExecutor):
+        def submit(self, *given: Any, **more: Any) -> Future[Any]:
+            if self._max_workers != release_run.TARGETS_AT_ONCE:
+                return super().submit(*given, **more)
+            if is_queued:
+                super().submit(*given, **more)
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(release_run, "ThreadPoolExecutor", Few)
+    machines = [world.delete(world.vm(f"web-{number}")) for number in range(5)]
+    run = world.run("unstick", "--all", *QUICK, "--max=9", "--yes", "-o", "json")
+    assert run.status is ExitStatus.OK, run.out + run.err
+    assert Counter(item["outcome"] for item in run.json["items"]) == {"gone": 5}
+    assert len(world.changes()) == 5
+    assert [world.now(item) for item in machines] == [None] * 5
 
 
 def test_ctrl_c_at_the_question_is_no_yes(world: World) -> None:
