@@ -57,12 +57,8 @@ def is_named(workload: str) -> bool:
 
 
 def ref_of(workload: str, snapshot: ClusterSnapshot) -> ObjectRef:
-    """The object of a workload such as `deploy/virt-controller`, where it is or should be."""
+    """The object of a workload such as `deploy/virt-controller`, where it should be."""
     prefix, _, name = workload.partition("/")
-    with suppress(UnreadableError):
-        found = find(workload, snapshot)
-        if found is not None:
-            return found.ref
     return ObjectRef(namespace_of(name, snapshot), name, _KINDS[prefix])
 
 

@@ -77,8 +77,8 @@ def workloads_available(view: CheckContext) -> Iterator[CheckResult]:
         ("ds", DAEMON_SETS, ("status", "numberAvailable"), ("status", "desiredNumberScheduled")),
     ):
         for name in wanted:
-            ref = workloads.ref_of(f"{prefix}/{name}", view.snapshot)
             workload = workloads.find(f"{prefix}/{name}", view.snapshot)
+            ref = workload.ref if workload else workloads.ref_of(f"{prefix}/{name}", view.snapshot)
             available = number(workload, *have) if workload else 0
             seen = (
                 f"{ref.kind.kind.lower()}/{name}",

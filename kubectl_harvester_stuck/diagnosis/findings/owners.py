@@ -219,7 +219,8 @@ def owner_unavailable(examined: FindingContext) -> Iterator[Found]:
     }
     snapshot = examined.target.snapshot
     for owner in sorted(filter(workloads.is_named, owners)):
-        ref, workload = workloads.ref_of(owner, snapshot), workloads.find(owner, snapshot)
+        workload = workloads.find(owner, snapshot)
+        ref = workload.ref if workload is not None else workloads.ref_of(owner, snapshot)
         field = "availableReplicas" if ref.kind is DEPLOYMENT else "numberAvailable"
         available = workload.mapping("status").get(field) if workload else None
         if not available:
