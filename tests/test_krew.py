@@ -482,7 +482,8 @@ def test_the_installed_plugin_completes_once_it_was_told_to(installed: Krew, wor
     assert ok(said) == f"{script}\n"
     assert f"delete {script}" in said.stderr
     commands = ok(installed.kubectl("__complete", NAME, "")).splitlines()
-    assert any(line.startswith("list\tShow what is stuck") for line in commands)
+    what = "Show what is stuck: Terminating, Stopping, or on a node that is not responding."
+    assert f"list\t{what}" in commands
     words = ("__complete", NAME, "unstick", "vm", "")
     environ = {"KUBECONFIG": str(world.kubeconfig())}
     for _ in range(10):  # a machine that is busy takes longer than somebody at a shell waits
