@@ -83,7 +83,7 @@ ROWS = [
     Row("restore nope.json", ERROR, "No such file", "unstick says where it saved"),
     Row("finalizers zzz", ERROR, "contains zzz", "finalizers -o name"),
     # Namespaces, nodes, selectors, statements
-    Row("list -n nowhere", ERROR, "namespace nowhere was not found", "-A looks in all"),
+    Row("list -n {}-gone", ERROR, "namespace {}-gone was not found", "-A looks in all"),
     Row("list --node typo", ERROR, "node typo was not found", "list -A shows where"),
     Row("unstick -A --node typo", ERROR, "node typo was not found", "list -A shows where"),
     Row("list -l a==b==c", USAGE, "a==b==c", "list --help"),
