@@ -78,6 +78,13 @@ oldest: $(VENV)/installed ## The behaviour tests on the oldest supported Kuberne
 	  $(BIN)/python -m pytest -q -n $(WORKERS) -k "not simulated" \
 	  tests/behaviour tests/test_scenarios.py tests/test_controlplane.py tests/test_virtcontroller.py
 
+# The API server of the first release with admission policies. Its own target for the same reason.
+.PHONY: policies
+policies: $(VENV)/installed ## The admission policies on the oldest Kubernetes that serves them
+	assets=$$($(BIN)/python -m tests.components.controlplane.build policies) && \
+	  KUBEBUILDER_ASSETS=$$assets $(BIN)/python -m pytest -q -n $(WORKERS) -k "not simulated" \
+	  tests/test_admission.py tests/test_admission_release.py
+
 .PHONY: test
 test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.controlplane.build

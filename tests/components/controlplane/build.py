@@ -3,8 +3,11 @@
     python -m tests.components.controlplane.build
 
 prints the directory with the three programs. As in envtest, ``KUBEBUILDER_ASSETS`` names a
-directory with programs to use instead. With the argument ``oldest`` they are those of
-``controlplane-oldest``: the oldest release of Kubernetes that is supported, that of Harvester 1.4.
+directory with programs to use instead. With an argument they are those of an earlier release of
+Kubernetes:
+
+- ``oldest``, of ``controlplane-oldest``: the oldest that is supported, that of Harvester 1.4;
+- ``policies``, of ``controlplane-policies``: the oldest that serves ValidatingAdmissionPolicies.
 
 To move to another release of Kubernetes, replace its version in go.mod (v1.X.Y, and v0.X.Y for the
 modules that are released with it) and run ``go mod tidy``; etcd follows what Kubernetes requires.
@@ -15,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.support.goprograms import BuildError, GoPrograms, main
@@ -25,7 +29,8 @@ PROGRAMS = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
 _NEWEST = Path(__file__).parent
-_OLDEST = _NEWEST.with_name("controlplane-oldest")
+EARLIER = ("oldest", "policies")
+"""The earlier releases that can be built as well."""
 
 
 def programs() -> Path:
@@ -38,9 +43,11 @@ def programs() -> Path:
     return _build(_NEWEST)
 
 
-def oldest() -> Path:
-    """The same of the oldest release of Kubernetes that is supported. Raises BuildError."""
-    return _build(_OLDEST)
+def earlier(name: str) -> Path:
+    """The same of one of `EARLIER`. Raises BuildError."""
+    if name not in EARLIER:
+        raise BuildError(f"{name} is none of {', '.join(EARLIER)}")
+    return _build(_NEWEST.with_name(f"controlplane-{name}"))
 
 
 def _build(module: Path) -> Path:
@@ -56,4 +63,4 @@ def kubernetes(module: Path, packages: Mapping[str, str]) -> GoPrograms:
 
 
 if __name__ == "__main__":
-    main(oldest if sys.argv[1:] == ["oldest"] else programs)
+    main(partial(earlier, sys.argv[1]) if sys.argv[1:] else programs)
