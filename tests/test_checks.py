@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -889,3 +890,54 @@ def test_the_rules_are_not_changed_by_who_reads_them() -> None:
     before = copy.deepcopy(RULES)
     look(ready())
     assert before == RULES
+
+
+def test_the_work_grows_as_the_cluster_does() -> None:
+    """Twice the VMs are twice the work, whatever is wrong with them."""
+    _calls(_many(1))  # the first one compiles patterns
+    work = [_calls(_many(count)) for count in (20, 40, 80)]
+    assert work[2] - work[1] <= 2.02 * (work[1] - work[0])
+
+
+def _many(count: int) -> list[Body]:
+    """So many VMs that run, each with a backup that failed, and a disk that has one copy left."""
+    bodies = ready()
+    template = {
+        kind: next(body for body in bodies if body["kind"] == kind.kind)
+        for kind in (LONGHORN_VOLUME, LONGHORN_REPLICA)
+    }
+    for number in range(count):
+        name, disk = f"more-{number}", f"more-{number}-disk"
+        failed = builders.vm_backup("shop", f"{name}-backup", name, "backup")
+        bodies += [
+            builders.vm("shop", name, spec=builders.with_disks(disk)),
+            {**failed, "status": {"error": {"message": "no room"}}},
+            builders.vmi("shop", name, "node-1"),
+            builders.pvc("shop", disk, volume=f"pvc-{number}"),
+            builders.volume(f"pvc-{number}"),
+        ]
+        volume = copy.deepcopy(template[LONGHORN_VOLUME])
+        volume["metadata"] |= {"name": f"pvc-{number}", "uid": f"volume-{number}"}
+        volume["status"]["kubernetesStatus"] = {"namespace": "shop", "pvcName": disk}
+        copy_of_it = copy.deepcopy(template[LONGHORN_REPLICA])
+        copy_of_it["metadata"] |= {"name": f"pvc-{number}-r", "uid": f"replica-{number}"}
+        copy_of_it["spec"]["volumeName"] = f"pvc-{number}"
+        bodies += [volume, copy_of_it]
+    return bodies
+
+
+def _calls(bodies: list[Body]) -> int:
+    """How many functions are called while the cluster is checked, those of threads left out."""
+    made = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal made
+        made += event == "call"
+
+    source = Memory(bodies)
+    sys.setprofile(count)
+    try:
+        checkup.check(source, ("shop",), backup_age=timedelta(days=7))
+    finally:
+        sys.setprofile(None)
+    return made

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, unique
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -53,12 +54,12 @@ class CheckContext:
         """Every object of `kind` in the namespaces of the VMs. Raises UnreadableError."""
         return tuple(item for name in self.namespaces for item in self.snapshot.all(kind, name))
 
-    @property
+    @cached_property
     def vms(self) -> tuple[KubeObject, ...]:
         """The VMs that nobody has deleted. Raises UnreadableError."""
         return tuple(vm for vm in self.all(VM) if vm.deletion_timestamp is None)
 
-    @property
+    @cached_property
     def instances(self) -> Mapping[tuple[str, str], KubeObject]:
         """The VMIs that run a guest or are about to, by namespace and name."""
         return {
@@ -70,7 +71,9 @@ class CheckContext:
 
     def within(self, namespaces: Iterable[str]) -> CheckContext:
         """The same view of these namespaces alone."""
-        return replace(self, namespaces=tuple(namespaces))
+        wanted = tuple(namespaces)
+        # What was found of the same namespaces need not be found again.
+        return self if wanted == self.namespaces else replace(self, namespaces=wanted)
 
     def setting(self, name: str) -> KubeObject | None:
         """A setting of Harvester. Raises UnreadableError."""

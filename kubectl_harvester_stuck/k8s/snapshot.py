@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import SECRET, Kind
@@ -47,8 +48,20 @@ class ClusterSnapshot:
             return self.found[ref]
         if ref in self.unreadable:
             raise UnreadableError(str(ref), self.unreadable[ref])
-        matching = (item for item in self.all(ref.kind, ref.namespace) if item.ref == ref)
-        return next(matching, None)
+        return self._indexed(ref.kind, ref.namespace).get(ref)
+
+    def _indexed(self, kind: Kind, namespace: str) -> Mapping[ObjectRef, KubeObject]:
+        """A collection by name; made once, for many ask. Raises UnreadableError."""
+        scope = (kind, namespace)
+        if scope not in self._indexes:
+            # Of two objects of one name the first counts, as where the collection is gone through.
+            items = reversed(self.all(kind, namespace))
+            self._indexes[scope] = {item.ref: item for item in items}
+        return self._indexes[scope]
+
+    @cached_property
+    def _indexes(self) -> dict[Scope, Mapping[ObjectRef, KubeObject]]:
+        return {}
 
     @property
     def gaps(self) -> tuple[Unreadable, ...]:

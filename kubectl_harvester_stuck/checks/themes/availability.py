@@ -51,7 +51,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM,
     VMI,
 )
-from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject
+from kubectl_harvester_stuck.k8s.objects import Evidence, KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import EVERYWHERE, Read
 
 RESTARTED = ("Always", "RerunOnFailure")
@@ -139,8 +139,13 @@ def restart_elsewhere(view: CheckContext) -> Iterator[CheckResult]:
     nodes = _nodes(view)
     machines = [vm for vm in view.vms if _runs(vm, view)]
     bound: list[tuple[KubeObject, tuple[str, str, str]]] = []
-    for vm in machines:
-        bound += [(vm, reason) for reason in _ties(vm, view, nodes)]
+    if machines:
+        disks = _Disks(
+            {item.ref: item for item in view.all(PVC)},
+            {item.ref.name: item for item in view.snapshot.all(PV)},
+        )
+        for vm in machines:
+            bound += [(vm, reason) for reason in _ties(vm, disks, nodes)]
     if bound:
         tied = list(dict.fromkeys(vm.ref for vm, _ in bound))
         first = [f"{vm.ref.key} ({why})" for vm, (why, _, _) in bound]
@@ -403,8 +408,16 @@ def _strategy(vm: KubeObject) -> str:
     return vm.text("spec", "runStrategy") or old
 
 
+@dataclass(frozen=True)
+class _Disks:
+    """The disks of all VMs."""
+
+    claims: Mapping[ObjectRef, KubeObject]
+    volumes: Mapping[str, KubeObject]
+
+
 def _ties(
-    vm: KubeObject, view: CheckContext, nodes: tuple[KubeObject, ...]
+    vm: KubeObject, disks: _Disks, nodes: tuple[KubeObject, ...]
 ) -> Iterator[tuple[str, str, str]]:
     """Why a VM would not start on another node: in short, with field and value."""
     if _strategy(vm) not in RESTARTED:
@@ -418,13 +431,11 @@ def _ties(
     for volume in vm.mappings("spec", "template", "spec", "volumes"):
         if "hostDisk" in volume:
             yield ("host disk", "spec.template.spec.volumes", str(volume.get("name")))
-    claims = {(item.ref.namespace, item.ref.name): item for item in view.all(PVC)}
-    local = {item.ref.name: item for item in view.snapshot.all(PV)}
     for name in pvc_names(vm):
-        claim = claims.get((vm.ref.namespace, name))
+        claim = disks.claims.get(ObjectRef(vm.ref.namespace, name, PVC))
         if claim is None:
             yield ("disk missing", "spec.template.spec.volumes", name)
-        volume_ = local.get(claim.text("spec", "volumeName")) if claim else None
+        volume_ = disks.volumes.get(claim.text("spec", "volumeName")) if claim else None
         if volume_ is not None:
             terms = volume_.mapping("spec", "nodeAffinity", "required")
             if terms and sum(_fits(node, terms, volume_) for node in nodes) < 2:

@@ -98,12 +98,9 @@ def recent_backup(view: CheckContext) -> Iterator[CheckResult]:
             made = _made(backup)
             last[key] = max(made, last.get(key, made))
     machines = _users(view)
-    never = [vm for vm in machines if (vm.ref.namespace, vm.ref.name) not in last]
-    old = [
-        (vm, now - last[vm.ref.namespace, vm.ref.name])
-        for vm in machines
-        if vm not in never and now - last[vm.ref.namespace, vm.ref.name] > view.backup_age
-    ]
+    ages = [(vm, last.get((vm.ref.namespace, vm.ref.name))) for vm in machines]
+    never = [vm for vm, made in ages if made is None]
+    old = [(vm, now - made) for vm, made in ages if made and now - made > view.backup_age]
     if never:
         yield fail(
             f"{count(len(never), 'VM')} of {len(machines)} without a good backup: {names(never)}",
