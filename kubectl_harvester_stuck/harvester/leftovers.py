@@ -9,6 +9,8 @@ deletes them, nor what owns them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import goes_with_vm, harmless, pending_work
@@ -57,8 +59,6 @@ READS = declared(
     Read(LONGHORN_ORPHAN, LONGHORN_NAMESPACE),
 )
 
-Search = Callable[[Target, KubeObject], Iterator[Advice]]
-
 
 def of(target: Target, vm: KubeObject) -> tuple[Advice, ...]:
     """What is there of `vm` besides itself; what could not be read is said.
@@ -66,30 +66,57 @@ def of(target: Target, vm: KubeObject) -> tuple[Advice, ...]:
     `vm` is the VM as it was before its release, `target` the cluster as it is now.
     """
     found: list[Advice] = []
+    left = _Left(target, vm)
     for look in LOOKS:
         try:
-            found += look(target, vm)
+            found += look(left)
         except UnreadableError as error:
             found.append(Remark(f"not looked for: {error}"))
     return harmless.checked(found, target.snapshot)
 
 
-def _claims(target: Target, vm: KubeObject) -> Iterator[KubeObject]:
-    wanted = {*pvc_names(vm), *pending_work.selected(vm)}
-    for claim in target.snapshot.all(PVC, vm.ref.namespace):
-        if claim.ref.name in wanted and claim.deletion_timestamp is None:
-            yield claim
+@dataclass(frozen=True)
+class _Left:
+    """A VM that was released, and the cluster as it is then."""
+
+    target: Target
+    vm: KubeObject
+
+    @cached_property
+    def disks(self) -> frozenset[str]:
+        """Names of the PVCs that the VM uses, or that are to be deleted with it."""
+        return frozenset((*pvc_names(self.vm), *pending_work.selected(self.vm)))
+
+    @cached_property
+    def claims(self) -> tuple[KubeObject, ...]:
+        """Those that are there and stay. Raises UnreadableError."""
+        return tuple(
+            claim
+            for claim in self.target.snapshot.all(PVC, self.vm.ref.namespace)
+            if claim.ref.name in self.disks and claim.deletion_timestamp is None
+        )
+
+    @cached_property
+    def going(self) -> GoesAndStays:
+        """What goes with the VM. Raises UnreadableError where that is not known."""
+        going = goes_with_vm.of(self.target, (self.vm,), (self.vm,))
+        if going.blind is not None:
+            raise going.blind
+        return going
 
 
-def _disks(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    ticked = pending_work.selected(vm)
-    going = _going(target, vm)
-    for claim in _claims(target, vm):
+Search = Callable[[_Left], Iterator[Advice]]
+
+
+def _disks(left: _Left) -> Iterator[Advice]:
+    ticked = pending_work.selected(left.vm)
+    going = left.going
+    for claim in left.claims:
         if going.of(claim.ref) is not None:
             continue
         if claim.ref.name not in ticked:
             yield Remark(f"{claim.ref} is kept, with its data: it was not selected for deletion")
-        elif users := _other_users(target, vm, claim.ref.name):
+        elif users := _other_users(left.target, left.vm, claim.ref.name):
             yield Remark(
                 f"{claim.ref} was selected for deletion, but {users[0]} uses it: it is kept, with"
                 " its data"
@@ -97,14 +124,6 @@ def _disks(target: Target, vm: KubeObject) -> Iterator[Advice]:
         else:
             note = f"{claim.ref} was selected for deletion and is still there; if it is not wanted"
             yield commands.delete(claim.ref).noted(note)
-
-
-def _going(target: Target, vm: KubeObject) -> GoesAndStays:
-    """What goes with the VM. Raises UnreadableError where that is not known."""
-    going = goes_with_vm.of(target, (vm,), (vm,))
-    if going.blind is not None:
-        raise going.blind
-    return going
 
 
 def _other_users(target: Target, vm: KubeObject, claim: str) -> list[str]:
@@ -124,23 +143,23 @@ def _other_users(target: Target, vm: KubeObject, claim: str) -> list[str]:
     return [str(item.ref) for item in (*machines, *pods)]
 
 
-def _attachments(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
-    for item in target.snapshot.all(VOLUME_ATTACHMENT):
+def _attachments(left: _Left) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in left.claims} - {""}
+    for item in left.target.snapshot.all(VOLUME_ATTACHMENT):
         if item.text("spec", "source", "persistentVolumeName") not in volumes:
             continue
         node = item.text("spec", "nodeName")
         line = f"{item.ref} (storage.k8s.io) still attaches a disk to {node}"
-        if read_node(target, node).kubelet_answers:
+        if read_node(left.target, node).kubelet_answers:
             yield Remark(f"{line}, which answers: its attacher takes it off")
         else:
             note = f"{line}, which does not answer; once that node has no power"
             yield commands.delete(item.ref).noted(note)
 
 
-def _longhorn(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
-    for item in target.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
+def _longhorn(left: _Left) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in left.claims} - {""}
+    for item in left.target.snapshot.all(LONGHORN_ATTACHMENT, LONGHORN_NAMESPACE):
         tickets = item.mapping("spec", "attachmentTickets")
         if item.ref.name in volumes and tickets:
             many = "s" if len(tickets) > 1 else ""
@@ -150,10 +169,10 @@ def _longhorn(target: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _backups(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    going = _going(target, vm)
-    for item in target.snapshot.all(VM_BACKUP, vm.ref.namespace):
-        of_this = item.text("spec", "source", "name") == vm.ref.name
+def _backups(left: _Left) -> Iterator[Advice]:
+    going = left.going
+    for item in left.target.snapshot.all(VM_BACKUP, left.vm.ref.namespace):
+        of_this = item.text("spec", "source", "name") == left.vm.ref.name
         is_left = of_this and going.of(item.ref) is None
         if is_left and item.text("spec", "type") != "backup":
             yield Remark(
@@ -162,15 +181,18 @@ def _backups(target: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _restores(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    going = _going(target, vm)
-    for item in target.snapshot.all(VM_RESTORE, vm.ref.namespace):
-        if item.text("spec", "target", "name") != vm.ref.name or going.of(item.ref) is not None:
+def _restores(left: _Left) -> Iterator[Advice]:
+    going = left.going
+    for item in left.target.snapshot.all(VM_RESTORE, left.vm.ref.namespace):
+        if (
+            item.text("spec", "target", "name") != left.vm.ref.name
+            or going.of(item.ref) is not None
+        ):
             continue
         owned = [
             str(one.ref)
             for kind in (PVC, DATA_VOLUME)
-            for one in target.snapshot.all(kind, vm.ref.namespace)
+            for one in left.target.snapshot.all(kind, left.vm.ref.namespace)
             if one.is_owned_by(item)
         ]
         if owned:
@@ -179,49 +201,51 @@ def _restores(target: Target, vm: KubeObject) -> Iterator[Advice]:
             yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM")
 
 
-def _addresses(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    for item in target.snapshot.all(NETWORK_CONFIG, vm.ref.namespace):
-        if item.ref.name == vm.ref.name and item.deletion_timestamp is None:
+def _addresses(left: _Left) -> Iterator[Advice]:
+    for item in left.target.snapshot.all(NETWORK_CONFIG, left.vm.ref.namespace):
+        if item.ref.name == left.vm.ref.name and item.deletion_timestamp is None:
             note = f"{item.ref} holds addresses of an IP pool for this VM"
             yield commands.delete(item.ref).noted(note)
 
 
-def _pods(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    for pod in target.pods:
+def _pods(left: _Left) -> Iterator[Advice]:
+    for pod in left.target.pods:
         yield Remark(
             f"{pod.ref} still carries the name of this VM: it must be gone before a VM"
-            f" {vm.ref.name} is made again"
+            f" {left.vm.ref.name} is made again"
         )
-    for pod in target.attachment_pods:
+    for pod in left.target.attachment_pods:
         yield Remark(
             f"{pod.ref} still holds a hotplugged volume; look at its node before anything else"
         )
 
 
-def _migrations(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    for item in target.snapshot.all(MIGRATION, vm.ref.namespace):
-        if item.text("spec", "vmiName") == vm.ref.name:
+def _migrations(left: _Left) -> Iterator[Advice]:
+    for item in left.target.snapshot.all(MIGRATION, left.vm.ref.namespace):
+        if item.text("spec", "vmiName") == left.vm.ref.name:
             phase = item.text("status", "phase") or "no phase"
             yield commands.delete(item.ref).noted(f"{item.ref} speaks of this VM ({phase})")
 
 
-def _volumes(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    wanted = {*pvc_names(vm), *pending_work.selected(vm)}
-    claims = {item.ref.name for item in target.snapshot.all(PVC, vm.ref.namespace)}
-    path = ("status", "kubernetesStatus")
-    for volume in target.snapshot.all(LONGHORN_VOLUME, LONGHORN_NAMESPACE):
-        claim = volume.text(*path, "pvcName")
-        of_this = volume.text(*path, "namespace") == vm.ref.namespace and claim in wanted
-        if of_this and claim not in claims:
+def _volumes(left: _Left) -> Iterator[Advice]:
+    claims = {item.ref.name for item in left.target.snapshot.all(PVC, left.vm.ref.namespace)}
+    volumes = left.target.snapshot.sorted_by(_claim_of, LONGHORN_VOLUME, LONGHORN_NAMESPACE)
+    for claim in sorted(left.disks - claims):
+        for volume in volumes.get((left.vm.ref.namespace, claim), ()):
             yield Remark(
                 f"{volume.ref} (longhorn.io) still holds the data of {claim}, whose claim is gone;"
                 " it can be bound again, or deleted in the Longhorn UI"
             )
 
 
-def _orphans(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    volumes = {claim.text("spec", "volumeName") for claim in _claims(target, vm)} - {""}
-    for item in target.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
+def _claim_of(volume: KubeObject) -> tuple[str, str]:
+    path = ("status", "kubernetesStatus")
+    return volume.text(*path, "namespace"), volume.text(*path, "pvcName")
+
+
+def _orphans(left: _Left) -> Iterator[Advice]:
+    volumes = {claim.text("spec", "volumeName") for claim in left.claims} - {""}
+    for item in left.target.snapshot.all(LONGHORN_ORPHAN, LONGHORN_NAMESPACE):
         written = str(item.mapping("spec", "parameters").get("DataName") or "")
         if any(written.startswith(volume) for volume in volumes):
             node = item.text("spec", "nodeID")
@@ -231,19 +255,19 @@ def _orphans(target: Target, vm: KubeObject) -> Iterator[Advice]:
             )
 
 
-def _load_balancers(target: Target, vm: KubeObject) -> Iterator[Advice]:
-    if vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
+def _load_balancers(left: _Left) -> Iterator[Advice]:
+    if left.vm.annotations.get(GUEST_CLUSTER_REMOVED) != "true":
         return
-    for item in pending_work.load_balancers(vm, target):
+    for item in pending_work.load_balancers(left.vm, left.target):
         note = f"{item.ref} belongs to the guest cluster that was removed with this VM"
         yield commands.delete(item.ref).noted(note)
 
 
-def _devices(target: Target, vm: KubeObject) -> Iterator[Advice]:
+def _devices(left: _Left) -> Iterator[Advice]:
     path = ("spec", "template", "spec", "domain", "devices", "hostDevices")
-    used = {str(item.get("name")) for item in vm.mappings(*path)}
+    used = {str(item.get("name")) for item in left.vm.mappings(*path)}
     for kind in (PCI_CLAIM, USB_CLAIM) if used else ():
-        for item in target.snapshot.all(kind):
+        for item in left.target.snapshot.all(kind):
             if item.ref.name in used:
                 yield Remark(
                     f"{item.ref} keeps its device for VMs, as before; other VMs can use it"

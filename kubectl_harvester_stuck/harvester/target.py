@@ -95,13 +95,10 @@ class Target:
 
         Without a VMI, those whose controller owner was a VMI of the target's name.
         """
-        vmi = self.vmi
-        return tuple(
-            pod
-            for pod in self.snapshot.all(POD, self.ref.namespace)
-            if (owner := vmi_of(pod)) is not None
-            and (owner.uid == vmi.uid if vmi is not None else owner.name == self.ref.name)
-        )
+        vmi, where = self.vmi, (POD, self.ref.namespace)
+        if vmi is not None:
+            return tuple(self.snapshot.sorted_by(_uid_of_vmi, *where).get(vmi.uid, ()))
+        return tuple(self.snapshot.sorted_by(_name_of_vmi, *where).get(self.ref.name, ()))
 
     @property
     def doubtful_pods(self) -> tuple[KubeObject, ...]:
@@ -397,6 +394,16 @@ def vmi_of(pod: KubeObject) -> Owner | None:
     """The VMI that a pod was made for: its controller owner, whatever its labels say."""
     owners = (item for item in pod.owners if item.is_controller and item.kind == VMI.kind)
     return next(owners, None)
+
+
+def _uid_of_vmi(pod: KubeObject) -> str | None:
+    owner = vmi_of(pod)
+    return owner.uid if owner is not None else None
+
+
+def _name_of_vmi(pod: KubeObject) -> str | None:
+    owner = vmi_of(pod)
+    return owner.name if owner is not None else None
 
 
 def is_launcher_of(pod: KubeObject, name: str) -> bool:

@@ -219,7 +219,7 @@ class KubeObject:
     def finalizers(self) -> tuple[str, ...]:
         """Who wants to do something before it goes. Raises UnreadableError."""
         written = self.mapping("metadata").get("finalizers")
-        return tuple(_texts(written, str(self.ref), "finalizers"))
+        return tuple(_texts(written, self.ref, "finalizers"))
 
     @property
     def deletion_requested(self) -> datetime | None:
@@ -271,16 +271,15 @@ class KubeObject:
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path`; missing and null are empty. Raises UnreadableError."""
-        return _mapping(self._at(path), str(self.ref), ".".join(path))
+        return _mapping(self._at(path), self.ref, *path)
 
     def sequence(self, *path: str) -> Sequence[Any]:
         """The list at `path`; missing and null are empty. Raises UnreadableError."""
-        return _sequence(self._at(path), str(self.ref), ".".join(path))
+        return _sequence(self._at(path), self.ref, *path)
 
     def mappings(self, *path: str) -> tuple[Mapping[str, Any], ...]:
         """The list of mappings at `path`. Raises UnreadableError."""
-        where = ".".join(path)
-        return tuple(_mapping(item, str(self.ref), where) for item in self.sequence(*path))
+        return tuple(_mapping(item, self.ref, *path) for item in self.sequence(*path))
 
     def text(self, *path: str) -> str:
         """The string at `path`; missing and null are "". Raises UnreadableError."""
@@ -304,38 +303,45 @@ class KubeObject:
             raise UnreadableError(str(self.ref), _TOO_DEEP)
         value: object = self.body
         for depth, key in enumerate(path):
-            value = _mapping(value, str(self.ref), ".".join(path[:depth])).get(key)
+            if not isinstance(value, dict):
+                value = _mapping(value, self.ref, *path[:depth])
+            value = value.get(key)
         return value
 
 
 _TOO_DEEP = f"it is nested deeper than {DEPTH} levels"
 
 
-def _mapping(value: object, what: str, where: str) -> Mapping[str, Any]:
+# Read at every turn: the words of an error are made only where there is one.
+
+
+def _mapping(value: object, what: object, *where: str) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UnreadableError(what, f"{where} is not an object")
+        raise UnreadableError(str(what), f"{'.'.join(where)} is not an object")
     return value
 
 
-def _sequence(value: object, what: str, where: str) -> Sequence[Any]:
+def _sequence(value: object, what: object, *where: str) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise UnreadableError(what, f"{where} is not a list")
+        raise UnreadableError(str(what), f"{'.'.join(where)} is not a list")
     return value
 
 
-def _texts(value: object, what: str, where: str) -> Sequence[str]:
-    items = _sequence(value, what, where)
+def _texts(value: object, what: object, *where: str) -> Sequence[str]:
+    items = _sequence(value, what, *where)
     if not all(isinstance(item, str) for item in items):
-        raise UnreadableError(what, f"{where} is not a list of strings")
+        raise UnreadableError(str(what), f"{'.'.join(where)} is not a list of strings")
     return items
 
 
-def _text_map(value: object, what: str, where: str) -> Mapping[str, str]:
-    return {key: str(item) for key, item in _mapping(value, what, where).items()}
+def _text_map(value: object, what: object, *where: str) -> Mapping[str, str]:
+    return {key: str(item) for key, item in _mapping(value, what, *where).items()}
 
 
 @dataclass(frozen=True)

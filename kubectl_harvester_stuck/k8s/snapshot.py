@@ -6,10 +6,11 @@ refused, failed, malformed or never asked for. Only a 404 is absence. No client,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any, TypeVar
 
 from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.k8s.kinds import SECRET, Kind
@@ -17,6 +18,12 @@ from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Unreadabl
 
 Scope = tuple[Kind, str]
 """A kind in a namespace; "" stands for the whole cluster."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _ref(item: KubeObject) -> ObjectRef:
+    return item.ref
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class ClusterSnapshot:
     found: Mapping[ObjectRef, KubeObject | None] = field(default_factory=dict)
     unreadable: Mapping[Scope | ObjectRef, str] = field(default_factory=dict)
     unserved: frozenset[Kind] = frozenset()
+    before: ClusterSnapshot | None = field(default=None, compare=False, repr=False)
+    """The one that this is without some objects; what is the same in both is sorted there."""
 
     def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
         """Every object of `kind` in `namespace`, "" for all of them. Raises UnreadableError."""
@@ -48,19 +57,27 @@ class ClusterSnapshot:
             return self.found[ref]
         if ref in self.unreadable:
             raise UnreadableError(str(ref), self.unreadable[ref])
-        return self._indexed(ref.kind, ref.namespace).get(ref)
+        return next(iter(self.sorted_by(_ref, ref.kind, ref.namespace).get(ref, ())), None)
 
-    def _indexed(self, kind: Kind, namespace: str) -> Mapping[ObjectRef, KubeObject]:
-        """A collection by name; made once, for many ask. Raises UnreadableError."""
+    def sorted_by(
+        self, key: Callable[[KubeObject], Key], kind: Kind, namespace: str = ""
+    ) -> Mapping[Key, Sequence[KubeObject]]:
+        """The objects of `kind` in `namespace` by what `key` says of each. Raises UnreadableError.
+
+        Kept for those who ask again: many targets look for their own among the same objects.
+        """
         scope = (kind, namespace)
-        if scope not in self._indexes:
-            # Of two objects of one name the first counts, as where the collection is gone through.
-            items = reversed(self.all(kind, namespace))
-            self._indexes[scope] = {item.ref: item for item in items}
-        return self._indexes[scope]
+        if self.before is not None and self.before.listed.get(scope) is self.listed.get(scope):
+            return self.before.sorted_by(key, kind, namespace)
+        if (key, scope) not in self._sorted:
+            found: dict[Key, list[KubeObject]] = {}
+            for item in self.all(kind, namespace):
+                found.setdefault(key(item), []).append(item)
+            self._sorted[key, scope] = found
+        return self._sorted[key, scope]
 
     @cached_property
-    def _indexes(self) -> dict[Scope, Mapping[ObjectRef, KubeObject]]:
+    def _sorted(self) -> dict[Any, dict[Any, list[KubeObject]]]:
         return {}
 
     @property
@@ -77,13 +94,17 @@ class ClusterSnapshot:
 
     def without(self, *gone: ObjectRef) -> ClusterSnapshot:
         """This snapshot as it will be once those objects are gone; used to judge later steps."""
+        kinds = {ref.kind for ref in gone}
         return replace(
             self,
             listed={
                 scope: tuple(item for item in items if item.ref not in gone)
+                if scope[0] in kinds
+                else items
                 for scope, items in self.listed.items()
             },
             found={ref: None if ref in gone else item for ref, item in self.found.items()},
+            before=self,
         )
 
 
