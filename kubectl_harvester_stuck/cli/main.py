@@ -37,12 +37,16 @@ COMMANDS = {
     "unstick": "Release it, least destructive step first.",
     "restore": "Create a VM again from an undo file.",
     "check": "Is this cluster ready for the next power failure?",
+    "serve-metrics": "Serve what is stuck as metrics for Prometheus.",
     "finalizers": "Show which controller removes a finalizer.",
     "journal": "Show what was changed from this machine.",
     "completion": "Set up TAB completion.",
     "version": "Show the versions of plugin, API server and Harvester.",
 }
-"""What the help says of each command, in its order; `cli.commands` has a module of each name."""
+"""What the help says of each command, in its order.
+
+`cli.commands` has a module of each name, with underscores.
+"""
 
 
 class _Commands(MutableMapping[str, click.Command]):
@@ -53,7 +57,8 @@ class _Commands(MutableMapping[str, click.Command]):
 
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded and name in COMMANDS:
-            module = importlib.import_module(f"kubectl_harvester_stuck.cli.commands.{name}")
+            place = f"kubectl_harvester_stuck.cli.commands.{name.replace('-', '_')}"
+            module = importlib.import_module(place)
             self._loaded[name] = module.command
         return self._loaded[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,6 +36,23 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             return durations.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Address(click.ParamType):  # type: ignore[type-arg]
+    """`HOST:PORT`, with an IPv6 address in brackets: where to listen."""
+
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Host and port. Fails with click's usage error."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s]+)):([0-9]{1,5})", value)
+        if found is None or int(found[3]) > 65535:
+            self.fail(f"{value!r} is no HOST:PORT, such as 0.0.0.0:9790", param, ctx)
+        return found[1] or found[2], int(found[3])
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:

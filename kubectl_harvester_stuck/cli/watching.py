@@ -38,7 +38,7 @@ class Watching:
         self._is_table = output in ("table", "wide")
         self._is_screen = self._is_table and sys.stdout.isatty()
         self._screen = LiveTable(lambda text: write(text, stop=True))
-        self._told: set[tuple[str, str | None]] = set()
+        self._gaps = Gaps()
         self._rows: list_text.Rows | None = None
         self._connection = Connection()
 
@@ -60,15 +60,8 @@ class Watching:
         return ExitStatus.OK
 
     def _tell_gaps(self, found: Listing) -> None:
-        """Each gap once, however its reason changes while the API server restarts."""
-        if self._is_screen and sys.stderr.isatty():
-            return  # a part of the screen: the next one would be drawn over it
-        news = [item for item in found.missing if (item.resource, item.namespace) not in self._told]
-        click.echo(layout.unreadable(news, screen(sys.stderr).width), nl=False, err=True)
-        if self._told and not found.missing:
-            click.echo("Everything can be read again.", err=True)
-            self._told.clear()
-        self._told |= {(item.resource, item.namespace) for item in news}
+        if not (self._is_screen and sys.stderr.isatty()):
+            self._gaps.tell(found)  # else a part of the screen: the next would be drawn over it
 
     def _tell(self, found: Listing, changes: Sequence[WatchEvent]) -> None:
         """What is not drawn: a line for each change, with a header before the first."""
@@ -96,6 +89,22 @@ class Watching:
         for line in left_out(found).splitlines():
             page.line(line)
         self._screen.draw(str(page))
+
+
+class Gaps:
+    """Says on stderr what cannot be read, and when it can be again."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str | None]] = set()
+
+    def tell(self, found: Listing) -> None:
+        """Each gap once, however its reason changes while the API server restarts."""
+        news = [item for item in found.missing if (item.resource, item.namespace) not in self._told]
+        click.echo(layout.unreadable(news, screen(sys.stderr).width), nl=False, err=True)
+        if self._told and not found.missing:
+            click.echo("Everything can be read again.", err=True)
+            self._told.clear()
+        self._told |= {(item.resource, item.namespace) for item in news}
 
 
 class Connection:

@@ -1,4 +1,4 @@
-"""`list -o prometheus`: the text exposition format, for node_exporter's textfile collector.
+"""What is stuck as metrics: `list -o prometheus`, and what `serve-metrics` answers.
 
 A gap in what could be read is a metric of its own: whoever looks at a graph sees no exit status.
 """
@@ -6,79 +6,91 @@ A gap in what could be read is a metric of its own: whoever looks at a graph see
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
+from prometheus_client.core import GaugeMetricFamily
 
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
-Labels = Mapping[str, str]
-
 
 def listing(found: Listing) -> str:
-    """The metrics of `list`.
+    """The metrics of `list`, in Prometheus' text format."""
+    return generate_latest(registry(lambda: found)).decode()
 
-    Where not one list could be read, there are no gauges of objects: absent is not zero.
-    """
-    families: list[str] = []
-    if not found.is_blind:
-        families += [_objects(found.targets), _seconds(found.targets, found.taken_at)]
-    families += [
-        _gauge(
+
+def write(found: Listing, path: str) -> None:
+    """Put them in the place of the file, which is never seen in part. Raises OSError."""
+    write_to_textfile(path, registry(lambda: found))
+
+
+def registry(latest: Callable[[], Listing | None]) -> CollectorRegistry:
+    """The metrics of whatever `latest` gives when they are asked for; None before the first."""
+    found = CollectorRegistry()
+    found.register(_Collector(latest))
+    return found
+
+
+class _Collector:
+    """What the library asks for metrics."""
+
+    def __init__(self, latest: Callable[[], Listing | None]) -> None:
+        self._latest = latest
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: the names are known once something was read."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Where not one list could be read there are no objects: absent is not zero."""
+        found = self._latest()
+        is_complete = found is not None and not found.missing and not found.is_blind
+        if found is not None and not found.is_blind:
+            yield _objects(found.targets)
+            yield _seconds(found)
+        yield GaugeMetricFamily(
             "harvester_stuck_list_complete",
             "1 if everything that was asked for could be read, otherwise 0.",
-            [({}, 0 if found.missing or found.is_blind else 1)],
-        ),
-        _gauge(
-            "harvester_stuck_list_timestamp_seconds",
-            "When the cluster was read, by the clock of its API server.",
-            [({}, int(found.taken_at.timestamp()))],
-        ),
-    ]
-    return "".join(families)
+            value=int(is_complete),
+        )
+        if found is not None:
+            yield GaugeMetricFamily(
+                "harvester_stuck_list_timestamp_seconds",
+                "When the cluster was read, by the clock of its API server.",
+                value=int(found.taken_at.timestamp()),
+            )
 
 
-def _objects(targets: Iterable[StuckObject]) -> str:
-    counts = Counter((row.ref.namespace, row.ref.kind.kind, row.state.value) for row in targets)
-    return _gauge(
+def _objects(targets: Iterable[StuckObject]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
         "harvester_stuck_objects",
         "Number of stuck objects; absent means none only if harvester_stuck_list_complete is 1.",
-        [
-            ({"namespace": namespace, "kind": kind, "state": state}, count)
-            for (namespace, kind, state), count in sorted(counts.items())
-        ],
+        labels=("namespace", "kind", "state"),
     )
+    counts = Counter((row.ref.namespace, row.ref.kind.kind, row.state.value) for row in targets)
+    for labels, count in sorted(counts.items()):
+        family.add_metric([*map(_text, labels)], count)
+    return family
 
 
-def _seconds(targets: Iterable[StuckObject], now: datetime) -> str:
-    rows = sorted(targets, key=lambda row: (row.ref.namespace, row.ref.kind.kind, row.ref.name))
-    return _gauge(
+def _seconds(found: Listing) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
         "harvester_stuck_seconds",
         "For how long it has been stuck, where that is known.",
-        [
-            (
-                {
-                    "namespace": row.ref.namespace,
-                    "kind": row.ref.kind.kind,
-                    "name": row.ref.name,
-                    "state": row.state.value,
-                },
-                int(age.total_seconds()),
-            )
-            for row in rows
-            if (age := row.age(now)) is not None
-        ],
+        labels=("namespace", "kind", "name", "state"),
     )
+    for row in sorted(found.targets, key=_order):
+        age = row.age(found.taken_at)
+        if age is not None:
+            labels = (row.ref.namespace, row.ref.kind.kind, row.ref.name, row.state.value)
+            family.add_metric([*map(_text, labels)], int(age.total_seconds()))
+    return family
 
 
-def _gauge(name: str, text: str, samples: Iterable[tuple[Labels, int]]) -> str:
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-    for labels, value in samples:
-        inner = ",".join(f'{label}="{_escaped(found)}"' for label, found in labels.items())
-        lines.append(f"{name}{{{inner}}} {value}" if inner else f"{name} {value}")
-    return "".join(f"{line}\n" for line in lines)
+def _order(row: StuckObject) -> tuple[str, str, str]:
+    return row.ref.namespace, row.ref.kind.kind, row.ref.name
 
 
-def _escaped(value: str) -> str:
-    """A label's value as the format wants it; what is no UTF-8 becomes a question mark."""
-    text = value.encode("utf-8", "replace").decode()
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _text(value: str) -> str:
+    """What is no UTF-8 becomes a question mark."""
+    return value.encode("utf-8", "replace").decode()

@@ -393,7 +393,9 @@ def statuses_of(command: click.Command) -> list[ExitStatus]:
         ExitStatus.STUCK: "exit_code" in own,
         ExitStatus.REFUSED: "dry_run" in own,
         ExitStatus.UNVERIFIED: "dry_run" in own,
-        ExitStatus.INCOMPLETE: bool({"filenames", "all_namespaces", "only_here", "since"} & own),
+        # What is missing while it serves is a metric.
+        ExitStatus.INCOMPLETE: "listen" not in own
+        and bool({"filenames", "all_namespaces", "only_here", "since"} & own),
     }
     return [status for status in ExitStatus if when.get(status, True)]
 

@@ -35,6 +35,7 @@ from kubectl_harvester_stuck.errors import ExitStatus
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
+    from kubectl_harvester_stuck.listing.model import Listing
 
 
 class ListOptions(NamedTuple):
@@ -50,14 +51,17 @@ class ListOptions(NamedTuple):
     no_headers: bool
     exit_code: bool
     follow: bool
+    output_file: str | None
 
     def validate(self) -> None:
         """Metrics, files and an exit status are of one moment; `--watch` is of many."""
+        if self.output_file is not None and self.output != "prometheus":
+            raise click.UsageError("--output-file goes with -o prometheus alone")
         if self.follow and (self.filenames or self.exit_code):
             raise click.UsageError("--watch goes neither with -f nor with --exit-code")
         if self.follow and self.output == "prometheus":
             raise click.UsageError(
-                "--watch does not go with -o prometheus: metrics are of one moment"
+                "--watch does not go with -o prometheus; serve-metrics follows the cluster"
             )
 
     def complete(self, ctx: click.Context) -> Session:
@@ -103,15 +107,20 @@ class ListOptions(NamedTuple):
             scope = None if self.all_namespaces else session.namespace
             width = screen(sys.stderr).width
             notes = list_text.notes(found, session.where, scope, width)
-        return Answer(
-            exit_status.of_listing(found, exit_code=self.exit_code),
-            render.listing(
+        text = ""
+        if self.output_file is None:
+            text = render.listing(
                 found,
                 self.output,
                 session.where,
                 headers=not self.no_headers,
                 screen=screen(),
-            ),
+            )
+        else:
+            _write(found, self.output_file)
+        return Answer(
+            exit_status.of_listing(found, exit_code=self.exit_code),
+            text,
             nothing + notes + left_out(found) + session.gaps(found.missing),
         )
 
@@ -145,6 +154,17 @@ class ListOptions(NamedTuple):
         return frozenset(self.kinds or (VM, VMI))
 
 
+def _write(found: Listing, path: str) -> None:
+    """Put the metrics in the place of the file. Raises StuckError; it is as it was then."""
+    from kubectl_harvester_stuck.errors import StuckError
+    from kubectl_harvester_stuck.render import prometheus
+
+    try:
+        prometheus.write(found, path)
+    except OSError as error:
+        raise StuckError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 @click.command("list", cls=Command)
 @kind_arguments("[vm|vmi]...")
 @connection
@@ -162,6 +182,12 @@ class ListOptions(NamedTuple):
 @click.option("--no-headers", is_flag=True, help="Print the table without its header.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is stuck.")
 @click.option("-w", "--watch", "follow", is_flag=True, help="Keep watching for changes.")
+@click.option(
+    "--output-file",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Put -o prometheus in this file, as a whole, for node_exporter.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> ExitStatus:
     """Show what is stuck: Terminating, Stopping, or on a node that is not responding.
