@@ -18,7 +18,7 @@ from tests.conformance.situation import Body, Place, Situation
 from tests.support import builders
 from tests.support.beside import Program
 from tests.support.resources import Resource, resource_of
-from tests.support.world import World, before
+from tests.support.world import ApiServer, World, before
 
 USERS = dict.fromkeys((harvester.USER, MANAGER, virt.USER), ("system:masters",))
 
@@ -56,70 +56,44 @@ class Standing:
         assert self.place.subject is not None
         return self.place.subject
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the program names the finalizer by: the object, and its own name."""
+        return _ref(self.subject), self.situation.finalizer
 
-class Cluster:
-    """An API server with everything installed and nobody at work."""
 
-    def __init__(self, api: ControlPlane, directory: Path) -> None:
+class Table:
+    """Lines of a table as they stand in an API server, and what the program says of them."""
+
+    def __init__(self, api: ApiServer, directory: Path) -> None:
         self.api = api
         self.directory = directory
-        self._resources = {
-            ("v1", "ConfigMap"): Resource("v1", "ConfigMap", "configmaps", True, False)
-        }
+        self._resources: dict[tuple[str, str], Resource] = {}
         self._namespaces: set[str] = set()
-        harvester.prepare(api)
-        virt.prepare(api)
-        for definition in api.request("GET", _CRDS)[1]["items"]:
-            self._learn(definition["spec"])
+
+    def prepare(self) -> None:
+        """Make the node: it has to be older than those who run on it."""
         for body in self._node():
             self._create(body)
 
-    def play(
-        self, owner: Program, situations: Sequence[Situation], *also: Program
-    ) -> dict[str, Outcome]:
-        """Let each situation stand, ask the program, wake the owner, and see what it does.
-
-        `also` are programs that are at work from the start.
-        """
+    def stand(self, name: str, situations: Sequence[Situation]) -> list[Standing]:
+        """Make the objects of each line, on a node that answers at this moment."""
         standing = [
-            self._stand(situation, f"{owner.name}-{number}")
+            self._stand(situation, f"{name}-{number}")
             for number, situation in enumerate(situations)
         ]
-        for program in also:
-            program.start()
         self._beat()
-        said = self._ask()
-        owner.start()
-        try:
-            gone = self._watch(standing)
-            owner.check()
-            outcomes = {}
-            log = owner.log
-            for each in standing:
-                outcome = Outcome(each.place, let_go=id(each) in gone, logged=_about(log, each))
-                found = said.get((_ref(each.subject), each.situation.finalizer))
-                if found:
-                    outcome.state, outcome.reason = found
-                outcome.changed = frozenset(self._changed(each))
-                if each.situation.owner.action == "rejected" and not outcome.let_go:
-                    outcome.refused = self._refusal(each)
-                outcomes[each.situation.text] = outcome
-        finally:
-            owner.stop()
-            for program in reversed(also):
-                program.stop()
-        for each in standing:
-            self._sweep(each)
-        return outcomes
+        return standing
 
-    def _sweep(self, each: Standing) -> None:
-        """Remove what stands, for those who wake later see it too."""
-        for body in each.made:
-            path = self._path(body)
-            bare = {"metadata": {"finalizers": None}}
-            self.api.request("PATCH", path, bare, content_type=MERGE_PATCH)
-            options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
-            self.api.request("DELETE", path, options)
+    def ask(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """What the program says of each finalizer: its state and the reason."""
+        world = World(self.api, self.directory, "default", "no-node", "no-node")
+        run = world.run("diagnose", "-A", "-o", "json", "--no-logs")
+        return {
+            (entry["object"], entry["name"]): (entry["state"], entry["reason"])
+            for item in run.json["items"]
+            for entry in item["finalizers"]
+        }
 
     def _node(self) -> tuple[Body, ...]:
         """A node that answers at this moment."""
@@ -131,7 +105,7 @@ class Cluster:
         )
 
     def _beat(self) -> None:
-        """Let it answer again; it has to be older than those who run on it."""
+        """Let the node answer again."""
         for body in self._node():
             changed = {"metadata": body["metadata"], "spec": body.get("spec", {})}
             if body["kind"] != "Pod":
@@ -139,16 +113,6 @@ class Cluster:
                     "PATCH", self._path(body), changed, content_type=MERGE_PATCH
                 )
                 assert status == 200, answer
-
-    def _learn(self, spec: dict[str, Any]) -> None:
-        for version in spec["versions"]:
-            if version["served"]:
-                api_version = f"{spec['group']}/{version['name']}"
-                kind = spec["names"]["kind"]
-                self._resources[api_version, kind] = Resource(
-                    api_version, kind, spec["names"]["plural"], spec["scope"] == "Namespaced",
-                    "status" in version.get("subresources", {}),
-                )  # fmt: skip
 
     def _stand(self, situation: Situation, name: str) -> Standing:
         def create(body: Body) -> Body:
@@ -167,55 +131,6 @@ class Cluster:
         # As everything stands when the owner wakes.
         standing.made = [found for body in standing.made if (found := self._get(body))]
         return standing
-
-    def _ask(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """What the program says of each finalizer: its state and the reason."""
-        world = World(self.api, self.directory, "default", "no-node", "no-node")
-        run = world.run("diagnose", "-A", "-o", "json", "--no-logs")
-        return {
-            (entry["object"], entry["name"]): (entry["state"], entry["reason"])
-            for item in run.json["items"]
-            for entry in item["finalizers"]
-        }
-
-    def _refusal(self, each: Standing) -> str:
-        place = each.place
-        world = World(self.api, self.directory, place.at, "no-node", "no-node")
-        run = world.run("unstick", "vm", place.name, "--older-than=0", "--dry-run=server",
-                        "-o", "json")  # fmt: skip
-        return "\n".join(
-            refusal["reason"]
-            for refusal in run.item["refusals"]
-            if refusal["guard"] == "webhooks-accept"
-        )
-
-    def _watch(self, standing: Sequence[Standing]) -> set[int]:
-        """Those whose finalizer is taken off: all that have to be, or as far as it comes."""
-        began = time.monotonic()
-        gone: set[int] = set()
-        expected = {
-            id(each) for each in standing if each.situation.owner.action in ("lets go", "works")
-        }
-        while True:
-            gone |= {id(each) for each in standing if id(each) not in gone and not self._held(each)}
-            passed = time.monotonic() - began
-            if passed > PATIENCE or (expected <= gone and passed > LEAST):
-                return gone
-            time.sleep(0.5)
-
-    def _held(self, each: Standing) -> bool:
-        found = self._get(each.subject)
-        return found is not None and each.situation.finalizer in found["metadata"].get(
-            "finalizers", ()
-        )
-
-    def _changed(self, each: Standing) -> list[str]:
-        """The objects that are gone, are going, or have other owners or another spec."""
-        return [
-            f"{before['kind']}/{before['metadata']['name']}"
-            for before in each.made
-            if _ref(before) != _ref(each.subject) and _matter(before) != _matter(self._get(before))
-        ]
 
     # Requests
 
@@ -256,6 +171,113 @@ class Cluster:
     def _path(self, body: Body) -> str:
         meta = body["metadata"]
         return self._resource(body).path(meta.get("namespace"), meta["name"])
+
+
+class Cluster(Table):
+    """An API server with everything installed and nobody at work."""
+
+    api: ControlPlane
+
+    def __init__(self, api: ControlPlane, directory: Path) -> None:
+        super().__init__(api, directory)
+        harvester.prepare(api)
+        virt.prepare(api)
+        for definition in api.request("GET", _CRDS)[1]["items"]:
+            self._learn(definition["spec"])
+        self.prepare()
+
+    def play(
+        self, owner: Program, situations: Sequence[Situation], *also: Program
+    ) -> dict[str, Outcome]:
+        """Let each situation stand, ask the program, wake the owner, and see what it does.
+
+        `also` are programs that are at work from the start.
+        """
+        standing = self.stand(owner.name, situations)
+        for program in also:
+            program.start()
+        self._beat()
+        said = self.ask()
+        owner.start()
+        try:
+            gone = self._watch(standing)
+            owner.check()
+            outcomes = {}
+            log = owner.log
+            for each in standing:
+                outcome = Outcome(each.place, let_go=id(each) in gone, logged=_about(log, each))
+                found = said.get(each.key)
+                if found:
+                    outcome.state, outcome.reason = found
+                outcome.changed = frozenset(self._changed(each))
+                if each.situation.owner.action == "rejected" and not outcome.let_go:
+                    outcome.refused = self._refusal(each)
+                outcomes[each.situation.text] = outcome
+        finally:
+            owner.stop()
+            for program in reversed(also):
+                program.stop()
+        for each in standing:
+            self._sweep(each)
+        return outcomes
+
+    def _sweep(self, each: Standing) -> None:
+        """Remove what stands, for those who wake later see it too."""
+        for body in each.made:
+            path = self._path(body)
+            bare = {"metadata": {"finalizers": None}}
+            self.api.request("PATCH", path, bare, content_type=MERGE_PATCH)
+            options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+            self.api.request("DELETE", path, options)
+
+    def _learn(self, spec: dict[str, Any]) -> None:
+        for version in spec["versions"]:
+            if version["served"]:
+                api_version = f"{spec['group']}/{version['name']}"
+                kind = spec["names"]["kind"]
+                self._resources[api_version, kind] = Resource(
+                    api_version, kind, spec["names"]["plural"], spec["scope"] == "Namespaced",
+                    "status" in version.get("subresources", {}),
+                )  # fmt: skip
+
+    def _refusal(self, each: Standing) -> str:
+        place = each.place
+        world = World(self.api, self.directory, place.at, "no-node", "no-node")
+        run = world.run("unstick", "vm", place.name, "--older-than=0", "--dry-run=server",
+                        "-o", "json")  # fmt: skip
+        return "\n".join(
+            refusal["reason"]
+            for refusal in run.item["refusals"]
+            if refusal["guard"] == "webhooks-accept"
+        )
+
+    def _watch(self, standing: Sequence[Standing]) -> set[int]:
+        """Those whose finalizer is taken off: all that have to be, or as far as it comes."""
+        began = time.monotonic()
+        gone: set[int] = set()
+        expected = {
+            id(each) for each in standing if each.situation.owner.action in ("lets go", "works")
+        }
+        while True:
+            gone |= {id(each) for each in standing if id(each) not in gone and not self._held(each)}
+            passed = time.monotonic() - began
+            if passed > PATIENCE or (expected <= gone and passed > LEAST):
+                return gone
+            time.sleep(0.5)
+
+    def _held(self, each: Standing) -> bool:
+        found = self._get(each.subject)
+        return found is not None and each.situation.finalizer in found["metadata"].get(
+            "finalizers", ()
+        )
+
+    def _changed(self, each: Standing) -> list[str]:
+        """The objects that are gone, are going, or have other owners or another spec."""
+        return [
+            f"{before['kind']}/{before['metadata']['name']}"
+            for before in each.made
+            if _ref(before) != _ref(each.subject) and _matter(before) != _matter(self._get(before))
+        ]
 
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

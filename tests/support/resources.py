@@ -61,6 +61,7 @@ RESOURCES: dict[str, Resource] = {
         _resource("v1", "Node", "nodes", cluster=True, status=True),
         _resource("v1", "Pod", "pods", status=True),
         _resource("v1", "Event", "events"),
+        _resource("v1", "ConfigMap", "configmaps"),
         _resource("v1", "Secret", "secrets"),
         _resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims", status=True),
         _resource("v1", "PersistentVolume", "persistentvolumes", cluster=True, status=True),
@@ -130,6 +131,15 @@ RESOURCES: dict[str, Resource] = {
             "VirtualMachineSnapshot",
             "virtualmachinesnapshots",
             status=True,
+        ),
+        _resource(
+            "export.kubevirt.io/v1beta1",
+            "VirtualMachineExport",
+            "virtualmachineexports",
+            status=True,
+        ),
+        _resource(
+            "pool.kubevirt.io/v1beta1", "VirtualMachinePool", "virtualmachinepools", status=True
         ),
         _resource("harvesterhci.io/v1beta1", "Upgrade", "upgrades"),
         _resource("harvesterhci.io/v1beta1", "VirtualMachineImage", "virtualmachineimages"),
