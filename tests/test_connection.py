@@ -50,6 +50,11 @@ def write(
     return {"KUBECONFIG": str(home / "config"), "HOME": str(home)}
 
 
+def at_home(directory: Path, **environ: str) -> dict[str, str]:
+    """An environment in which this is the home directory."""
+    return {"HOME": str(directory), **environ}
+
+
 def refusal(flags: ConfigOverrides, environ: Mapping[str, str], **more: Path) -> str:
     with pytest.raises(KubeconfigError) as caught:
         load(flags, environ, **more)
@@ -286,7 +291,7 @@ def test_a_plain_http_server_needs_no_credentials(tmp_path: Path) -> None:
 
 
 def test_nothing_configured_says_what_to_do(tmp_path: Path) -> None:
-    said = refusal(ConfigOverrides(), {}, home=tmp_path)
+    said = refusal(ConfigOverrides(), at_home(tmp_path))
     assert said.startswith(f"{REFUSED} No cluster is configured (looked at {tmp_path}/.kube/config")
     assert refusal(ConfigOverrides(), {"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"}).startswith(
         f"{REFUSED} No cluster is configured (looked at {tmp_path}/a, {tmp_path}/b)"
@@ -298,15 +303,13 @@ def test_nothing_configured_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_without_a_file_flags_and_kubernetes_master_are_enough(tmp_path: Path) -> None:
-    environ = {"KUBERNETES_MASTER": "http://master:1"}
-    assert load(ConfigOverrides(), environ, tmp_path).server == "http://master:1"
-    assert (
-        load(ConfigOverrides(server="http://flag:1"), environ, tmp_path).server == "http://flag:1"
-    )
-    connection = load(ConfigOverrides(server="https://flag", token="t"), {}, tmp_path)
+    environ = at_home(tmp_path, KUBERNETES_MASTER="http://master:1")
+    assert load(ConfigOverrides(), environ).server == "http://master:1"
+    assert load(ConfigOverrides(server="http://flag:1"), environ).server == "http://flag:1"
+    connection = load(ConfigOverrides(server="https://flag", token="t"), at_home(tmp_path))
     assert (connection.context, connection.cluster_name, connection.user_name) == ("", "", "")
     assert connection.namespace == "default"
-    said = refusal(ConfigOverrides(server="https://flag"), {}, home=tmp_path)
+    said = refusal(ConfigOverrides(server="https://flag"), at_home(tmp_path))
     assert "there are no credentials" in said
 
 
@@ -320,7 +323,7 @@ def service_account(tmp_path: Path) -> Path:
 
 
 def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -> None:
-    connection = load(ConfigOverrides(), POD, tmp_path, service_account=service_account)
+    connection = load(ConfigOverrides(), at_home(tmp_path, **POD), service_account=service_account)
     assert connection.server == "https://10.0.0.1:443"
     assert connection.cluster.certificate_authority == str(service_account / "ca.crt")
     assert connection.user == UserEntry(token_file=str(service_account / "token"))
@@ -328,8 +331,7 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -
     assert len(connection.notices) == 1
     named = load(
         ConfigOverrides(as_="boss", token="t"),
-        {**POD, "POD_NAMESPACE": "vms", "KUBERNETES_SERVICE_HOST": "fd00::1"},
-        tmp_path,
+        at_home(tmp_path, **POD, POD_NAMESPACE="vms") | {"KUBERNETES_SERVICE_HOST": "fd00::1"},
         service_account=service_account,
     )
     assert named.user == UserEntry(token="t", as_="boss")
@@ -338,14 +340,16 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, service_account: Path) -
 
 def test_a_pod_without_all_of_it_is_no_pod(tmp_path: Path, service_account: Path) -> None:
     for environ in ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}):
-        said = refusal(ConfigOverrides(), environ, home=tmp_path, service_account=service_account)
+        found = at_home(tmp_path, **environ)
+        said = refusal(ConfigOverrides(), found, service_account=service_account)
         assert said.startswith(REFUSED)
     gone = ConfigOverrides(kubeconfig=str(tmp_path / "gone"))
-    assert refusal(gone, POD, home=tmp_path, service_account=service_account) == (
+    pod = at_home(tmp_path, **POD)
+    assert refusal(gone, pod, service_account=service_account) == (
         f"stat {tmp_path}/gone: no such file or directory"
     )
     (service_account / "token").unlink()
-    said = refusal(ConfigOverrides(), POD, home=tmp_path, service_account=service_account)
+    said = refusal(ConfigOverrides(), pod, service_account=service_account)
     assert said.startswith(REFUSED)
 
 
@@ -354,7 +358,9 @@ def test_a_kubeconfig_or_a_flag_goes_before_the_pod(tmp_path: Path, service_acco
     connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert (connection.context, connection.server, connection.notices) == ("c", "https://one", ())
     flags = ConfigOverrides(server="http://flag")
-    assert load(flags, POD, tmp_path, service_account=service_account).user == UserEntry()
+    assert (
+        load(flags, at_home(tmp_path, **POD), service_account=service_account).user == UserEntry()
+    )
     (tmp_path / "config").write_text("clusters: []\ncontexts: []\n")
     connection = load(ConfigOverrides(), environ, service_account=service_account)
     assert connection.cluster_name == "in-cluster"

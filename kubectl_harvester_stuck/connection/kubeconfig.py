@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kubectl_harvester_stuck.connection import kubeconfig_path
 from kubectl_harvester_stuck.connection.kubeconfig_file import (
     ClusterEntry,
     ContextEntry,
@@ -109,15 +110,14 @@ class MergedConfig:
 def load(
     flags: ConfigOverrides,
     environ: Mapping[str, str],
-    home: Path | None = None,
     *,
     service_account: Path = SERVICE_ACCOUNT,
 ) -> ClientConfig:
     """The connection that kubectl would use with the same flags and environment.
 
-    `home` is the home directory, by default that of `environ`. Raises KubeconfigError.
+    Raises KubeconfigError.
     """
-    files = _files(flags, environ, home)
+    files = _files(flags, environ)
     merged = _merge(flags, files)
     wanted = (flags.context, flags.cluster, flags.user, flags.server)
     if not merged and not any(wanted) and _in_cluster_is_possible(environ, service_account):
@@ -127,7 +127,7 @@ def load(
 
 def entries(flags: ConfigOverrides, environ: Mapping[str, str]) -> MergedConfig:
     """Everything that can be chosen by name. Raises KubeconfigError."""
-    return _merge(flags, _files(flags, environ, None))
+    return _merge(flags, _files(flags, environ))
 
 
 def _merge(flags: ConfigOverrides, files: list[Path]) -> MergedConfig:
@@ -140,16 +140,9 @@ def _merge(flags: ConfigOverrides, files: list[Path]) -> MergedConfig:
     return merged
 
 
-def _files(flags: ConfigOverrides, environ: Mapping[str, str], home: Path | None) -> list[Path]:
+def _files(flags: ConfigOverrides, environ: Mapping[str, str]) -> list[Path]:
     """The files to read, in order, each once."""
-    if flags.kubeconfig:
-        return [Path(flags.kubeconfig)]
-    listed = environ.get("KUBECONFIG", "")
-    if listed:
-        return [Path(name) for name in dict.fromkeys(listed.split(os.pathsep)) if name]
-    if home is None:
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    return [home / ".kube" / "config"]
+    return [Path(flags.kubeconfig)] if flags.kubeconfig else kubeconfig_path.files(environ)
 
 
 def _from_files(
