@@ -30,8 +30,9 @@ _HOOK = re.compile(r"(^|\.)hooks?\.")
 _IGNITION = "kubevirt.io/ignitiondata"
 _LOGIN = re.compile(r"(?<=://)[^\s/?#\"'\\@]*@")
 """User and password in a URL."""
-_QUERY = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s?#\"'\\]+)\?[^\s#\"'\\]+")
-"""A URL with parameters, which can be a signature that lets everybody fetch it."""
+_WORD = re.compile(r"[^\s#\"'\\]+")
+"""What a URL is a part of, up to its fragment. A pattern of the URL itself would be tried anew from
+each letter of a long text."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -57,7 +58,7 @@ def redacted(body: Any) -> Any:
     if not isinstance(body, str):
         return body
     # Annotations, and environments in other places, repeat whole objects as text.
-    return REDACTED if _quotes(body) else _QUERY.sub(rf"\1?{REDACTED}", _without_login(body))
+    return REDACTED if _quotes(body) else _WORD.sub(_without_query, _without_login(body))
 
 
 def redact_text(text: str) -> str:
@@ -71,6 +72,13 @@ def redact_text(text: str) -> str:
 
 def _without_login(text: str) -> str:
     return _LOGIN.sub(f"{REDACTED}@", text)
+
+
+def _without_query(word: re.Match[str]) -> str:
+    """A URL without its parameters, which can be a signature that lets everybody fetch it."""
+    before, scheme, rest = word[0].partition("://")
+    path, mark, parameters = rest.partition("?")
+    return f"{before}{scheme}{path}?{REDACTED}" if mark and parameters else word[0]
 
 
 def _value(key: str, value: Any) -> Any:
