@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -26,7 +27,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
 from kubectl_harvester_stuck.render.screen import Screen
-from kubectl_harvester_stuck.state import journal
+from kubectl_harvester_stuck.state import journal, private_files
 from kubectl_harvester_stuck.state.backups import Backups
 from kubectl_harvester_stuck.state.private_files import state_directory
 from tests.support.simulator import Simulator
@@ -250,6 +251,40 @@ def test_a_backup_follows_and_overwrites_nothing(tmp_path: Path, kind: str) -> N
         backups.save(change().plan, (), "d1")
     assert (other if kind == "link" else path).exists() is (kind != "link to nothing")
     assert kind == "link to nothing" or path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "why"),
+    [
+        (0o600, 1000, ""),
+        (0o644, 1000, ""),
+        (0o644, 0, ""),
+        (0o660, 1000, "can be written to by others"),
+        (0o602, 1000, "can be written to by others"),
+        (0o602, 0, "can be written to by others"),
+        (0o600, 1001, "belongs to another user"),
+    ],
+)
+def test_whose_a_file_is(mode: int, uid: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    status = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert private_files.why_foreign(status) == why
+
+
+def test_nothing_is_written_into_a_state_directory_of_another(
+    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be written to by this user, and not be made private."""
+    book.directory.mkdir()
+    book.directory.chmod(0o777)
+
+    def chmod(path: Path, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.raises(JournalError, match="Operation not permitted"):
+        book.begin(change())
+    assert (book.directory / journal.FILE).read_bytes() == b""
 
 
 def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:
