@@ -77,18 +77,23 @@ def test_everything_that_is_the_servers_own_is_left_out() -> None:
     assert saved == before
 
 
-def test_labels_and_annotations_are_kept_apart_from_the_mark_that_deletes_disks() -> None:
+def test_labels_and_annotations_are_kept_apart_from_marks_that_delete_disks_or_start() -> None:
     notes = {
         "harvesterhci.io/removedPersistentVolumeClaims": "disk-root",
+        "harvesterhci.io/maintain-mode-strategy-node-name": "node-1",
         "harvesterhci.io/volumeClaimTemplates": "[]",
         "harvesterhci.io/mac-address": "{}",
     }
     found = read(vm(labels={"team": "a"}, annotations=notes))
     meta = restore.manifest_for(found)["metadata"]
     del notes["harvesterhci.io/removedPersistentVolumeClaims"]
+    del notes["harvesterhci.io/maintain-mode-strategy-node-name"]
     assert meta["annotations"] == notes
     assert meta["labels"] == {"team": "a"}
-    assert "left out: the mark that disk-root are deleted with the VM" in restore.changes(found)
+    assert set(restore.changes(found)) >= {
+        "left out: the mark that disk-root are deleted with the VM",
+        "left out: the mark that it starts after the maintenance of node node-1",
+    }
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,7 @@ def test_no_right_to_look_at_nodes_and_volumes_is_idle(world: World) -> None:
 
 
 def test_where_kubevirt_runs_elsewhere_its_role_goes_there(world: World) -> None:
-    """As docs/rbac.md says: the Role for virt-handler is in the namespace of the KubeVirt object."""
+    """As docs/rbac.md says: the Role for virt-handler goes with the KubeVirt object."""
     stage = Stage(world)
     place = f"{world.namespace}-kubevirt"
     handler = builders.virt_handler(world.dead, ready=False)
