@@ -23,11 +23,17 @@ _WORDS = frozenset({"command", "args", "mountOptions", "extraHeaders"})
 with which an image is fetched."""
 _PARAMETERS = frozenset({"volumeAttributes", "options"})
 """Names and values that a PersistentVolume hands to its CSI driver, or to its FlexVolume."""
-_QUOTED = re.compile(rf"({'|'.join(CLOUD_INIT)})\b[\\\"']*\s*[:=].*", re.I | re.S)
-"""As JSON, YAML, a struct of Go, or the path of an invalid field writes it."""
+_QUOTED = re.compile(
+    rf"({'|'.join(CLOUD_INIT)}|ignitiondata|kernelArgs)\b"
+    r"(?:[\\\"']*\s*[:=]|[\\\"']+\s*,\s*[\\\"']+value\b).*",
+    re.I | re.S,
+)
+"""As JSON, YAML, a struct of Go, the path of an invalid field, or a JSON patch writes it."""
 _HOOK = re.compile(r"(^|\.)hooks?\.")
 """In the domain of an annotation: hooks.kubevirt.io/hookSidecars, pre.hook.backup.velero.io/..."""
 _IGNITION = "kubevirt.io/ignitiondata"
+LONGEST = 10_000
+"""Characters of what others say that are told; Kubernetes' own messages are far shorter."""
 _LOGIN = re.compile(r"(?<=://)[^\s/?#\"'\\@]*@")
 """User and password in a URL."""
 _WORD = re.compile(r"[^\s#\"'\\]+")
@@ -65,9 +71,11 @@ def redact_text(text: str) -> str:
     """The text up to the first cloud-init value in it, for words of others that quote an object.
 
     Where a value ends cannot be told: what follows it is left out as well. So are user and password
-    in URLs.
+    in URLs. A text that would fill the screens of a terminal is cut, and says so.
     """
-    return _QUOTED.sub(rf"\1: {REDACTED}", _without_login(text))
+    told = _QUOTED.sub(rf"\1: {REDACTED}", _without_login(text))
+    more = len(told) - LONGEST
+    return told if more <= 0 else f"{told[:LONGEST]} ... ({more} more characters)"
 
 
 def _without_login(text: str) -> str:
