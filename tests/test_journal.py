@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -271,20 +270,30 @@ def test_whose_a_file_is(mode: int, uid: int, why: str, monkeypatch: pytest.Monk
     assert private_files.why_foreign(status) == why
 
 
+@pytest.mark.parametrize("theirs", ["link", "directory"])
 def test_nothing_is_written_into_a_state_directory_of_another(
-    book: journal.Journal, monkeypatch: pytest.MonkeyPatch
+    book: journal.Journal, tmp_path: Path, theirs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It can be written to by this user, and not be made private."""
-    book.directory.mkdir()
-    book.directory.chmod(0o777)
+    """Root in the home of somebody else must not be led by a link to a directory of its own."""
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    book.directory.symlink_to(other)
+    looks = {"link": Path.lstat, "directory": Path.stat}
+    real = looks[theirs]
 
-    def chmod(path: Path, _mode: int) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+    def look(path: Path, **more: Any) -> os.stat_result:
+        found = real(path, **more)
+        owned = [*found[:4], found.st_uid + 1, *found[5:10]]
+        return os.stat_result(owned) if path == book.directory else found
 
-    monkeypatch.setattr(Path, "chmod", chmod)
-    with pytest.raises(JournalError, match="Operation not permitted"):
-        book.begin(change())
-    assert (book.directory / journal.FILE).read_bytes() == b""
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, real.__name__, look)
+        with pytest.raises(JournalError, match=r"belongs to another user; set XDG_STATE_HOME"):
+            book.begin(change())
+    assert list(other.iterdir()) == []
+    assert stat.S_IMODE(other.stat().st_mode) == 0o755
+    book.begin(change())  # a link of one's own is followed
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
 
 
 def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:
