@@ -428,6 +428,16 @@ def test_no_role_holds_more_than_it_says() -> None:
         assert (right.resource == "settings") == bool(right.names), str(right)
     assert {right.verb for right in VIEWER} == {"get", "list", "watch"}
     assert {right.verb for right in METRICS} == {"get", "list"}
+    assert {right.verb for right in INFRASTRUCTURE} == {"get", "list"}
+    changes = {(right.verb, right.resource) for right in set(OPERATOR) - set(VIEWER)
+               if right.verb not in ("get", "list", "watch")}  # fmt: skip
+    assert changes == {
+        ("patch", "virtualmachines"),
+        ("patch", "virtualmachineinstances"),
+        ("delete", "pods"),
+        ("create", "events"),
+        ("create", "virtualmachines"),
+    }
 
 
 def test_no_right_of_the_viewer_is_idle(world: World) -> None:
