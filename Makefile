@@ -143,6 +143,13 @@ mutants: $(VENV)/installed ## Break every decision in small ways: does a test fa
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	$(BIN)/python -m tools.mutants
 
+# pip-audit needs the network. Without it: a checkout of the Python Packaging Advisory Database.
+.PHONY: audit
+audit: $(VENV)/installed ## Advisories about the archives' packages (ADVISORIES=DIR without network)
+	@test -n "$(ADVISORIES)" \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
+	PATH="$(abspath $(BIN)):$$PATH" ADVISORIES="$(ADVISORIES)" bash .ci/audit
+
 .PHONY: archive
 archive: $(VENV)/installed ## The Krew archive of this platform, and plugin.yaml for it
 	$(BIN)/python krew/build.py

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ RBAC = "rbac.authorization.k8s.io"
 PATCH, DELETE, CREATE = (f"harvester-stuck-{what}" for what in ("patch", "delete-pod", "create"))
 Body = dict[str, Any]
 
+APPLY_PATCH = "application/apply-patch+yaml"
 BARE, HELD = "adm-bare", "adm-held"
 """The namespaces without a policy, and with all of them."""
 
@@ -97,6 +98,7 @@ class Action:
     name: str
     body: Body
     held_by: str = ""
+    content_type: str = "application/json"
 
     @property
     def path(self) -> str:
@@ -107,7 +109,7 @@ class Action:
 
 def patch(what: str, plural: str, name: str, body: Body, held_by: str = PATCH) -> Action:
     """A merge patch of a VM or a VMI."""
-    return Action(what, "PATCH", f"virtualmachine{plural}", name, body, held_by)
+    return Action(what, "PATCH", f"virtualmachine{plural}", name, body, held_by, MERGE_PATCH)
 
 
 def delete(what: str, name: str, held_by: str = DELETE, **more: object) -> Action:
@@ -116,13 +118,19 @@ def delete(what: str, name: str, held_by: str = DELETE, **more: object) -> Actio
     return Action(what, "DELETE", "pods", name, options, held_by)
 
 
-def create(what: str, spec: Body, held_by: str = CREATE) -> Action:
-    """A new VM."""
+def create(what: str, spec: Body, held_by: str = CREATE, **more: object) -> Action:
+    """A new VM, with `more` in its metadata."""
     body = builders.vm("", "new", ())
-    body = {**body, "metadata": {"name": "new"}, "spec": {**body["spec"], **spec}}
+    body = {**body, "metadata": {"name": "new", **more}, "spec": {**body["spec"], **spec}}
     if spec.get("runStrategy", "") is None:
         del body["spec"]["runStrategy"]
     return Action(what, "POST", "virtualmachines", "", body, held_by)
+
+
+def apply(what: str, spec: Body, held_by: str = CREATE) -> Action:
+    """A new VM by an apply: a patch of what is not there."""
+    made = create(what, spec, held_by)
+    return replace(made, method="PATCH", name="new", content_type=APPLY_PATCH)
 
 
 def meta(**fields: object) -> Body:
@@ -134,6 +142,7 @@ A, B, ORPHAN = "example.com/a", "example.com/b", "orphan"
 DISK = {"name": "theirs", "persistentVolumeClaim": {"claimName": "theirs"}}
 CLOUD_INIT = {"name": "init", "cloudInitNoCloud": {"userData": "#cloud-config\nruncmd: [id]"}}
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1-2-3"}
+HALTED = {"runStrategy": "Halted"}
 TEMPLATE = {"metadata": {"name": "d"}, "spec": {"source": {"pvc": {"name": "theirs"}}}}
 
 
@@ -196,6 +205,14 @@ ACTIONS = (
     create("create a VM that starts by hand", {"runStrategy": "Manual"}),
     create("create a halted VM with new disks",
            {"runStrategy": "Halted", "dataVolumeTemplates": [TEMPLATE]}),
+    apply("create a running VM by an apply", {"runStrategy": "Always"}),
+    create("create a halted VM with an owner, with which it goes", HALTED, ownerReferences=[OWNER]),
+    create("create a halted VM with which another's disk goes", HALTED,
+           annotations={"harvesterhci.io/removedPersistentVolumeClaims": "theirs"}),
+    create("create a halted VM that a maintenance starts", HALTED,
+           annotations={"harvesterhci.io/maintain-mode-strategy-node-name": "node-1"}),
+    create("create a halted VM with annotations", HALTED, "",
+           annotations={"harvesterhci.io/volumeClaimTemplates": "[]"}),
     create("create a halted VM", {"runStrategy": "Halted", "dataVolumeTemplates": []}, ""),
     create("create a halted VM by `running`", {"running": False, "runStrategy": None}, ""),
 )  # fmt: skip
@@ -406,12 +423,12 @@ class Stage:
         """Status and message of the answer."""
         group, _, rest = action.path.rpartition("kubevirt.io/")
         root = "/apis/kubevirt.io/v1" if group or action.plural != "pods" else "/api/v1"
-        query = "" if action.method == "DELETE" else "?dryRun=All"
+        query = "" if action.method == "DELETE" else "?dryRun=All&fieldManager=somebody"
         status, answer = self.api.request(
             action.method,
             f"{root}/namespaces/{namespace}/{rest}{query}",
             action.body,
-            content_type=MERGE_PATCH if action.method == "PATCH" else "application/json",
+            content_type=action.content_type,
             headers={} if user == ADMINISTRATOR else {"Impersonate-User": user},
         )
         return status, str(answer.get("message", ""))
@@ -470,6 +487,53 @@ def test_an_abuse_that_rbac_allows_is_rejected_and_the_rest_is_not(
     if user in ("operator", "operator-here"):
         assert alone == "allowed"
     assert held == (action.held_by or "allowed" if alone == "allowed" else "RBAC")
+
+
+SUB, CORE = "/apis/subresources.kubevirt.io/v1/namespaces/{}", "/api/v1/namespaces/{}"
+KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/{}"
+GUEST = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": {},
+         "metadata": {"name": "made"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", f"{SUB}/virtualmachines/alive/start", {}),
+        ("PUT", f"{SUB}/virtualmachines/alive/stop", {}),
+        ("PUT", f"{SUB}/virtualmachines/alive/addvolume", {}),
+        ("PUT", f"{SUB}/virtualmachineinstances/alive/unpause", {}),
+        ("GET", f"{SUB}/virtualmachineinstances/alive/console", None),
+        ("GET", f"{SUB}/virtualmachineinstances/alive/vnc", None),
+        ("PATCH", f"{KUBEVIRT}/virtualmachines/alive/status", {"status": {"ready": True}}),
+        ("PATCH", f"{KUBEVIRT}/virtualmachineinstances/made", GUEST),
+        ("PUT", f"{KUBEVIRT}/virtualmachines/alive", {}),
+        ("DELETE", f"{KUBEVIRT}/virtualmachines/alive", {}),
+        ("DELETE", f"{KUBEVIRT}/virtualmachineinstances", {}),
+        ("POST", f"{KUBEVIRT}/virtualmachineinstancemigrations", {}),
+        ("DELETE", f"{CORE}/pods", {}),
+        ("POST", f"{CORE}/pods", {}),
+        ("POST", f"{CORE}/pods/alive/eviction", {}),
+        ("POST", f"{CORE}/pods/alive/exec", None),
+        ("PATCH", f"{CORE}/pods/alive", {}),
+        ("PATCH", f"{CORE}/pods/alive/status", {}),
+        ("PATCH", f"{CORE}/pods/alive/ephemeralcontainers", {}),
+        ("GET", f"{CORE}/pods/alive/log", None),
+        ("GET", f"{CORE}/secrets/any", None),
+        ("DELETE", f"{CORE}/persistentvolumeclaims/any", {}),
+        ("POST", f"{CORE}/serviceaccounts/default/token", {}),
+    ],
+)
+def test_what_the_role_does_not_allow_at_all(
+    stage: Stage, method: str, path: str, body: Body | None
+) -> None:
+    status, answer = stage.api.request(
+        method,
+        f"{path.format(BARE)}?dryRun=All&fieldManager=somebody",
+        body,
+        content_type=APPLY_PATCH if body is GUEST else MERGE_PATCH,
+        headers={"Impersonate-User": "operator"},
+    )
+    assert (status, outcome(status, answer["message"])) == (403, "RBAC"), answer
 
 
 @pytest.mark.parametrize("user", FREE_USERS)

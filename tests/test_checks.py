@@ -6,6 +6,7 @@ import copy
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -815,16 +816,26 @@ def test_no_number_of_an_object_ends_in_a_traceback() -> None:
 @pytest.mark.parametrize(
     ("written", "number"),
     [("500m", "0.5"), ("16", "16"), (2, "2"), ("64Gi", str(64 * readycluster.GIB)), ("1k", "1000"),
-     ("1e3", "1000"), ("1.5Mi", str(1536 * 1024)), ("100u", "0.0001")],
+     ("1e3", "1000"), ("1.5Mi", str(1536 * 1024)), ("100u", "0.0001"), ("5.", "5"), (".5", "0.5")],
 )  # fmt: skip
 def test_quantities(written: object, number: str) -> None:
     assert quantities.parse(written) == Decimal(number)
 
 
-@pytest.mark.parametrize("written", ["", "much", "1gi", "1e999", None, True, "1Gi2"])
+@pytest.mark.parametrize(
+    "written", ["", "much", "1gi", "1e999", None, True, "1Gi2", ".", "1.2.3", "+"]
+)
 def test_what_is_no_quantity(written: object) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         quantities.parse(written)
+
+
+def test_what_is_no_quantity_is_said_at_once() -> None:
+    """A file of `-f` can hold anything: a minute of thought about one word would be too long."""
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="is not a quantity"):
+        quantities.parse("1" * 20_000 + "!")
+    assert time.monotonic() - began < 5
 
 
 # The screen

@@ -109,6 +109,39 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(goal.read_text()), target
 
 
+THREATS = re.split(r"^### ", (ROOT / "SECURITY.md").read_text(), flags=re.M)[1:]
+"""The sections of the threat model, each with its table."""
+MODELLED = [section for section in THREATS if section.partition("\n\n")[2].startswith("| |")]
+"""Those that go through STRIDE."""
+
+
+def threats(section: str) -> list[list[str]]:
+    """The cells of each line of its table."""
+    lines = re.findall(r"^\| (.+) \|$", section, re.M)[1:]
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines if line[0] != "-"]
+
+
+def name_of_section(section: str) -> str:
+    return section.partition("\n")[0]
+
+
+@pytest.mark.parametrize("section", THREATS, ids=name_of_section)
+def test_each_threat_names_its_tests_or_a_reason(section: str) -> None:
+    for cells in threats(section):
+        links = re.findall(r"\]\(([^)#\s]+)\)", cells[-1])
+        assert links or re.fullmatch(r"nothing: .{20,}", cells[-1]), cells
+        for link in links:
+            assert Path(link).name.startswith("test_"), link
+            assert re.search(r"^def test_", (ROOT / link).read_text(), re.M), link
+
+
+def test_each_surface_is_looked_at_for_each_kind_of_threat() -> None:
+    assert len(MODELLED) == 5
+    for section in MODELLED:
+        letters = "".join(dict.fromkeys(cells[0] for cells in threats(section)))
+        assert letters == "STRIDE", name_of_section(section)
+
+
 def anchors(text: str) -> set[str]:
     """The anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)

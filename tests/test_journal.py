@@ -26,7 +26,7 @@ from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.release.change import Change, Who, event
 from kubectl_harvester_stuck.release.model import Action, Plan, Step, StepReport, StepStatus
 from kubectl_harvester_stuck.render.screen import Screen
-from kubectl_harvester_stuck.state import journal
+from kubectl_harvester_stuck.state import journal, private_files
 from kubectl_harvester_stuck.state.backups import Backups
 from kubectl_harvester_stuck.state.private_files import state_directory
 from tests.support.simulator import Simulator
@@ -250,6 +250,50 @@ def test_a_backup_follows_and_overwrites_nothing(tmp_path: Path, kind: str) -> N
         backups.save(change().plan, (), "d1")
     assert (other if kind == "link" else path).exists() is (kind != "link to nothing")
     assert kind == "link to nothing" or path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "why"),
+    [
+        (0o600, 1000, ""),
+        (0o644, 1000, ""),
+        (0o644, 0, ""),
+        (0o660, 1000, "can be written to by others"),
+        (0o602, 1000, "can be written to by others"),
+        (0o602, 0, "can be written to by others"),
+        (0o600, 1001, "belongs to another user"),
+    ],
+)
+def test_whose_a_file_is(mode: int, uid: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    status = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert private_files.why_foreign(status) == why
+
+
+@pytest.mark.parametrize("theirs", ["link", "directory"])
+def test_nothing_is_written_into_a_state_directory_of_another(
+    book: journal.Journal, tmp_path: Path, theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root in the home of somebody else must not be led by a link to a directory of its own."""
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    book.directory.symlink_to(other)
+    looks = {"link": Path.lstat, "directory": Path.stat}
+    real = looks[theirs]
+
+    def look(path: Path, **more: Any) -> os.stat_result:
+        found = real(path, **more)
+        owned = [*found[:4], found.st_uid + 1, *found[5:10]]
+        return os.stat_result(owned) if path == book.directory else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, real.__name__, look)
+        with pytest.raises(JournalError, match=r"belongs to another user; set XDG_STATE_HOME"):
+            book.begin(change())
+    assert list(other.iterdir()) == []
+    assert stat.S_IMODE(other.stat().st_mode) == 0o755
+    book.begin(change())  # a link of one's own is followed
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
 
 
 def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:

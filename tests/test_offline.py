@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -551,7 +552,88 @@ def test_names_that_leave_the_archive_are_not_opened(tmp_path: Path) -> None:
     (folder / "yamls/namespaced/shop/v1/configmaps.yaml").write_text("items: []\n")
     (folder / "yamls/namespaced/shop/kubevirt.io/v1/virtualmachines.yaml").symlink_to(outside)
     (folder / "bundleGenerationError.log").touch()
-    assert listed(files(folder), VM, "shop") == []
+    assert listed(files(folder), POD, "shop") == []
+    # It is not followed, and is not taken for "there is none".
+    with pytest.raises(UnreadableError, match="is a link or no file"):
+        listed(files(folder), VM, "shop")
+
+
+@pytest.mark.parametrize(
+    "linked",
+    ["yamls", "yamls/namespaced", "yamls/namespaced/shop", "yamls/namespaced/shop/v1"],
+)
+def test_a_folder_behind_a_link_is_not_taken_for_an_empty_one(tmp_path: Path, linked: str) -> None:
+    with zipfile.ZipFile(zipped(tmp_path, [node(), vm(), vm("other", "elsewhere")])) as file:
+        file.extractall(tmp_path)
+    folder = tmp_path / bundle.NAME
+    for more in ("shop/v1", "shop/apps/v1"):
+        (folder / "yamls/namespaced" / more).mkdir(parents=True, exist_ok=True)
+        (folder / "yamls/namespaced" / more / "configmaps.yaml").write_text("items: []\n")
+    (folder / linked).rename(tmp_path / "elsewhere")
+    (folder / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DumpError, match="is a link, or may not be read"):
+        files(folder)
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(zipped(tmp_path, [node(), vm()])) as file:
+        file.extractall(tmp_path)
+    folder = tmp_path / bundle.NAME
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("kubevirt.io"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    # Root may read everything, and tests may be run as root.
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DumpError, match="may not be read by this user"):
+        files(folder)
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    with zipfile.ZipFile(zipped(tmp_path, [node(), vm()])) as file:
+        file.extractall(tmp_path)
+    (found,) = (tmp_path / bundle.NAME).rglob("virtualmachines.yaml")
+    found.unlink()
+    os.mkfifo(found)
+    with pytest.raises(UnreadableError, match="is a link or no file"):
+        listed(files(tmp_path / bundle.NAME), VM, "shop")
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    os.mkfifo(folder / "pods.yaml")
+    with pytest.raises(DumpError, match="is a link or no file"):
+        files(folder)
+
+
+def test_a_link_in_a_folder_of_objects_is_not_followed(tmp_path: Path) -> None:
+    packed = zipped(tmp_path, [node(), vm()])
+    with zipfile.ZipFile(packed) as file:
+        file.extractall(tmp_path / "unpacked")
+    outside = tmp_path / "dump.yaml"
+    outside.write_text(yamls(a_list(vm("stolen"))))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "latest").symlink_to(tmp_path / "unpacked" / bundle.NAME)
+    with pytest.raises(DumpError, match="neither a support bundle nor"):
+        files(folder)
+    (folder / "dump.yaml").symlink_to(outside)
+    with pytest.raises(DumpError, match="is a link or no file"):
+        files(folder)
+
+
+@pytest.mark.parametrize("uid", [None, "", 7, "same"])
+def test_no_object_is_hidden_by_the_uid_of_another(tmp_path: Path, uid: object) -> None:
+    machines = [vm("a"), vm("b")]
+    for machine in machines:
+        machine["metadata"]["uid"] = uid
+    assert listed(files(zipped(tmp_path, [node(), *machines])), VM, "shop") == ["a", "b"]
+    for machine in machines:
+        (tmp_path / f"{names([machine])[0]}.yaml").write_text(yamls(a_list(machine)))
+    assert listed(files(tmp_path / "a.yaml", tmp_path / "b.yaml"), VM, "shop") == ["a", "b"]
 
 
 def test_a_damaged_member_is_unreadable_and_the_others_are_shown(tmp_path: Path) -> None:

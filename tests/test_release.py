@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import yaml
 
 from kubectl_harvester_stuck import __version__
 from tests.test_krew import PLATFORMS, ROOT, VERSION, Done, call, ok
+from tools import advisories
 
 STEM = f"kubectl_harvester_stuck-{__version__}"
 PACKAGE = {
@@ -100,6 +102,67 @@ def test_the_audit_asks_about_every_pin_and_fails_where_it_cannot(tmp_path: Path
     (tmp_path / "asked").write_text(text)
     assert pins(tmp_path / "asked") == {pin.partition(" ;")[0] for pin in wanted}
     assert " ; " not in text
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Callable[..., Path]:
+    """A checkout of the advisory database, with one advisory about PySocks."""
+
+    def write(affected: Mapping[str, object], **more: object) -> Path:
+        folder = tmp_path / "database" / "vulns" / "pysocks"
+        folder.mkdir(parents=True, exist_ok=True)
+        package = {"package": {"ecosystem": "PyPI", "name": "PySocks"}, **affected}
+        advisory = {"id": "PYSEC-1", "aliases": ["CVE-1"], "modified": "2026-11-02T00:00:00Z",
+                    "affected": [package], **more}  # fmt: skip
+        (folder / "PYSEC-1.yaml").write_text(yaml.safe_dump(advisory))
+        return tmp_path / "database"
+
+    return write
+
+
+def ecosystem(*events: dict[str, str], kind: str = "ECOSYSTEM") -> dict[str, object]:
+    return {"ranges": [{"type": kind, "events": list(events)}]}
+
+
+@pytest.mark.parametrize(
+    ("affected", "is_found"),
+    [
+        ({"versions": ["1.7.0", "1.7.1"]}, True),
+        ({"versions": ["1.7.0"]}, False),
+        (ecosystem({"introduced": "0"}), True),
+        (ecosystem({"introduced": "0"}, {"fixed": "1.7.1"}), False),
+        (ecosystem({"introduced": "0"}, {"fixed": "1.10"}), True),
+        (ecosystem({"introduced": "0"}, {"last_affected": "1.7.1"}), True),
+        (ecosystem({"introduced": "0"}, {"last_affected": "1.7"}), False),
+        (ecosystem({"introduced": "1.7"}, {"introduced": "0"}, {"fixed": "1"}), True),
+        (ecosystem({"introduced": "1.7.1"}), True),
+        (ecosystem({"introduced": "2"}), False),
+        (ecosystem({"introduced": "odd"}), True),
+        (ecosystem({"introduced": "0"}, {"fixed": "odd"}), True),
+        (ecosystem({"introduced": "0"}, kind="GIT"), False),
+    ],
+)  # fmt: skip
+def test_without_the_network_the_pins_are_looked_up_in_a_checkout(
+    database: Callable[..., Path], affected: Mapping[str, object], is_found: bool
+) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {**os.environ, "PATH": path, "ADVISORIES": str(database(affected))}
+    done = call("bash", ROOT / ".ci" / "audit", environ=environ)
+    assert (done.returncode, done.stderr) == (int(is_found), "")
+    *found, last = done.stdout.splitlines()
+    assert found == (["pysocks 1.7.1: PYSEC-1 (CVE-1)"] if is_found else [])
+    assert f"{len(pins(ROOT / 'krew' / 'requirements.in'))} pins, {len(found)} advisories" in last
+    assert "the database is of 2026-11-02" in last
+
+
+def test_an_advisory_that_was_withdrawn_is_none_and_no_database_is_an_error(
+    database: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert advisories.main(database({"versions": ["1.7.1"]})) == 1
+    assert advisories.main(database({"versions": ["1.7.1"]}, withdrawn="2026-11-03")) == 0
+    capsys.readouterr()
+    assert advisories.main(tmp_path / "elsewhere") == 2
+    assert "is no checkout of the advisory database" in capsys.readouterr().err
 
 
 def notes(tree: Path, tag: str) -> Done:

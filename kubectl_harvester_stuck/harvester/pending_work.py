@@ -32,6 +32,10 @@ from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 REMOVED_PVCS = "harvesterhci.io/removedPersistentVolumeClaims"
 """Annotation of a VM: the disks that the user selected for deletion, separated by commas."""
 
+MAINTENANCE_NODE = "harvesterhci.io/maintain-mode-strategy-node-name"
+"""Annotation of a VM that was shut down for the maintenance of that node, to be started afterwards.
+Source: Harvester pkg/controller/master/node/maintain_controller.go, pkg/api/node/formatter.go."""
+
 CLAIM_TEMPLATES = "harvesterhci.io/volumeClaimTemplates"
 """Annotation of a VM: a JSON list of the disks that Harvester makes for it."""
 

@@ -13,7 +13,7 @@ _SUFFIXES = {
     **{name: Decimal(10) ** (3 * power) for power, name in enumerate("kMGTPE", start=1)},
     **{f"{name}i": Decimal(1024) ** power for power, name in enumerate("KMGTPE", start=1)},
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)([a-zA-Z]*)")
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?)([a-zA-Z]*)")
 
 
 def parse(written: object) -> Decimal:

@@ -23,15 +23,22 @@ _WORDS = frozenset({"command", "args", "mountOptions", "extraHeaders"})
 with which an image is fetched."""
 _PARAMETERS = frozenset({"volumeAttributes", "options"})
 """Names and values that a PersistentVolume hands to its CSI driver, or to its FlexVolume."""
-_QUOTED = re.compile(rf"({'|'.join(CLOUD_INIT)})\b[\\\"']*\s*[:=].*", re.I | re.S)
-"""As JSON, YAML, a struct of Go, or the path of an invalid field writes it."""
+_QUOTED = re.compile(
+    rf"({'|'.join(CLOUD_INIT)}|ignitiondata|kernelArgs)\b"
+    r"(?:[\\\"']*\s*[:=]|[\\\"']+\s*,\s*[\\\"']+value\b).*",
+    re.I | re.S,
+)
+"""As JSON, YAML, a struct of Go, the path of an invalid field, or a JSON patch writes it."""
 _HOOK = re.compile(r"(^|\.)hooks?\.")
 """In the domain of an annotation: hooks.kubevirt.io/hookSidecars, pre.hook.backup.velero.io/..."""
 _IGNITION = "kubevirt.io/ignitiondata"
+LONGEST = 10_000
+"""Characters of what others say that are told; Kubernetes' own messages are far shorter."""
 _LOGIN = re.compile(r"(?<=://)[^\s/?#\"'\\@]*@")
 """User and password in a URL."""
-_QUERY = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s?#\"'\\]+)\?[^\s#\"'\\]+")
-"""A URL with parameters, which can be a signature that lets everybody fetch it."""
+_WORD = re.compile(r"[^\s#\"'\\]+")
+"""What a URL is a part of, up to its fragment. A pattern of the URL itself would be tried anew from
+each letter of a long text."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -57,20 +64,29 @@ def redacted(body: Any) -> Any:
     if not isinstance(body, str):
         return body
     # Annotations, and environments in other places, repeat whole objects as text.
-    return REDACTED if _quotes(body) else _QUERY.sub(rf"\1?{REDACTED}", _without_login(body))
+    return REDACTED if _quotes(body) else _WORD.sub(_without_query, _without_login(body))
 
 
 def redact_text(text: str) -> str:
     """The text up to the first cloud-init value in it, for words of others that quote an object.
 
     Where a value ends cannot be told: what follows it is left out as well. So are user and password
-    in URLs.
+    in URLs. A text that would fill the screens of a terminal is cut, and says so.
     """
-    return _QUOTED.sub(rf"\1: {REDACTED}", _without_login(text))
+    told = _QUOTED.sub(rf"\1: {REDACTED}", _without_login(text))
+    more = len(told) - LONGEST
+    return told if more <= 0 else f"{told[:LONGEST]} ... ({more} more characters)"
 
 
 def _without_login(text: str) -> str:
     return _LOGIN.sub(f"{REDACTED}@", text)
+
+
+def _without_query(word: re.Match[str]) -> str:
+    """A URL without its parameters, which can be a signature that lets everybody fetch it."""
+    before, scheme, rest = word[0].partition("://")
+    path, mark, parameters = rest.partition("?")
+    return f"{before}{scheme}{path}?{REDACTED}" if mark and parameters else word[0]
 
 
 def _value(key: str, value: Any) -> Any:

@@ -7,6 +7,8 @@ than they may be, or than they say, are refused while they are read.
 from __future__ import annotations
 
 import io
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -36,7 +38,10 @@ class Archive(Protocol):
         """When the file, or its newest member, was last written."""
 
     def sizes(self) -> Mapping[str, int]:
-        """Every member with its size in bytes. Raises DumpError."""
+        """Every member with its size in bytes. Raises DumpError.
+
+        A folder that is not looked into is a member whose name ends with `/`.
+        """
 
     def open(self, member: str) -> AbstractContextManager[BinaryIO]:
         """The member's bytes, as a context. Raises DumpError, also while they are read."""
@@ -63,21 +68,35 @@ class Folder(_OnDisk):
     """An unpacked bundle."""
 
     def sizes(self) -> Mapping[str, int]:
-        """Every file below it, in bytes; links are left out. DumpError for too many files."""
+        """Every file below it, in bytes; what is not opened has none. DumpError for too many.
+
+        A link could lead anywhere, and bundles have none. It is named nevertheless, like a folder
+        that this user may not read: what is left out would seem to hold nothing.
+        """
         found: dict[str, int] = {}
-        for path in self._path.rglob("*"):
-            # A link could lead anywhere; bundles have none.
-            if path.is_file() and not path.is_symlink():
-                found[path.relative_to(self._path).as_posix()] = path.stat().st_size
+        closed: list[OSError] = []
+        for folder, folders, files in os.walk(self._path, onerror=closed.append):
+            for name in (*files, *folders):
+                path = Path(folder, name)
+                status = path.lstat()
+                if not stat.S_ISDIR(status.st_mode):
+                    mark = "/" if name in folders else ""
+                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                    found[f"{path.relative_to(self._path).as_posix()}{mark}"] = size
             if len(found) > MEMBERS_LIMIT:
                 raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} files")
+        for error in closed:
+            found[f"{Path(error.filename).relative_to(self._path).as_posix()}/"] = 0
         return found
 
     @contextmanager
     def open(self, member: str) -> Iterator[BinaryIO]:
-        """The bytes of the file. DumpError where it cannot be read, or is too large."""
+        """The bytes of the file. DumpError where it cannot be read, is none, or is too large."""
         name = f"{self.name}/{member}"
         try:
+            # To open a pipe would mean to wait for its other end.
+            if not stat.S_ISREG((self._path / member).lstat().st_mode):
+                raise DumpError(f"{name} is a link or no file, and is not opened: copy it again")
             with (self._path / member).open("rb") as file:
                 yield cast(BinaryIO, _Bounded(file, name))
         except OSError as error:

@@ -86,6 +86,11 @@ class Bundle:
             self._register(path)
 
     def _register(self, path: str) -> None:
+        if path.startswith(f"{self._root}yamls/") and path.endswith("/"):
+            raise DumpError(
+                f"{self.name}/{path} is a link, or may not be read by this user: unpack the bundle"
+                " again"
+            )
         if not path.startswith(f"{self._root}yamls/") or not path.endswith(".yaml"):
             return
         scope, *rest = path[len(self._root) + len("yamls/") :].split("/")
@@ -212,7 +217,7 @@ class Bundle:
             if member.group in (None, kind.group)
         ]
         part = ReadResult(gap=self._why_incomplete(kind, namespace, has_file=bool(members)))
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for member in members:
             for item in self._items(member, part, wanted):
                 if not isinstance(item, Mapping):
@@ -222,11 +227,14 @@ class Bundle:
                 if (group_of(body["apiVersion"]), body["kind"]) != (kind.group, kind.kind):
                     continue
                 meta = body.get("metadata")
-                uid = str(meta.get("uid")) if isinstance(meta, Mapping) else ""
-                # A kind can stand in two versions of its group.
-                if uid and uid in seen:
-                    continue
-                seen.add(uid)
+                meta = meta if isinstance(meta, Mapping) else {}
+                uid, called = meta.get("uid"), meta.get("name")
+                # A kind can stand in two versions of its group. No uid, or that of another object,
+                # hides nothing.
+                if isinstance(uid, str) and isinstance(called, str):
+                    if (uid, called) in seen:
+                        continue
+                    seen.add((uid, called))
                 if isinstance(item, TooDeepObject):
                     part.items.append(item.typed(body["apiVersion"], body["kind"]))
                 else:

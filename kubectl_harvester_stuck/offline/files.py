@@ -11,6 +11,7 @@ bundle.
 from __future__ import annotations
 
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -63,7 +64,8 @@ def _open(name: str, stdin: BinaryIO, now: datetime) -> list[Input]:
 
 def _folder(path: Path) -> list[Input]:
     """An unpacked bundle, or the files of objects in a folder."""
-    for folder in (path, *sorted(item for item in path.iterdir() if item.is_dir())):
+    inner = (item for item in path.iterdir() if item.is_dir() and not item.is_symlink())
+    for folder in (path, *sorted(inner)):
         if (folder / "yamls").is_dir() or (folder / "bundleGenerationError.log").is_file():
             return [Bundle(Folder(folder))]
     found = sorted(item for item in path.iterdir() if item.suffix in OBJECT_FILES)
@@ -71,6 +73,9 @@ def _folder(path: Path) -> list[Input]:
         raise DumpError(f"{path} holds neither a support bundle nor a .yaml or .json file")
     dumps: list[Input] = []
     for item in found:
+        # A link could lead anywhere; to open a pipe would mean to wait for its other end.
+        if not stat.S_ISREG(item.lstat().st_mode):
+            raise DumpError(f"{item} is a link or no file, and is not opened: name what is meant")
         with item.open("rb") as file:
             written = datetime.fromtimestamp(item.stat().st_mtime, timezone.utc)
             dumps.append(Dump(str(item), _bounded(file, str(item)), written))
@@ -189,9 +194,12 @@ class Files:
             parts = [part.read(kind, namespace, wanted) for part in self._inputs]
         if len(parts) == 1:
             return parts[0]
-        merged: dict[str, Any] = {}
+        merged: dict[tuple[str, ...], Any] = {}
         for number, item in enumerate(item for part in parts for item in part.items):
-            merged[str(_meta(item).get("uid") or number)] = item
+            meta = _meta(item)
+            # With its name: the uid of another object hides nothing.
+            which = (str(meta.get(key)) for key in ("uid", "namespace", "name"))
+            merged[tuple(which) if meta.get("uid") else (str(number),)] = item
         return ReadResult(list(merged.values()), self._gap(kind, [part.gap for part in parts]))
 
     def _gap(self, kind: Kind, gaps: Sequence[str]) -> str:

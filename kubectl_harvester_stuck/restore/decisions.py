@@ -15,7 +15,7 @@ from typing import Any
 
 from kubectl_harvester_stuck.errors import RestoreError, UnreadableError
 from kubectl_harvester_stuck.harvester import harmless
-from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
+from kubectl_harvester_stuck.harvester.pending_work import MAINTENANCE_NODE, REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import (
     is_launcher_of,
     is_stopped,
@@ -200,10 +200,12 @@ def manifest_for(backup: Backup) -> dict[str, Any]:
         for key, value in backup.vm.mapping("metadata").items()
         if key not in _SERVERS_OWN
     }
-    if REMOVED_PVCS in backup.vm.annotations:
-        # With it, the next deletion of the VM would delete those disks.
+    # With the one, the next deletion of the VM would delete those disks; with the other, Harvester
+    # would start the VM when it ends the maintenance of the node.
+    marks = {REMOVED_PVCS, MAINTENANCE_NODE}
+    if marks & backup.vm.annotations.keys():
         meta["annotations"] = {
-            key: value for key, value in meta["annotations"].items() if key != REMOVED_PVCS
+            key: value for key, value in meta["annotations"].items() if key not in marks
         }
     spec = {key: value for key, value in backup.vm.mapping("spec").items() if key != "running"}
     return {
@@ -228,6 +230,9 @@ def changes(backup: Backup) -> tuple[str, ...]:
     ticked = backup.vm.annotations.get(REMOVED_PVCS)
     if ticked:
         lines.append(f"left out: the mark that {ticked} are deleted with the VM")
+    node = backup.vm.annotations.get(MAINTENANCE_NODE)
+    if node:
+        lines.append(f"left out: the mark that it starts after the maintenance of node {node}")
     return tuple(lines)
 
 

@@ -19,7 +19,12 @@ from typing import Any
 from kubectl_harvester_stuck.errors import BackupError, RestoreError
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, format_time
 from kubectl_harvester_stuck.release.model import Plan
-from kubectl_harvester_stuck.state.private_files import NO_FOLLOW, make_parents, sync_parent
+from kubectl_harvester_stuck.state.private_files import (
+    NO_FOLLOW,
+    make_parents,
+    sync_parent,
+    why_foreign,
+)
 
 NAME_LENGTH = 150
 """Characters of namespace and name in the name of a file."""
@@ -124,7 +129,7 @@ class _Earlier:
             return
         for item in reversed(files):
             try:
-                document = decisions.load(read(item.path), str(item.path))
+                document = decisions.load(read(item.path, is_chosen=True), str(item.path))
             except RestoreError as error:
                 self.unread.append(f"an earlier undo file: {error}")
                 continue
@@ -219,10 +224,18 @@ def _looked_at(item: UndoFile) -> UndoFile | None:
     return replace(item, name=name, is_cut=False)
 
 
-def read(path: Path) -> str:
-    """The text of a backup. Raises RestoreError."""
+def read(path: Path, *, is_chosen: bool = False) -> str:
+    """The text of a backup. Raises RestoreError.
+
+    One that `is_chosen`, and was not named by the operator, has to be the operator's own.
+    """
     try:
         with path.open("rb") as file:
+            if is_chosen and (why := why_foreign(os.fstat(file.fileno()))):
+                raise RestoreError(
+                    f"{path} {why}, and may be another than unstick saved: look at it, and name"
+                    " the file to use it"
+                )
             content = file.read(LIMIT + 1)
         if len(content) > LIMIT:
             raise RestoreError(f"{path} is larger than {LIMIT >> 20} MiB: that is no backup")

@@ -251,6 +251,7 @@ def _earlier(directory: Path) -> list[Path]:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
+    _require_own(path.parent)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o600)
     try:
@@ -268,6 +269,18 @@ def _opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _require_own(directory: Path) -> None:
+    """Raise OSError where the directory, or the link that leads to it, belongs to another user.
+
+    Whoever owns it can lay another journal there. Root, in the home of somebody else, would be led
+    by a link to any directory, and make that private.
+    """
+    if sys.platform == "win32":
+        return
+    if {directory.lstat().st_uid, directory.stat().st_uid} != {os.geteuid()}:
+        raise OSError(errno.EPERM, "its directory belongs to another user")
 
 
 def _write(handle: int, line: bytes) -> None:

@@ -60,6 +60,15 @@ def make_parents(path: Path) -> None:
         above.mkdir(mode=0o700, exist_ok=True)
 
 
+def why_foreign(status: os.stat_result) -> str:
+    """Why others than this user can have written the file; "" where none can, but root."""
+    if sys.platform == "win32":  # where the directory's permissions hold
+        return ""
+    if status.st_uid not in (os.geteuid(), 0):
+        return "belongs to another user"
+    return "can be written to by others" if status.st_mode & 0o022 else ""
+
+
 def sync_parent(path: Path) -> None:
     """Sync the directory of the file: its name is then on the disk, too. Raises OSError."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a directory

@@ -125,6 +125,7 @@ def test_a_file_of_another_cluster_or_another_vm_is_not_taken_for_a_name(world: 
     newer = Path(backup).with_name(Path(backup).name.replace("20", "21", 1))
     document = json.loads(Path(backup).read_text())
     document["release"]["server"] = "https://elsewhere:6443"
+    newer.touch(mode=0o600)
     newer.write_text(json.dumps(document))
     run = world.run("restore", "web", "--dry-run=client", "-o", "json")
     assert run.status is ExitStatus.OK, run.err
@@ -275,11 +276,43 @@ def test_a_second_release_of_the_name_takes_nothing_over(world: World) -> None:
 def test_a_newer_file_that_is_cut_in_half_is_named_with_the_one_before(world: World) -> None:
     _, backup = released(world)
     newer = Path(backup).with_name(Path(backup).name.replace("20", "21", 1))
+    newer.touch(mode=0o600)
     newer.write_text(Path(backup).read_text()[:900])
     run = world.run("restore", "web", "--yes")
     assert run.status is ExitStatus.ERROR
     assert f"{newer} is not JSON" in run.err
     assert f"the file before it is {backup}" in run.err
+
+
+def test_a_file_that_others_can_have_written_has_to_be_named(world: World) -> None:
+    before, backup = released(world)
+    newer = Path(backup).with_name(Path(backup).name.replace("20", "21", 1))
+    document = json.loads(Path(backup).read_text())
+    (vm,) = [item for item in document["items"] if item["kind"] == "VirtualMachine"]
+    vm["metadata"]["labels"] = {"from": "others"}
+    newer.write_text(json.dumps(document))
+    newer.chmod(0o666)
+    world.api.forget()
+    run = world.run("restore", "web", "--yes")
+    assert run.status is ExitStatus.ERROR
+    assert f"{newer} can be written to by others" in run.err
+    assert f"the file before it is {backup}" in run.err
+    assert world.api.recorded() == []
+    assert restore(world, str(newer), "--yes").status is ExitStatus.OK
+    after = world.now(before)
+    assert after is not None
+    assert after["metadata"]["labels"] == {"from": "others"}
+
+
+def test_nothing_is_taken_over_from_a_file_that_others_can_have_written(world: World) -> None:
+    _, first = interrupted(world)
+    first.chmod(0o666)
+    again = world.unstick("--yes", "--node-powered-off", world.dead)
+    assert again.status is ExitStatus.OK, again.out + again.err
+    release = json.loads(Path(again.item["backup"]).read_text())["release"]
+    assert release["takenOverFrom"] == []
+    (line,) = release["notSaved"]
+    assert f"{first} can be written to by others" in line
 
 
 def test_a_second_restore_is_refused(world: World) -> None:

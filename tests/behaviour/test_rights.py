@@ -17,6 +17,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.k8s import kinds
 from tests.behaviour.test_watch import watching
 from tests.support import builders
 from tests.support.world import QUICK, Body, Run, World
@@ -388,10 +389,31 @@ def test_the_operator_of_one_namespace_releases_all_with_a_look_at_nodes_and_vol
     assert (run.status, run.item["outcome"], misses(run)) == (ExitStatus.OK, "gone", []), run.out
 
 
+KUBEVIRT = Right("", "kubevirt.io", "kubevirts", "list")
+"""What nobody misses whose KubeVirt runs in Harvester's namespace."""
+
+
 def test_no_right_to_look_at_nodes_and_volumes_is_idle(world: World) -> None:
     stage = Stage(world)
     held = [*inside(world, OPERATOR), *INFRASTRUCTURE]
-    assert idle(stage, held, [stage.planned, stage.released], INFRASTRUCTURE) == []
+    asked = [right for right in INFRASTRUCTURE if right != KUBEVIRT]
+    assert idle(stage, held, [stage.planned, stage.released], asked) == []
+
+
+def test_where_kubevirt_runs_elsewhere_its_role_goes_there(world: World) -> None:
+    """As docs/rbac.md says: the Role for virt-handler goes with the KubeVirt object."""
+    stage = Stage(world)
+    place = f"{world.namespace}-kubevirt"
+    handler = builders.virt_handler(world.dead, ready=False)
+    world.api.delete(handler, gracePeriodSeconds=0)
+    handler["metadata"]["namespace"] = place
+    world.create(handler)
+    world.create(builders.bare(kinds.KUBEVIRT, place, "kubevirt"))
+    moved = [replace(right, namespace=place) for right in INFRASTRUCTURE
+             if right.namespace == "harvester-system"]  # fmt: skip
+    held = [*inside(world, OPERATOR), *INFRASTRUCTURE, *moved]
+    (listing,) = [right for right in INFRASTRUCTURE if right == KUBEVIRT]
+    assert idle(stage, held, [stage.planned], [listing, *moved]) == []
 
 
 def test_the_operator_may_do_what_the_viewer_may() -> None:
@@ -399,13 +421,23 @@ def test_the_operator_may_do_what_the_viewer_may() -> None:
 
 
 def test_no_role_holds_more_than_it_says() -> None:
-    for right in (*VIEWER, *OPERATOR, *METRICS):
+    for right in (*VIEWER, *OPERATOR, *METRICS, *INFRASTRUCTURE):
         assert "*" not in (right.group, right.resource, right.verb), str(right)
         assert right.resource != "secrets"
         # Other settings hold credentials.
         assert (right.resource == "settings") == bool(right.names), str(right)
     assert {right.verb for right in VIEWER} == {"get", "list", "watch"}
     assert {right.verb for right in METRICS} == {"get", "list"}
+    assert {right.verb for right in INFRASTRUCTURE} == {"get", "list"}
+    changes = {(right.verb, right.resource) for right in set(OPERATOR) - set(VIEWER)
+               if right.verb not in ("get", "list", "watch")}  # fmt: skip
+    assert changes == {
+        ("patch", "virtualmachines"),
+        ("patch", "virtualmachineinstances"),
+        ("delete", "pods"),
+        ("create", "events"),
+        ("create", "virtualmachines"),
+    }
 
 
 def test_no_right_of_the_viewer_is_idle(world: World) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_harvester_stuck.cli.commands import serve_metrics
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _strip
 from tests.behaviour.test_watch import SOON
@@ -163,6 +164,11 @@ def test_a_scrape_costs_the_api_server_nothing(own: World, simulator: Simulator)
         for _ in range(100):
             metrics.scrape()
         assert len(simulator.recorded()) - before < 20
+
+
+def test_it_listens_on_this_machine_alone_unless_told_otherwise() -> None:
+    (listen,) = [item for item in serve_metrics.command.params if item.name == "listen"]
+    assert str(listen.default).startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize(

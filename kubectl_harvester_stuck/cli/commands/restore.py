@@ -59,13 +59,11 @@ class RestoreOptions(NamedTuple):
     def complete(self, ctx: click.Context) -> Body | _Means | tuple[UndoFile, ...]:
         """What the file holds, and the cluster; no cluster for `--list` and a redacted FILE."""
         from kubectl_harvester_stuck.restore import decisions
-        from kubectl_harvester_stuck.state import backups
 
         given = ctx.ensure_object(dict)
         if self.show_files:
             return self._listed(ctx)
-        path = self._file(ctx)
-        saved = decisions.load(backups.read(path), str(path))
+        path, saved = self._file(ctx)
         if self.redact:
             return saved
         found = decisions.parse_backup(saved, str(path))
@@ -103,22 +101,28 @@ class RestoreOptions(NamedTuple):
             )
         )
 
-    def _file(self, ctx: click.Context) -> Path:
-        """The file, or the newest one of the VM that is named. Raises RestoreError."""
+    def _file(self, ctx: click.Context) -> tuple[Path, Body]:
+        """The file, or the newest one of the VM that is named; each is read once.
+
+        Raises RestoreError.
+        """
         from kubectl_harvester_stuck.k8s.kinds import VM
+        from kubectl_harvester_stuck.restore import decisions
+        from kubectl_harvester_stuck.state import backups
 
         first = Path(self.words[0])
         if len(self.words) == 1 and (first.exists() or not _is_target(ctx, self.words[0])):
-            return first
+            return first, decisions.load(backups.read(first), str(first))
         kind, names = parse(ctx, self.words)
         if kind is not VM or len(names) != 1:
             raise click.UsageError("restore one VM at a time: vm NAME, or FILE")
         return self._newest(ctx, names[0])
 
-    def _newest(self, ctx: click.Context, named: Named) -> Path:
+    def _newest(self, ctx: click.Context, named: Named) -> tuple[Path, Body]:
         """The newest undo file of the VM that was saved on the cluster of the kubeconfig.
 
-        Raises RestoreError where there is none, and where a newer one cannot be read.
+        Raises RestoreError where there is none, and where a newer one cannot be read, or can have
+        been written by others.
         """
         from kubectl_harvester_stuck.errors import RestoreError
         from kubectl_harvester_stuck.render.layout import safe
@@ -134,7 +138,7 @@ class RestoreOptions(NamedTuple):
         while files:
             path = files.pop()
             try:
-                saved = decisions.load(backups.read(path), str(path))
+                saved = decisions.load(backups.read(path, is_chosen=True), str(path))
             except RestoreError as error:
                 before = f"; the file before it is {files[-1]}" if files else ""
                 raise RestoreError(f"{error}{before}") from error
@@ -143,7 +147,7 @@ class RestoreOptions(NamedTuple):
                 if (found.ref.namespace, found.ref.name) != vm:
                     raise RestoreError(f"{path} holds {found.ref}, against its name")
                 click.echo(safe(f"using {path}"), err=True)
-                return path
+                return path, saved
             others.append(str(path))
         hint = f"; another cluster's or a VMI's alone: {others[0]}" if others else ""
         raise RestoreError(
