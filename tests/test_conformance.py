@@ -13,15 +13,21 @@ import pytest
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import BY_SOURCE, CATALOGUE
 from tests.components.controllermanager.server import COLLECTOR, PVC_PROTECTION, ControllerManager
 from tests.components.controlplane.server import ControlPlane
+from tests.components.harvester.build import EARLIER, release
 from tests.components.harvester.server import VERSION, Controllers, Webhook
 from tests.components.virtcontroller.server import VirtController
 from tests.conformance import collector, harvester, kubevirt
 from tests.conformance.cluster import USERS, Cluster, Outcome
 from tests.conformance.situation import Situation, agree
 
-_major, _minor = VERSION.removeprefix("v").split(".")[:2]
+
+def _minor_of(release: str) -> tuple[int, int]:
+    major, minor = release.removeprefix("v").split(".")[:2]
+    return int(major), int(minor)
+
+
 OF_THIS_RELEASE = [
-    situation for situation in harvester.SITUATIONS if situation.since <= (int(_major), int(_minor))
+    situation for situation in harvester.SITUATIONS if situation.since <= _minor_of(VERSION)
 ]
 
 Outcomes = dict[str, Outcome]
@@ -88,6 +94,16 @@ def test_every_entry_says_whether_its_owner_was_asked() -> None:
     asked = {situation.finalizer for situation in EVERYTHING}
     by_source = {entry.name for entry in CATALOGUE if entry.verified == BY_SOURCE}
     assert asked == {entry.name for entry in CATALOGUE} - by_source
+
+
+def test_each_release_that_was_asked_is_named() -> None:
+    """All that can be built and have the finalizer; `make harvester-versions` asks the earlier."""
+    releases = [release(), *map(release, reversed(EARLIER))]
+    for entry in CATALOGUE:
+        if entry.verified.startswith("Harvester "):
+            since = [line.since for line in harvester.SITUATIONS if line.finalizer == entry.name]
+            asked = [one.removeprefix("v") for one in releases if min(since) <= _minor_of(one)]
+            assert entry.verified == f"Harvester {', '.join(asked)}"
 
 
 def test_what_differs_is_listed_with_its_reason() -> None:

@@ -101,7 +101,7 @@ CATALOGUE: tuple[Finalizer, ...] = (
         leaves_behind="the disks selected for deletion, snapshot-type backups and their snapshots",
         source="harvester pkg/controller/master/virtualmachine/vm_controller.go",
         judge=judges.disks_and_snapshots,
-        verified="Harvester 1.8.2",
+        verified="Harvester 1.8.2, 1.6.0, 1.4.0",
     ),
     Finalizer(
         "wrangler.cattle.io/VMController.ReconcileBackendStorageClone",
@@ -122,7 +122,7 @@ CATALOGUE: tuple[Finalizer, ...] = (
         leaves_behind="an owner annotation on PVCs, disks selected for deletion, snapshots",
         source="harvester pkg/controller/master/virtualmachine/register.go",
         judge=judges.disk_owners_of_vm,
-        verified="Harvester 1.8.2",
+        verified="Harvester 1.8.2, 1.6.0, 1.4.0",
     ),
     Finalizer(
         "harvesterhci.io/VMController.UnsetOwnerOfPVCs",
@@ -133,7 +133,7 @@ CATALOGUE: tuple[Finalizer, ...] = (
         leaves_behind="an owner annotation on PVCs, disks selected for deletion, snapshots",
         source="harvester pkg/controller/master/virtualmachine/register.go",
         judge=judges.disk_owners_of_vm,
-        verified="Harvester 1.8.2",
+        verified="Harvester 1.8.2, 1.6.0, 1.4.0",
     ),
     Finalizer(
         "wrangler.cattle.io/VMIController.UnsetOwnerOfPVCs",
@@ -144,7 +144,7 @@ CATALOGUE: tuple[Finalizer, ...] = (
         leaves_behind="an owner annotation on PVCs",
         source="harvester pkg/controller/master/virtualmachine/register.go",
         judge=judges.disk_owners_of_vmi,
-        verified="Harvester 1.8.2",
+        verified="Harvester 1.8.2, 1.6.0, 1.4.0",
     ),
     Finalizer(
         "wrangler.cattle.io/VMController.BackfillObservedNetworkMacAddress",

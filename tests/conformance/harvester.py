@@ -864,8 +864,16 @@ _SINCE_18 = {
 }
 
 
+_SINCE_15 = {
+    "the selected disk is a golden image",
+    "the selected disk is a golden image and terminating",
+    "its disk is a golden image",
+}
+"""Before, the annotation that makes a golden image means nothing."""
+
+
 def _since(text: str) -> tuple[int, int]:
-    return (1, 8) if text in _SINCE_18 else (1, 4)
+    return (1, 8) if text in _SINCE_18 else (1, 5) if text in _SINCE_15 else (1, 4)
 
 
 SITUATIONS: list[Situation] = [

@@ -26,7 +26,7 @@ VERSION = build.release(EARLIER)
 
 NAMESPACE = "harvester-system"
 
-# What the webhook lists of which Harvester brings no CRD.
+# What the webhook lists of which a release of Harvester brings no CRD.
 _KINDS = """
 cdi.kubevirt.io/v1beta1           Namespaced datavolumes                     DataVolume
 cluster.x-k8s.io/v1beta1          Namespaced clusters                        Cluster
@@ -45,6 +45,8 @@ management.cattle.io/v3           Namespaced managedcharts                   Man
 network.harvesterhci.io/v1beta1   Cluster    clusternetworks                 ClusterNetwork
 network.harvesterhci.io/v1beta1   Cluster    vlanconfigs                     VlanConfig
 network.harvesterhci.io/v1beta1   Cluster    vlanstatuses                    VlanStatus
+snapshot.storage.k8s.io/v1        Cluster    volumesnapshotclasses           VolumeSnapshotClass
+snapshot.storage.k8s.io/v1        Cluster    volumesnapshotcontents          VolumeSnapshotContent
 """  # noqa: E501
 
 _SETTINGS = {
