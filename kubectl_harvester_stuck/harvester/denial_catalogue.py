@@ -105,7 +105,8 @@ _KUBEVIRT_VM = _File(KUBEVIRT, f"{_ADMITTERS}/vms-admitter.go", "v1.8.4")
 _MOVE = _File(KUBEVIRT, f"{_ADMITTERS}/migration-create-admitter.go", "v1.8.4")
 _STATUS = _File(KUBEVIRT, "pkg/storage/admitters/vm-storage-status.go", "v1.8.4")
 
-_BOTH = ("1.6.0", "1.8.2")
+_ALL = ("1.4.0", "1.6.0", "1.8.2")
+_SINCE_15 = _ALL[1:]
 _NEW = ("1.8.2",)
 
 _OTHER_DISK = (
@@ -214,7 +215,7 @@ OF_A_BACKUP = (
         "there is vmbackup in progress for vm {}, please wait for the vmbackup",
         _BACKUP_RUNS,
         until=(1, 8),
-        heard=_BOTH,
+        heard=_ALL,
         tag="v1.8.2",
     ),
     _VM.says("vm {} has a backup in progress; wait for it to finish", _BACKUP_RUNS, (1, 9)),
@@ -230,13 +231,13 @@ _OF_A_VM = (
         heard=_NEW,
     ),
     *OF_A_BACKUP,
-    _VM.says("the volumeClaimTemplates annotaion is invalid", _TEMPLATES, heard=_BOTH),
+    _VM.says("the volumeClaimTemplates annotaion is invalid", _TEMPLATES, heard=_ALL),
     _VM.says("failed to unmarshal volumeClaimTemplates annotation", _TEMPLATES, (1, 8)),
     _VM.says(
         "PVC {} is a golden image, it can't be used as a volume in VM",
         "remove the volume of the golden image from this VM's spec",
         (1, 5),
-        heard=_BOTH,
+        heard=_SINCE_15,
     ),
     _VM.says(
         "PVC {} is a golden image, it can't be used as a hotplug volume in VM",
@@ -246,7 +247,7 @@ _OF_A_VM = (
     _VM.says(
         "Termination grace period can't be negative",
         "correct terminationGracePeriodSeconds",
-        heard=_BOTH,
+        heard=_ALL,
     ),
     _VM.says(
         "either memory.guest or resources.limits.memory must be set",
@@ -255,7 +256,7 @@ _OF_A_VM = (
         heard=_NEW,
     ),
     _VM.says(
-        "reservedMemory cannot be equal or greater than limits.memory", _RESERVED, heard=_BOTH
+        "reservedMemory cannot be equal or greater than limits.memory", _RESERVED, heard=_ALL
     ),
     _VM.says("reservedMemory cannot be less than 0", _RESERVED),
     _VM.says(
@@ -344,7 +345,7 @@ _OF_A_VM = (
 )
 
 _OF_A_DISK = (
-    _DISK.says("can not delete golden image PVC", _KEEP, (1, 5), heard=_BOTH),
+    _DISK.says("can not delete golden image PVC", _KEEP, (1, 5), heard=_SINCE_15),
     _DISK.says(
         "can not delete the volume {} which is currently attached to VMs: {}",
         _KEEP,
@@ -355,17 +356,17 @@ _OF_A_DISK = (
         "can not delete the volume {} which is currently attached to VM: {}",
         f"{_KEEP}, or take it out of the spec of the other VM",
         (1, 4),
-        heard=_BOTH,
+        heard=_ALL,
     ),
     _DISK.says(
         "can not delete volume {} which is exporting for image {}",
         "wait until the image is made of the disk, or delete the image",
-        heard=_BOTH,
+        heard=_ALL,
     ),
     _DISK.says(
         "can not delete the volume {} which is currently owned by these VMs: {}",
         _KEEP,
-        heard=_BOTH,
+        heard=_ALL,
     ),
 )
 _OF_A_BACKUP_OR_RESTORE = (
