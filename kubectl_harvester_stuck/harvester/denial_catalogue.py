@@ -255,9 +255,7 @@ _OF_A_VM = (
         (1, 7),
         heard=_NEW,
     ),
-    _VM.says(
-        "reservedMemory cannot be equal or greater than limits.memory", _RESERVED, heard=_ALL
-    ),
+    _VM.says("reservedMemory cannot be equal or greater than limits.memory", _RESERVED, heard=_ALL),
     _VM.says("reservedMemory cannot be less than 0", _RESERVED),
     _VM.says(
         "guest memory {} plus reservedMemory {} cannot be greater than limits.memory {}",
