@@ -577,6 +577,19 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
             stored(balancer("cluster"), deleted=ago(hours=1)),
         ],
     ),
+    # A node of a guest cluster that stays.
+    *(
+        (
+            WRANGLER + "harvester-lb-vm-controller",
+            VM,
+            "done",
+            lambda a=annotations: [
+                vm(labels=guest()["metadata"]["labels"], annotations=a),
+                balancer("cluster"),
+            ],
+        )
+        for annotations in ({}, {"harvesterhci.io/removeAllPersistentVolumeClaims": "false"})
+    ),
     (WRANGLER + "virtual-machine-deletion", VMI, "done", lambda: [vmi()]),
     (
         WRANGLER + "virtual-machine-deletion",
@@ -638,6 +651,17 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
     ("pool.kubevirt.io/finalizer", VM, "ownerless", lambda: [vm()]),
     ("pool.kubevirt.io/finalizer", VM, "ownerless", lambda: [pooled(pool())]),
     ("pool.kubevirt.io/finalizer", VM, "ownerless", lambda: [_owned_by("Template", vm()), pool()]),
+    # Another pool is not its own, whatever it does.
+    ("pool.kubevirt.io/finalizer", VM, "ownerless", lambda: [pooled(pool()), pool()]),
+    ("pool.kubevirt.io/finalizer", VM, "done", lambda: [pooled(own := pool()), pool(**KEEPS), own]),
+    ("pool.kubevirt.io/finalizer", VM, "done", lambda: [_from_template(own := pool()), own]),
+    # A disk of it that nobody owns goes and stays by itself.
+    (
+        "pool.kubevirt.io/finalizer",
+        VM,
+        "done",
+        lambda: [pooled(own := pool(**KEEPS)), own, stored(builders.pvc("shop", "disk-0"))],
+    ),
     *(
         (
             "pool.kubevirt.io/finalizer",
@@ -649,6 +673,11 @@ CASES: list[tuple[str, Kind, str, Objects]] = [
             ({}, "disk-0", "done"),
             (KEEPS, "disk-0", "pending"),
             (KEEPS, "disk-1", "done"),
+            (
+                {"scaleInStrategy": {"opportunistic": {"statePreservation": "Disabled"}}},
+                "disk-0",
+                "done",
+            ),
             ({**KEEPS, "paused": True}, "disk-0", "pending"),
             ({"paused": True}, "disk-0", "ownerless"),
             ({"scaleInStrategy": {"unmanaged": {}}}, "disk-0", "ownerless"),
@@ -687,6 +716,17 @@ def _owned_by(kind: str, machine: Body) -> Body:
     reference = {"apiVersion": "pool.kubevirt.io/v1beta1", "kind": kind,
                  "name": "pool", "uid": "pool-uid"}  # fmt: skip
     return {**machine, "metadata": {**machine["metadata"], "ownerReferences": [reference]}}
+
+
+def _from_template(parent: Body) -> Body:
+    """A VM of the pool that has another owner before it."""
+    machine = pooled(parent)
+    (reference,) = machine["metadata"]["ownerReferences"]
+    template = {**reference, "kind": "Template", "uid": "template-uid"}
+    return {
+        **machine,
+        "metadata": {**machine["metadata"], "ownerReferences": [template, reference]},
+    }
 
 
 def case_of(bodies: list[Body], **blind: Any) -> Target:
@@ -853,6 +893,21 @@ REASONS: list[tuple[str, str, Objects]] = [
         lambda: observing(""),
     ),
     (
+        WRANGLER + "VMController.BackfillObservedNetworkMacAddress",
+        "the annotation harvesterhci.io/mac-address of VirtualMachine shop/web is no JSON object of"
+        " addresses, so its controller fails every time; correct or remove it",
+        lambda: observing('{"other": 5}'),
+    ),
+    *(
+        (
+            "snapshot.kubevirt.io/snapshot-source-protection",
+            f"VirtualMachineSnapshot nightly is in progress ({told})",
+            lambda p=phase: [vm(status={"snapshotInProgress": "nightly"}), kubevirt_snapshot(p)],
+        )
+        for phase, told in (("InProgress", "InProgress"), ("", "no phase"))
+    ),
+    ("foregroundDeletion", "nothing that this object owns holds it up", lambda: [vm()]),
+    (
         "foregroundDeletion",
         "the garbage collector waits for PersistentVolumeClaim shop/dependent",
         lambda: [machine := vm(), owned(PVC, machine)],
@@ -873,6 +928,29 @@ REASONS: list[tuple[str, str, Objects]] = [
 def test_a_reason_names_its_evidence(name: str, reason: str, objects: Objects) -> None:
     bodies = objects()
     assert finalizers.judge(name, parsed(bodies[0]), case_of(bodies)).reason == reason
+
+
+def test_dependents_that_few_may_list_are_told_where_they_were_not_looked_at() -> None:
+    bodies = [vm()]
+    blind = {SECRET: "Forbidden", VM_EXPORT: "Forbidden"}
+    judgment = finalizers.judge("foregroundDeletion", parsed(bodies[0]),
+                                case_of(bodies, unreadable=blind))  # fmt: skip
+    assert judgment.state is FinalizerState.DONE
+    assert judgment.reason == (
+        "nothing that this object owns holds it up (virtualmachineexports.export.kubevirt.io and"
+        " secrets could not be looked at)"
+    )
+
+
+def test_what_is_kept_is_told_with_the_flag_that_removes_what_nobody_knows() -> None:
+    subject = vm()
+    around = case_of([subject, vmi()])
+    unknown = finalizers.judge("example.com/x", parsed(subject), around)
+    assert finalizers.why_kept(unknown) == (
+        "example.com/x: not in the catalogue; only --finalizer example.com/x removes it"
+    )
+    known = finalizers.judge(builders.VM_FINALIZER, parsed(subject), around)
+    assert finalizers.why_kept(known) == (f"{builders.VM_FINALIZER}: the VMI still exists (Failed)")
 
 
 def test_a_judgment_says_whose_finalizer_it_is_and_what_stays_behind() -> None:

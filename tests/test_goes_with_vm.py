@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,15 @@ from kubectl_harvester_stuck.harvester import goes_with_vm, leftovers
 from kubectl_harvester_stuck.harvester.goes_with_vm import Fate, GoesAndStays
 from kubectl_harvester_stuck.harvester.pending_work import REMOVED_PVCS
 from kubectl_harvester_stuck.harvester.target import Target
+from kubectl_harvester_stuck.k8s.commands import disown, retain
 from kubectl_harvester_stuck.k8s.kinds import (
     CONTROLLER_REVISION,
     DATA_VOLUME,
     JOB,
+    POD,
     PV,
     PVC,
+    SECRET,
     VM,
     VM_BACKUP,
     VM_RESTORE,
@@ -25,11 +29,12 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VOLUME_SNAPSHOT,
     Kind,
 )
-from kubectl_harvester_stuck.k8s.objects import ObjectRef, Owner
+from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, Owner
+from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from tests.support import builders
 from tests.support.advice import spelled, texts
 from tests.support.builders import Body, ago, bare, parsed, snapshot, stored
-from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi
+from tests.test_guards import dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
 
 TARGET = ObjectRef("shop", "web", VM)
 
@@ -105,6 +110,8 @@ def test_a_disk_that_nobody_owns_stays() -> None:
     found = look(machine(), claim(), volume())
     assert (going(found), staying(found)) == ([], ["PersistentVolumeClaim shop/disk-0"])
     assert found.blind is None
+    kept = only(found.stays)
+    assert (kept.destroys, kept.lost, kept.keep) == (False, False, None)
 
 
 def test_a_restored_disk_goes_through_the_restore_that_the_vm_owns() -> None:
@@ -167,6 +174,15 @@ def test_an_owner_that_goes_with_the_vm_keeps_nothing() -> None:
     other = stored(bare(DATA_VOLUME, "shop", "other", owner=vm))
     found = look(vm, other, also_owned_by(claim(owner=vm), other), volume())
     assert "PersistentVolumeClaim shop/disk-0" in going(found)
+    # It is told through the nearest.
+    assert only(found.lost).why.startswith("owned by VirtualMachine shop/web; ")
+
+
+def test_pods_that_hold_volumes_for_the_guest_are_not_told() -> None:
+    vm, vmi = machine(), deleted_vmi()
+    launcher = deleted_pod(vmi)
+    holder = stored(builders.attachment_pod("shop", "hp-volume-x", "node-2", launcher, vmi))
+    assert look(vm, vmi, launcher, holder, *dead_node()).goes == ()
 
 
 def test_an_owner_that_is_being_deleted_keeps_nothing_whoever_deletes_it() -> None:
@@ -182,6 +198,13 @@ def test_an_owner_that_is_gone_keeps_nothing() -> None:
     gone = stored(bare(DATA_VOLUME, "shop", "other"))
     found = look(vm, also_owned_by(claim(owner=vm), gone), volume())
     assert going(found) == ["PersistentVolumeClaim shop/disk-0"]
+
+
+def test_a_disk_of_the_vm_whose_owners_are_all_gone_goes_as_well() -> None:
+    gone = [stored(bare(DATA_VOLUME, "shop", name)) for name in ("a", "b")]
+    found = look(machine(), also_owned_by(claim(), *gone), volume())
+    why = "owned by DataVolume a and DataVolume b, which does not stay; its data is destroyed"
+    assert only(found.lost).why.startswith(why)
 
 
 def test_another_object_of_the_name_of_an_owner_keeps_nothing() -> None:
@@ -239,6 +262,24 @@ def test_what_holds_no_data_need_not_be_read(kind: Kind) -> None:
 def test_a_vm_that_cannot_be_read_leaves_everything_open() -> None:
     found = look(machine(), unreadable={VMI: "Forbidden"})
     assert "Forbidden" in str(found.blind)
+    assert (found.goes, found.stays, found.lost) == ((), (), ())
+
+
+def test_a_vm_that_is_gone_and_whose_guest_cannot_be_read_leaves_everything_open() -> None:
+    vm = parsed(machine())
+    for kind in (VMI, POD):
+        target = Target(TARGET, snapshot(unreadable={kind: "Forbidden"}))
+        assert "Forbidden" in str(goes_with_vm.of(target, [vm], [vm]).blind)
+
+
+def test_a_vm_whose_disks_cannot_be_told_leaves_everything_open() -> None:
+    found = look(deleted_vm(spec={"template": {"spec": {"volumes": 5}}}))
+    assert "VirtualMachine shop/web" in str(found.blind)
+
+
+def test_the_first_of_several_gaps_is_told() -> None:
+    blind = {kind: f"no {kind.kind}" for kind in reversed(goes_with_vm.NEEDED)}
+    assert str(look(machine(), unreadable=blind).blind).endswith("no VirtualMachineRestore")
 
 
 # The finalizers of the collector
@@ -310,6 +351,58 @@ def test_a_vm_that_is_being_deleted_goes_once_its_vmi_does() -> None:
 def test_what_is_not_stuck_lets_nothing_go() -> None:
     vm = stored(builders.vm("shop", "web", spec=builders.with_disks("disk-0")))
     assert look(vm, claim(owner=vm), volume()).goes == ()
+    vmi = stored(builders.vmi("shop", "web", "node-2", owner=vm))
+    assert look(vm, vmi, claim("state", owner=vmi), volume(), *live_node()).goes == ()
+
+
+def test_a_vmi_without_a_vm_takes_with_it_what_it_owns() -> None:
+    vmi = deleted_vmi()
+    found = look(vmi, claim("state", owner=vmi), volume(), ref=ObjectRef("shop", "web", VMI))
+    assert going(found) == ["PersistentVolumeClaim shop/state"]
+    assert found.of(ObjectRef("shop", "state", PVC)) is only(found.goes)
+    assert found.of(ObjectRef("shop", "other", PVC)) is None
+
+
+def one_by_one(*bodies: Body) -> ClusterSnapshot:
+    """A cluster whose VMs and VMIs were read one by one, as a release does, and not listed."""
+    around = snapshot(*bodies)
+    machines = [item for item in map(parsed, bodies) if item.ref.kind in (VM, VMI)]
+    listed = {scope: kept for scope, kept in around.listed.items() if scope[0] not in (VM, VMI)}
+    absent = {ObjectRef("shop", "web", kind): None for kind in (VM, VMI)}
+    return replace(around, listed=listed, found={**absent, **{one.ref: one for one in machines}})
+
+
+def test_another_vm_that_was_read_alone_keeps_a_disk_while_it_lives() -> None:
+    vm = machine()
+    other = stored(builders.vm("shop", "db"))
+    disk_of_both = also_owned_by(claim(owner=vm), other)
+
+    def found(*others: Body) -> GoesAndStays:
+        made = one_by_one(vm, disk_of_both, volume(), *others)
+        return goes_with_vm.follow(Target(TARGET, made))
+
+    def goes(*others: Body) -> list[str]:
+        return going(found(*others))
+
+    assert goes(other) == []
+    assert only(found(other).stays).why == "owned by VirtualMachine db, which stays"
+    uid = other["metadata"]["uid"]
+    leaving = stored(builders.vm("shop", "db"), deleted=ago(hours=1))
+    leaving["metadata"]["uid"] = uid
+    assert goes(leaving) == [DISK]
+    assert goes(stored(builders.vm("shop", "db"))) == [DISK]
+    # It was not read, so that nobody knows.
+    assert goes() == [DISK]
+
+
+def test_machines_that_were_read_one_by_one_take_the_same_with_them() -> None:
+    vm = machine()
+    vmi = stored(builders.vmi("shop", "web", "node-2", owner=vm))
+    bodies = (vm, vmi, claim(owner=vmi), volume())
+    for made in (snapshot(*bodies), one_by_one(*bodies)):
+        # The VM is gone, and the collector has not taken its VMI yet.
+        assert going(goes_with_vm.of(Target(TARGET, made), [parsed(vm)], [parsed(vm)])) == [DISK]
+        assert going(goes_with_vm.follow(Target(TARGET, made))) == [DISK]
 
 
 # Their data
@@ -344,6 +437,12 @@ def test_a_volume_that_is_gone_holds_no_data() -> None:
     assert (disk(None).destroys, disk(None).why.endswith("is not there any more")) == (False, True)
 
 
+def test_a_claim_whose_volume_is_no_name_leaves_everything_open() -> None:
+    vm = machine()
+    found = look(vm, {**claim(owner=vm), "spec": {"volumeName": 5}})
+    assert "PersistentVolumeClaim shop/disk-0" in str(found.blind)
+
+
 def test_a_claim_of_which_only_the_metadata_is_known_counts_as_lost() -> None:
     vm = machine()
     body = claim(owner=vm)
@@ -353,6 +452,27 @@ def test_a_claim_of_which_only_the_metadata_is_known_counts_as_lost() -> None:
     assert spelled(fate.keep) == command
 
 
+def test_a_claim_that_was_read_alone_says_on_which_volume_its_data_is() -> None:
+    """Lists hold no more of a claim than its metadata."""
+    vm = machine()
+    full = claim(owner=vm)
+    bare_one = {key: full[key] for key in ("apiVersion", "kind", "metadata")}
+
+    def fate(alone: Body | None, policy: str = "Delete") -> Fate:
+        around = snapshot(vm, bare_one, volume(policy))
+        made = replace(around, found={parsed(full).ref: parsed(alone) if alone else None})
+        return only(goes_with_vm.follow(Target(TARGET, made)).goes)
+
+    assert fate(full).keep == retain(ObjectRef("", "pv-1", PV))
+    assert fate(full).why.endswith("its data is destroyed: PersistentVolume pv-1 is Delete")
+    assert not fate(full, "Retain").lost
+    # Another claim of its name, one of which nothing more can be had, and one that is gone.
+    for alone in (claim(owner=vm), bare_one, None):
+        assert fate(alone, "Retain").lost
+        assert "is not known" in fate(alone, "Retain").why
+    assert spelled(fate(None).keep).startswith("kubectl get pvc disk-0 -n shop ")
+
+
 def test_only_a_claim_that_says_so_was_never_bound() -> None:
     vm = machine()
     body = claim(owner=vm, volume=None)
@@ -360,6 +480,8 @@ def test_only_a_claim_that_says_so_was_never_bound() -> None:
     assert only(look(vm, {**body, "status": {"phase": "Bound"}}).goes).lost
     fate = only(look(vm, {**body, "status": {"phase": "Pending"}}).goes)
     assert (fate.destroys, fate.lost) == (False, False)
+    # It names its volume, and is not bound to it yet.
+    assert only(look(vm, {**claim(owner=vm), "status": {"phase": "Pending"}}, volume()).goes).lost
 
 
 def test_a_disk_that_was_selected_is_destroyed_but_not_lost() -> None:
@@ -375,19 +497,39 @@ def test_a_selected_disk_that_another_guest_uses_counts_as_lost() -> None:
     launcher["spec"]["volumes"] = [
         {"name": "root", "persistentVolumeClaim": {"claimName": "disk-0"}}
     ]
-    fate = only(look(vm, other, launcher, claim(owner=vm), volume()).goes)
+    unclear = stored(builders.pod("shop", "unclear", "node-1", other))
+    unclear["spec"]["volumes"] = 5
+    copier = stored(bare(POD, "shop", "copier", spec={}))
+    copier["spec"]["volumes"] = launcher["spec"]["volumes"]
+    fate = only(look(vm, other, launcher, copier, unclear, claim(owner=vm), volume()).goes)
     assert fate.lost
-    assert "pod virt-launcher-db uses it, too" in fate.why
+    for name in ("virt-launcher-db", "copier", "unclear"):
+        assert f"pod {name} uses it, too" in fate.why
 
 
 def test_the_guests_own_pods_do_not_count_as_others() -> None:
     vm = machine(ticked="disk-0")
-    vmi = deleted_vmi()
+    vmi = deleted_vmi(spec=builders.with_disks("disk-0")["template"]["spec"])
     launcher = deleted_pod(vmi)
     launcher["spec"]["volumes"] = [
         {"name": "root", "persistentVolumeClaim": {"claimName": "disk-0"}}
     ]
     assert look(vm, vmi, launcher, claim(owner=vm), volume(), *dead_node()).lost == ()
+
+
+def test_only_the_vm_says_which_disks_are_selected() -> None:
+    vm = machine()
+    vmi = deleted_vmi()
+    vmi["metadata"]["annotations"] = {REMOVED_PVCS: "disk-0"}
+    assert only(look(vm, vmi, claim(owner=vm), volume()).goes).lost
+
+
+def test_a_disk_of_which_it_cannot_be_told_whether_it_is_deleted_is_not_said_to_be() -> None:
+    odd = KubeObject.identify(PVC, claim(deleted="soon"))
+    around = snapshot(machine(), volume())
+    made = replace(around, listed={**around.listed, (PVC, "shop"): (odd,)})
+    found = goes_with_vm.follow(Target(TARGET, made))
+    assert (going(found), staying(found)) == ([], [DISK])
 
 
 def test_a_disk_that_somebody_deleted_by_hand_is_selected() -> None:
@@ -456,6 +598,14 @@ def test_the_commands_keep_what_they_say_they_keep() -> None:
     ]
 
 
+def test_a_snapshot_that_a_restore_owns_is_kept_by_itself() -> None:
+    vm = machine()
+    undo = restore(vm)
+    part = stored(bare(VOLUME_SNAPSHOT, "shop", "part", owner=undo))
+    fate = only(look(vm, undo, part).lost)
+    assert fate.keep == disown(parsed(part))
+
+
 def test_no_name_of_an_object_breaks_out_of_a_command() -> None:
     vm = machine()
     evil = "x'; reboot; '"
@@ -483,9 +633,32 @@ def test_the_secrets_of_the_vm_are_named_although_they_are_not_read() -> None:
     found = look(deleted_vm(spec=spec))
     assert going(found) == [f"Secret shop/{name}" for name in ("init", "key", "net", "ssh",
                                                                "sysprep")]  # fmt: skip
+    assert {(fate.destroys, fate.lost, fate.keep) for fate in found.goes} == {(False, False, None)}
     assert found.lost == ()
     assert found.blind is None
-    assert look(stored(builders.vm("shop", "web", spec=spec))).goes == ()
+    assert {fate.why for fate in found.goes} == {
+        "the VM refers to it; it goes if the VM owns it, and Secrets are not read"
+    }
+    living = stored(builders.vm("shop", "web", spec=spec))
+    assert look(living).goes == ()
+    # A stop takes the VMI alone.
+    vmi = stored(builders.vmi("shop", "web", "node-2", owner=living, spec=spec["template"]["spec"]),
+                 deleted=ago(hours=1))  # fmt: skip
+    assert look(living, vmi, *dead_node()).goes == ()
+
+
+def test_what_only_looks_like_a_secret_is_none() -> None:
+    volumes = [
+        {"name": "a", "configMap": {"name": "settings"}},
+        {"name": "b", "secret": {"secretName": ""}},
+        {"name": "c", "secret": {"secretName": 5}},
+        {"name": "d", "cloudInitNoCloud": {"secretRef": {"name": ""}}},
+        {"name": "e", "cloudInitNoCloud": {"secretRef": {"name": 5}}},
+        {"name": "f", "cloudInitNoCloud": {"secretRef": "text"}},
+        {"name": "g", "cloudInitNoCloud": {"secretRef": {"odd": {"secretName": "inside"}}}},
+    ]
+    found = look(deleted_vm(spec=builders.with_disks(volumes=volumes)))
+    assert going(found) == ["Secret shop/inside"]
 
 
 def told(*bodies: Body, vm: Body) -> str:
@@ -499,6 +672,8 @@ def test_what_the_collector_has_not_taken_yet_is_not_said_to_be_kept() -> None:
     assert "is kept" not in told(undo, claim(owner=undo), volume(), vm=vm)
     assert "is kept" not in told(claim(owner=undo), volume(), vm=vm)
     assert "is kept" in told(claim(), volume(), vm=vm)
+    orphaned = machine(finalizers=["orphan"])
+    assert "is kept" in told(claim(owner=orphaned), volume(), vm=orphaned)
 
 
 def test_no_command_deletes_a_restore_that_owns_a_disk_which_stays() -> None:
@@ -546,6 +721,37 @@ def test_a_disk_that_goes_is_read_with_its_volume_and_its_owners() -> None:
     }  # fmt: skip
     assert wanted(vm, claim(owner=vm, volume=None)) == {DISK, "VirtualMachine shop/web"}
     assert wanted(vm, claim()) == set()
+    target = Target(TARGET, snapshot(vm, claim(owner=vm)))
+    going = goes_with_vm.follow(target)
+    assert ObjectRef("", "pv-1", PV) in goes_with_vm.to_read(target, going)
+
+
+def test_a_disk_that_cannot_be_read_is_asked_for_without_its_volume() -> None:
+    vm = machine()
+    body = claim(owner=vm)
+    ref = parsed(body).ref
+    around = snapshot(vm, {key: body[key] for key in ("apiVersion", "kind", "metadata")})
+    target = Target(TARGET, replace(around, unreadable={ref: "Forbidden"}))
+    found = goes_with_vm.follow(target)
+    assert only(found.lost).ref == ref
+    assert spelled(only(found.lost).keep).startswith("kubectl get pvc disk-0 -n shop ")
+    assert goes_with_vm.to_read(target, found) == {ref}
+
+
+def test_a_disk_that_went_since_it_was_listed_leads_no_further() -> None:
+    vm = machine()
+    target = Target(TARGET, snapshot(vm, claim(owner=vm), volume()))
+    going = goes_with_vm.follow(target)
+    gone = replace(target.snapshot, found={ObjectRef("shop", "disk-0", PVC): None})
+    asked = goes_with_vm.to_read(replace(target, snapshot=gone), going)
+    assert asked == {ObjectRef("shop", "disk-0", PVC)}
+
+
+def test_secrets_are_not_asked_for() -> None:
+    volumes = [{"name": "key", "secret": {"secretName": "key"}}]
+    vm = deleted_vm(spec=builders.with_disks(volumes=volumes))
+    assert wanted(vm) == set()
+    assert wanted(vm, unreadable={SECRET: "Forbidden"}) == set()
 
 
 def test_other_owners_than_machines_are_not_asked_for() -> None:
@@ -591,18 +797,32 @@ def test_why_a_disk_stays() -> None:
     assert why_it_stays(machine(), claim(), volume()) == nobody
     selected = "not owned by what is deleted; selected for deletion, which Harvester does itself"
     assert why_it_stays(machine(ticked="disk-0"), claim(), volume()) == selected
+    assert staying(look(machine(ticked="disk-0"), claim(), volume())) == [DISK]
     assert why_it_stays(machine(ticked="disk-1"), claim(), volume()) == nobody
+    backup = stored(builders.vm_backup("shop", "disk-1", "web"))
+    assert why_it_stays(deleted_vm(annotations={REMOVED_PVCS: "disk-1"}), backup) == nobody
 
 
 def test_only_backups_and_restores_of_this_vm_belong_to_it() -> None:
     def backup(of: str, name: str) -> Body:
         return stored(bare(VM_BACKUP, "shop", name, spec={"source": {"name": of}}))
 
-    job = stored(bare(JOB, "shop", "job", spec={"source": {"name": "web"}}))
-    bodies = [machine(), backup("web", "ours"), backup("db", "theirs"), job, restore(None)]
-    assert staying(look(*bodies)) == [
-        "VirtualMachineRestore shop/undo", "VirtualMachineBackup shop/ours"
+    names = {"source": {"name": "web"}, "target": {"name": "web"}}
+    ours, theirs = backup("web", "ours"), backup("db", "theirs")
+    bodies = [
+        machine(), ours, theirs, restore(None),
+        stored(bare(VOLUME_SNAPSHOT, "shop", "part", owner=ours)),
+        stored(bare(VOLUME_SNAPSHOT, "shop", "part-of-theirs", owner=theirs)),
+        stored(bare(JOB, "shop", "job", spec=names)),
+        stored(bare(JOB, "shop", "job-of-ours", owner=ours)),
     ]  # fmt: skip
+    assert staying(look(*bodies)) == [
+        "VirtualMachineRestore shop/undo",
+        "VirtualMachineBackup shop/ours",
+        "VolumeSnapshot shop/part",
+    ]
+    # A VMI alone is no VM that they could be of.
+    assert look(deleted_vmi(), ours, restore(None), ref=ObjectRef("shop", "web", VMI)).stays == ()
 
 
 def test_what_a_volume_says_of_its_data_is_quoted() -> None:

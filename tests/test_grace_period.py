@@ -66,6 +66,10 @@ def test_a_grace_period_that_is_none_is_unknown(written: object) -> None:
     assert error.value.why == f"its grace period is {written!r}"
 
 
+def test_a_pod_gets_fifteen_seconds_more_than_its_guest() -> None:
+    assert grace_period.PADDING.total_seconds() == 15
+
+
 def test_nobody_asked_a_guest_that_is_not_being_deleted() -> None:
     assert left() is None
     vmi = guest(None)

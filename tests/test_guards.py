@@ -41,6 +41,7 @@ from tests.support.builders import NOW, Body, ago, parsed, snapshot, stored
 
 TARGET = ObjectRef("shop", "web", VM)
 OFF = ReleaseRequest(powered_off=frozenset({"node-2"}))
+AS_WELL = ReleaseRequest(powered_off=frozenset({"node-2", "node-3"}))
 
 
 def deleted_vm(**more: Any) -> Body:
@@ -73,6 +74,13 @@ def live_node(name: str = "node-2") -> list[Body]:
     return dead_node(
         name, ready="True", heartbeat=ago(seconds=30), lease=ago(seconds=5), handler=True
     )
+
+
+def ready_since(when: str) -> list[Body]:
+    """A live node that became Ready then."""
+    node, *rest = live_node()
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": when}
+    return [{**node, "status": {"conditions": [ready]}}, *rest]
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,11 @@ def shutting_down(
     return [deleted_vm(), instance, deleted_pod(instance, **pod), *live_node()]
 
 
+def slow_guest() -> Body:
+    """A VMI that is being deleted and gets another hour."""
+    return deleted_vmi(spec={"terminationGracePeriodSeconds": 7200})
+
+
 def migrated(over: str) -> Body:
     """A VMI whose migration is over, as one of three fields tells."""
     state = {"sourceNode": "node-1", "targetNode": "node-2", over: ago(hours=2)}
@@ -184,6 +197,19 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
             [deleted_vm(), vmi := deleted_vmi(), deleted_pod(vmi, deleted=None, terminated=True),
              *live_node()]
         ),
+    ),
+    "a VM in deletion whose VMI and pod live": (
+        "terminating", R,
+        lambda: Scene([deleted_vm(), vmi := deleted_vmi(deleted=None),
+                       deleted_pod(vmi, deleted=None), *live_node()]),
+    ),
+    "a pod that is not being deleted, its VMI gone": (
+        "terminating", R, lambda: Scene([deleted_vm(), deleted_pod(deleted_vmi(), deleted=None)]),
+    ),
+    "a pod that is not being deleted, of a VMI without a VM": (
+        "terminating", R,
+        lambda: Scene([vmi := deleted_vmi(), deleted_pod(vmi, deleted=None), *live_node()],
+                      ref=ObjectRef("shop", "web", VMI)),
     ),
     "a VM that lives, and its pod": (
         "terminating", R,
@@ -301,6 +327,20 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
         "past-grace", R,
         lambda: Scene([deleted_vm(deleted=ago(minutes=1), finalizers=["example.com/x"])]),
     ),
+    "a guest within its grace period, and how long its node has answered cannot be told": (
+        "past-grace", R,
+        lambda: Scene([deleted_vm(), slow_guest(), *ready_since(ago(hours=-1))]),
+    ),
+    "a guest within its grace period, a pod of it that has ended beside it": (
+        "past-grace", R,
+        lambda: Scene([deleted_vm(), vmi := slow_guest(), _other(deleted_pod(vmi)),
+                       deleted_pod(vmi, node="node-1", terminated=True), *live_node("node-1"),
+                       *live_node()]),
+    ),
+    "a guest within its grace period on a node that does not answer": (
+        "past-grace", P,
+        lambda: Scene([deleted_vm(), vmi := slow_guest(), deleted_pod(vmi), *dead_node()]),
+    ),
     "a guest past its grace period on a live node": (
         "past-grace", P,
         lambda: Scene(shutting_down(7200, of_vmi=ago(hours=3), deleted=ago(hours=3))),
@@ -374,6 +414,29 @@ SCENES: dict[str, tuple[str, GuardState, Callable[[], Scene]]] = {
     ),
     "pods unreadable": (
         "guest-stopped", U, lambda: Scene(powered_off_scene(), OFF, {POD: "Forbidden"}),
+    ),
+    "a place that cannot be told hides no other where it may run": (
+        "guest-stopped", R,
+        lambda: Scene(_two_places(), ReleaseRequest(powered_off=frozenset({"node-1"}))),
+    ),
+    "two places that cannot be told": (
+        "guest-stopped", U,
+        lambda: Scene(_two_places(heartbeat="tomorrow"),
+                      ReleaseRequest(powered_off=frozenset({"node-1", "node-2"}))),
+    ),
+    "the node of a hotplugged volume was vouched for": (
+        "guest-stopped", P, lambda: Scene(_with_volume(*dead_node("node-3")), AS_WELL),
+    ),
+    "the node of a hotplugged volume was vouched for, and shows life": (
+        "guest-stopped", R, lambda: Scene(_with_volume(*live_node("node-3")), AS_WELL),
+    ),
+    "the node of a hotplugged volume was vouched for, and cannot be told": (
+        "guest-stopped", U,
+        lambda: Scene(_with_volume(*dead_node("node-3", heartbeat="yesterday")), AS_WELL),
+    ),
+    "a node that holds nothing of the guest was vouched for": (
+        "guest-stopped", P,
+        lambda: Scene([*powered_off_scene(), *live_node("node-3")], AS_WELL),
     ),
     "another node was vouched for": (
         "guest-stopped", R,
@@ -617,6 +680,25 @@ def _with_sidecar(pod: Body) -> Body:
     return {**pod, "spec": {**pod["spec"], "containers": containers}}
 
 
+def _two_places(**more: Any) -> list[Body]:
+    """Two silent nodes where the guest may run; `more` is for the second of them."""
+    instance = deleted_vmi(status={"activePods": {"u": "node-1"}})
+    around = [*dead_node("node-1", heartbeat="yesterday"), *dead_node(**more)]
+    return [deleted_vm(), instance, *around]
+
+
+def _with_volume(*node: Body) -> list[Body]:
+    """A guest on the silent node-2, and a pod on node-3 that holds a volume for it."""
+    vm, instance, pod, *around = powered_off_scene()
+    volume = builders.attachment_pod("shop", "hp-volume-x", "node-3", pod, instance)
+    return [vm, instance, pod, *around, stored(volume, deleted=ago(hours=1)), *node]
+
+
+def _other(pod: Body) -> Body:
+    """A second pod of the same guest."""
+    return {**pod, "metadata": {**pod["metadata"], "name": "virt-launcher-web-2"}}
+
+
 def _unlabelled(pod: Body) -> Body:
     return {**pod, "metadata": {**pod["metadata"], "labels": {}}}
 
@@ -643,6 +725,13 @@ def test_every_overridable_guard_is_tested_with_its_override(guard: guards.Guard
         if name == guard.name and verdict is P and guard.name in scene().request.overrides
     ]
     assert overridden
+    for scene in overridden:
+        made = scene()
+        result = {item.guard: item for item in made.plan().guards}[guard.name]
+        obeyed = replace(made, request=replace(made.request, overrides=frozenset()))
+        refusal = refusal_of(obeyed, guard.name)
+        assert (result.overridden, refusal.overridden) == (True, False)
+        assert result.reason == f"overridden: {refusal.reason}"
 
 
 @pytest.mark.parametrize("guard", [g for g in GUARDS if not g.overridable], ids=lambda g: g.name)
@@ -660,6 +749,18 @@ REASONS = {
     **dict.fromkeys(
         ("a VM that lives", "a VM that lives, and its pod"),
         "VirtualMachine shop/web is not being deleted (it has no deletionTimestamp)",
+    ),
+    "a VM in deletion whose VMI lives": (
+        "VirtualMachineInstance shop/web is not being deleted; if it should go, delete it"
+    ),
+    "a VM in deletion whose VMI and pod live": (
+        "Pod shop/virt-launcher-web is not being deleted; if it should go, delete"
+        " VirtualMachineInstance shop/web first"
+    ),
+    **dict.fromkeys(
+        ("a pod that is not being deleted", "a pod that is not being deleted, its VMI gone",
+         "a pod that is not being deleted, of a VMI without a VM"),
+        "Pod shop/virt-launcher-web is not being deleted; if it should go, delete it",
     ),
     "a VM that lives, its pod within its grace period": (
         "VirtualMachine shop/web is not stuck: pod virt-launcher-web is being deleted, but is"
@@ -704,10 +805,20 @@ REASONS = {
         "node node-2 was said to have no power, but it shows life (lease: 60s ago)"
     ),
     "vouched for, leases unreadable": "could not read node node-2: lease: Forbidden",
+    "the node of a hotplugged volume was vouched for, and shows life": (
+        "node node-3 was said to have no power, but it shows life (Ready: True, "
+    ),
+    "two places that cannot be told": (
+        "could not read node node-1: heartbeat: 'yesterday' is not a time"
+    ),
     "a VMI that runs nowhere": (
         "could not read VirtualMachineInstance shop/web: it is Running, but names no node"
     ),
-    "a migration in flight": ("VirtualMachineInstanceMigration shop/m is not finished (Running)"),
+    "a migration in flight": "VirtualMachineInstanceMigration shop/m is not finished (Running)",
+    "not allowed": (
+        "this user may not; the ClusterRole harvester-stuck-operator of deploy/rbac.yaml holds all"
+        " permissions"
+    ),
     "a migration that has not started": (
         "VirtualMachineInstanceMigration shop/m is not finished (not started)"
     ),
@@ -722,7 +833,7 @@ REASONS = {
     "virtualmachinerestores cannot be read": (
         "could not read virtualmachinerestores.harvesterhci.io in shop: Forbidden"
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("scene", REASONS)
@@ -762,6 +873,17 @@ def test_what_is_not_being_deleted_comes_with_its_command_if_that_does_no_harm()
     machine = stored(builders.vm("shop", "web"))
     (kept,) = refusal_of(Scene([machine, asked, pod]), "terminating").cure
     assert lines([kept])[0].endswith("VirtualMachine shop/web is to run")
+
+
+def test_what_was_deleted_with_cascade_orphan_keeps_its_guest() -> None:
+    going = deleted_vm(finalizers=["orphan", builders.VM_FINALIZER])
+    guest = stored(builders.vmi("shop", "web", "node-2", owner=going))
+    refusal = refusal_of(Scene([going, guest]), "terminating")
+    assert refusal.reason == (
+        "VirtualMachineInstance shop/web is to be kept: VirtualMachine shop/web was deleted with"
+        " --cascade=orphan"
+    )
+    assert refusal.cure == ()
 
 
 def refusal_of(scene: Scene, name: str) -> GuardResult:
@@ -817,6 +939,32 @@ def test_one_no_is_enough_whichever_step_it_is_for(guard: str) -> None:
         assert {item.guard: item.verdict for item in made.guards}[guard] is R
 
 
+@pytest.mark.parametrize("guard", ["permitted", "webhooks-accept"])
+def test_a_no_stands_although_of_another_step_nothing_was_asked(guard: str) -> None:
+    draft = plan.build(Target(TARGET, snapshot(*ended_guest())), ReleaseRequest())
+    first, second = [step.ref for step in draft.steps]
+    for asked in (first, second):
+        made = plan.with_preflight(draft, PreflightResults({asked: "no"}, {asked: "no"}))
+        assert {item.guard: item.verdict for item in made.guards}[guard] is R
+
+
+def test_a_dry_run_of_what_was_written_to_meanwhile_says_nothing_unless_it_is_a_no() -> None:
+    draft = plan.build(Target(TARGET, snapshot(*ended_guest())), ReleaseRequest())
+    first, second = [step.ref for step in draft.steps]
+
+    def accepts(said: str | None, stale: ObjectRef) -> GuardResult:
+        results = PreflightResults({}, {first: said, second: None}, frozenset({stale}))
+        made = plan.with_preflight(draft, results)
+        return {item.guard: item for item in made.guards}["webhooks-accept"]
+
+    for ref in (first, second):
+        unknown = accepts(None, ref)
+        changed = f"could not read {ref}: it was changed while it was looked at; ask again"
+        assert (unknown.verdict, unknown.reason) == (U, changed)
+        assert accepts("denied", ref).verdict is R
+    assert accepts(None, ObjectRef("shop", "other", VM)).verdict is P
+
+
 def test_an_unreadable_answer_of_the_server_blocks() -> None:
     case = Target(TARGET, snapshot(*alone()))
     made = plan.with_preflight(plan.build(case, ReleaseRequest()), PreflightResults({}, {}))
@@ -842,6 +990,12 @@ def test_silent_nodes_are_only_those_that_show_no_life() -> None:
     instance = deleted_vmi(node="node-1", status={"activePods": {"u": "node-2"}})
     assert Scene([deleted_vm(), instance, *unclear], vouched).plan().silent_nodes == ("node-2",)
     assert parsed(deleted_vm(deleted=ago(seconds=0))).deletion_timestamp == NOW
+
+
+def test_a_place_that_has_no_node_yet_is_no_silent_node() -> None:
+    instance = deleted_vmi(node=None, phase="Scheduling")
+    waiting = [deleted_vm(), instance, deleted_pod(instance, node=None, deleted=None)]
+    assert Scene(waiting).plan().silent_nodes == ()
 
 
 def test_the_guards_that_something_depends_on_are_registered() -> None:

@@ -177,6 +177,12 @@ def test_a_heartbeat_is_as_old_as_its_storing() -> None:
     assert sign("heartbeat", beat(old, stored_at=new)) == (ALIVE, "9s ago")
     assert sign("heartbeat", beat(new, stored_at=old)) == (SILENT, "20m ago")
     assert sign("heartbeat", beat(old)) == (SILENT, "20m ago")
+    # Somebody else wrote another annotation.
+    body = beat(old, stored_at=old)
+    owned: Body = {"f:metadata": {"f:annotations": {"f:example.com/mine": {}}}}
+    entry = {"manager": "kubectl", "time": new, "fieldsV1": owned}
+    body["metadata"]["managedFields"].append(entry)
+    assert sign("heartbeat", body) == (SILENT, "20m ago")
 
 
 @pytest.mark.parametrize("name", ["heartbeat", "lease"])
@@ -268,6 +274,14 @@ def test_since_when_it_answers_is_what_its_condition_says(
 def test_a_kubelet_whose_lease_is_stale_is_not_believed() -> None:
     assert not read(*dead_node(ready="True", lease=ago(minutes=2))).kubelet_answers
     assert read(*dead_node(ready="True", lease=ago(seconds=59))).kubelet_answers
+
+
+def test_a_lease_that_advances_is_believed_whatever_the_clock_of_its_host() -> None:
+    bodies = dead_node(ready="True", lease=ago(minutes=20))
+    for before, answers in ((ago(minutes=21), True), (None, False)):
+        memory = Memory(signs={"node-2": {"lease": before} if before else {}})
+        reading = read_node(Target(TARGET, snapshot(*bodies), memory), "node-2")
+        assert reading.kubelet_answers is answers
 
 
 def test_a_node_that_is_gone_was_not_replaced_although_its_guest_is_known() -> None:

@@ -12,7 +12,7 @@ from kubectl_harvester_stuck.errors import UnreadableError
 from kubectl_harvester_stuck.harvester import grace_period, places
 from kubectl_harvester_stuck.harvester.places import Proof
 from kubectl_harvester_stuck.harvester.target import Memory, Target
-from kubectl_harvester_stuck.k8s.kinds import MIGRATION, NODE, POD, VMI
+from kubectl_harvester_stuck.k8s.kinds import LEASE, MIGRATION, NODE, POD, VMI
 from tests.support import builders
 from tests.support.builders import Body, ago, snapshot, stored
 from tests.test_guards import TARGET, dead_node, deleted_pod, deleted_vm, deleted_vmi, live_node
@@ -67,7 +67,7 @@ def failed_migration(*managers: str, **more: Any) -> Body:
 
 
 def of_migration(owner: Body, name: str, node: str = "node-2", **more: Any) -> Body:
-    return launcher(owner, name, node, labels={places.MIGRATION_TARGET: "m"}, **more)
+    return launcher(owner, name, node, labels={"kubevirt.io/migrationJobUID": "m"}, **more)
 
 
 def statuses(pod: Body, **states: Body) -> Body:
@@ -453,7 +453,7 @@ def test_a_node_that_cannot_be_read_is_unknown() -> None:
     around = snapshot(deleted_vmi(), *live_node(), unreadable={NODE: "Forbidden"})
     target = Target(TARGET, around)
     (place,) = places.places(target)
-    with pytest.raises(UnreadableError, match="Ready: Forbidden"):
+    with pytest.raises(UnreadableError, match="could not read node node-2: Ready: Forbidden"):
         places.assess(place, target, ())
 
 
@@ -687,6 +687,14 @@ def test_a_guest_that_failed_after_its_migration_did_may_be_at_either_end() -> N
     assert places.nodes(scene.target) == ("node-1",)
 
 
+def test_a_migration_that_has_not_failed_may_have_moved_the_guest_whoever_says_so() -> None:
+    instance = migrated(node="node-1", sourceNode="node-1", targetNode="node-2", failed=False)
+    owned: Body = {"f:status": {"f:migrationState": {"f:failed": {}}}}
+    entries = [{"manager": "virt-handler", "fieldsV1": owned}]
+    scene = Scene([with_meta(instance, managedFields=entries)])
+    assert places.nodes(scene.target) == ("node-1", "node-2")
+
+
 def test_an_end_that_names_no_node_is_no_place() -> None:
     scene = Scene([migrated(sourceNode="node-2", targetNode=None)])
     assert places.nodes(scene.target) == ("node-2",)
@@ -726,13 +734,18 @@ def test_signs_of_the_nodes_of_hotplugged_volumes_are_remembered() -> None:
     instance = deleted_vmi()
     pod = launcher(instance, "a")
     volume = stored(builders.attachment_pod("shop", "hp-volume-x", "node-3", pod, instance))
-    around = [instance, pod, volume, *dead_node(), *dead_node("node-3")]
+    waiting = stored(builders.attachment_pod("shop", "hp-volume-y", "", pod, instance))
+    around = [instance, pod, volume, waiting, *dead_node(), *dead_node("node-3")]
     memory = places.remember(Scene(around).target)
     assert memory.signs.keys() == {"node-2", "node-3"}
     assert memory.signs["node-3"].keys() == {"heartbeat", "lease"}
 
 
 # The rest of what places are made of
+
+
+def test_what_places_are_told_by_is_declared() -> None:
+    assert {NODE, LEASE, VMI, POD, MIGRATION} <= {read.kind for read in places.PLACES}
 
 
 def evidence(*bodies: Body) -> dict[str, str]:

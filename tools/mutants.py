@@ -1,10 +1,11 @@
 """Break the decisions in every small way, one at a time, and see that a test fails for each.
 
     python -m tools.mutants             all of MODULES
-    python -m tools.mutants guards      one of them
+    python -m tools.mutants release.guards
+                                        one of them
     python -m tools.mutants --again     only what survived the last time
     python -m tools.mutants --sample 50 as many of each module, the same ones every time
-    python -m tools.mutants places --by test_places.py
+    python -m tools.mutants harvester.places --by test_places.py
                                         what these tests alone let live, in a few minutes
 
 The changes are those of mutmut, conditions that are forced either way, and operands of `and` and
@@ -53,6 +54,7 @@ LIVING = ROOT / "build" / "mutants.json"
 """What survived the last time."""
 
 QUICK = (
+    "test_kubelet.py",
     "test_node_health.py",
     "test_target.py",
     "test_places.py",
@@ -72,6 +74,7 @@ SLOW = ("behaviour/test_unstick.py", "behaviour/test_diagnose.py", "behaviour/te
         "test_properties.py", "test_reads.py")  # fmt: skip
 
 MODULES = (
+    "harvester.kubelet",
     "harvester.node_health",
     "harvester.target",
     "harvester.places",
@@ -364,12 +367,16 @@ def swap_code(olds: Mapping[str, Any], news: Mapping[str, Any], module: str) -> 
         new = news.get(name)
         if isinstance(old, type) and isinstance(new, type) and old.__module__ == module:
             swap_code(vars(old), vars(new), module)
-        old, new = (
-            getattr(it, "fget", None) or getattr(it, "__func__", None) or it for it in (old, new)
-        )
+        old, new = map(function_of, (old, new))
         if isinstance(old, FunctionType) and isinstance(new, FunctionType) and old is not new:
             old.__code__ = new.__code__
             old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+
+
+def function_of(value: Any) -> Any:
+    """What is behind a property, a cached one or a method; anything else as it is."""
+    behind = (getattr(value, name, None) for name in ("fget", "func", "__func__"))
+    return next(filter(None, behind), value)
 
 
 class Changed(importlib.machinery.SourceFileLoader):
@@ -434,10 +441,9 @@ def main() -> int:
         left = {tuple(key) for key in json.loads(LIVING.read_text())}
         mutants = [mutant for mutant in mutants if mutant.key in left]
     explained = explanations()
-    if options.by:
-        living = judge_in_place(mutants, options.by, options.workers)
-    else:
-        living = judge(mutants, explained, options.workers, slowly=not options.quick)
+    first = options.by or QUICK
+    then = first if options.by or options.quick else (*QUICK, *SLOW)
+    living = judge(mutants, explained, options.workers, first, then)
     LIVING.parent.mkdir(exist_ok=True)
     LIVING.write_text(json.dumps([mutant.key for mutant in living]))
     for mutant in living:
@@ -454,9 +460,16 @@ def main() -> int:
 
 
 def judge(
-    mutants: Sequence[Mutant], explained: Container[Key], workers: int, *, slowly: bool
+    mutants: Sequence[Mutant],
+    explained: Container[Key],
+    workers: int,
+    first: Sequence[str],
+    then: Sequence[str],
 ) -> list[Mutant]:
-    """Those that live. What is explained is judged in place alone."""
+    """Those that live by the tests of `first`, in place, and of `then`, from the start.
+
+    What is explained is judged in place alone.
+    """
     modules = sorted({mutant.module for mutant in mutants})
     whole = [
         Mutant(module, "", "", "", path_of(module).read_text(), at_import)
@@ -464,7 +477,7 @@ def judge(
         for at_import in (False, True)
     ]
     quick = Quick([*whole, *mutants], workers)
-    run_tests(QUICK, quick)
+    run_tests(first, quick)
     alive = set(quick.living)
     if not {mutant for mutant in whole if not mutant.at_import} <= alive:
         raise SystemExit("the quick tests fail without any change")
@@ -473,18 +486,10 @@ def judge(
     alive |= {mutant for mutant in mutants if mutant.at_import and mutant.module in fixed}
     known = {mutant for mutant in alive if mutant.key in explained}
     rest = [whole[0], *(mutant for mutant in mutants if mutant in alive - known)]
-    last = set(survivors(from_the_start((*QUICK, *(SLOW if slowly else ()))), rest, workers))
+    last = set(survivors(from_the_start(then), rest, workers))
     if whole[0] not in last:
         raise SystemExit("the tests fail from the start without any change")
     return [mutant for mutant in mutants if mutant in known | last]
-
-
-def judge_in_place(mutants: Sequence[Mutant], tests: Sequence[str], workers: int) -> list[Mutant]:
-    """Those that live by these tests, changed where they stand."""
-    quick = Quick(mutants, workers)
-    run_tests(tests, quick)
-    alive = set(quick.living)
-    return [mutant for mutant in mutants if mutant in alive]
 
 
 def report(

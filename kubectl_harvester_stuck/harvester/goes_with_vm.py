@@ -180,7 +180,7 @@ class _Graph:
     roots: tuple[KubeObject, ...]
     objects: dict[str, KubeObject] = field(default_factory=dict)
     """By uid."""
-    leaving: set[str] = field(default_factory=set)
+    leaving: set[str] = field(init=False)
     """uids of all that goes, with this release or without."""
     parents: dict[str, KubeObject] = field(default_factory=dict)
     """Of what goes with this release by its uid: the owner through which it does."""
@@ -286,8 +286,8 @@ class _Graph:
             why.append(text)
             users = (*related.users.get(item.ref.name, ()), *related.unread_pods)
             why += [f"pod {name} uses it, too" for name in users]
-            by_hand = item.deletion_timestamp is not None and not item.owners
-            is_wanted = (item.ref.name in related.selected or by_hand) and not users
+            # What nobody owns goes for no other reason than that somebody deleted it.
+            is_wanted = (item.ref.name in related.selected or not item.owners) and not users
             if item.ref.name in related.selected:
                 why.append("it was selected for deletion")
         elif destroys:
@@ -337,12 +337,12 @@ class _Graph:
             return True, "its PersistentVolume is not known, so that its data counts as lost"
         try:
             volume = self.target.snapshot.one(ObjectRef("", name, PV))
-            policy = volume.text("spec", "persistentVolumeReclaimPolicy") if volume else ""
+            if volume is None:
+                return False, f"PersistentVolume {name} is not there any more"
+            policy = volume.text("spec", "persistentVolumeReclaimPolicy")
         except UnreadableError as error:
             why = f"PersistentVolume {name} could not be read ({in_short(error.why)})"
             return True, f"{why}, so that its data counts as lost"
-        if volume is None:
-            return False, f"PersistentVolume {name} is not there any more"
         if policy == RETAIN:
             return False, f"its data stays: PersistentVolume {name} is {RETAIN}"
         return True, f"its data is destroyed: PersistentVolume {name} is {policy or 'Delete'}"
@@ -453,14 +453,12 @@ def _secret_names(value: object) -> Iterator[str]:
     """Names of the Secrets anywhere in a spec: `secretName`, or `name` under a reference."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key == "secretName" and isinstance(item, str) and item:
-                yield item
-            elif str(key).lower().endswith(("secretref", "secret")) and isinstance(item, Mapping):
-                if isinstance(item.get("name"), str) and item["name"]:
-                    yield item["name"]
-                yield from _secret_names({k: v for k, v in item.items() if k != "name"})
-            else:
-                yield from _secret_names(item)
+            is_reference = str(key).lower().endswith(("secretref", "secret"))
+            named = item.get("name") if is_reference and isinstance(item, Mapping) else None
+            name = item if key == "secretName" else named
+            if isinstance(name, str) and name:
+                yield name
+            yield from _secret_names(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _secret_names(item)

@@ -159,11 +159,10 @@ def silence(name: str, snapshot: ClusterSnapshot) -> Silence | None:
     """
     now = snapshot.taken_at
     node = snapshot.one(ObjectRef("", name, NODE))
-    lease, renewed = None, Signal("lease", SignalState.SILENT, "none")
-    can_be_read = True
+    lease = None
     try:
         lease = snapshot.one(ObjectRef(LEASE_NAMESPACE, name, LEASE))
-        renewed = signal("lease", lambda: freshness(*renewal(lease), now, None))
+        can_be_read, renewed = True, signal("lease", lambda: freshness(*renewal(lease), now, None))
     except UnreadableError as error:
         can_be_read, renewed = False, Signal("lease", SignalState.UNREADABLE, in_short(error.why))
     state = signal("Ready", lambda: ready(node))
@@ -174,7 +173,7 @@ def silence(name: str, snapshot: ClusterSnapshot) -> Silence | None:
         if is_fresh(renewed) or not (can_be_read or is_old):
             return None
     since = _time(condition.get("lastTransitionTime")) if state != IS_READY else None
-    if lease is not None and not is_fresh(renewed):
+    if not is_fresh(renewed):
         written, stored = renewal(lease)
         since = stored or _time(written) or since
     evicts, is_overdue = _eviction(node, now)

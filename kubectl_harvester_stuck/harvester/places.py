@@ -392,8 +392,7 @@ def _answered(place: Place, target: Target, reading: NodeReading) -> PlaceAssess
         raise UnreadableError(f"node {place.node}", "it has been Ready since a time in the future")
     since = max(filter(None, (asked, reading.answering_since)))
     # Without its VMI, the pod alone says how long its guest had.
-    is_alone = vmi is None and place.pod is not None
-    own = place.pod.deletion_grace if is_alone and place.pod else grace_period.of(vmi)
+    own = place.pod.deletion_grace if vmi is None and place.pod else grace_period.of(vmi)
     waited, grace = now - since, own + grace_period.PADDING
     what = "has no pod" if place.pod is None else "finds no container"
     if waited < grace:

@@ -26,7 +26,6 @@ from kubectl_harvester_stuck.k8s.kinds import (
     HARVESTER_NAMESPACE,
     MIGRATION,
     OPERATOR_ROLE,
-    POD,
     VM,
     Kind,
 )
@@ -222,10 +221,9 @@ def terminating(draft: GuardContext) -> str | None:
 
 
 def _topmost_alive(draft: GuardContext, ref: ObjectRef) -> ObjectRef:
-    """The object whose deletion takes `ref` along: a VMI takes its pods."""
+    """The object whose deletion takes `ref` along, the VMI or a pod: a VMI takes its pods."""
     vmi = draft.target.vmi
-    is_alive = vmi is not None and vmi.deletion_timestamp is None
-    return vmi.ref if vmi is not None and is_alive and ref.kind is POD else ref
+    return ref if vmi is None or vmi.deletion_timestamp is not None else vmi.ref
 
 
 @guard()
@@ -271,7 +269,7 @@ def past_grace(draft: GuardContext) -> str | None:
         # A place that cannot be read is guest-stopped's to refuse.
         with suppress(UnreadableError):
             found = places.assess(place, draft.target, draft.request.powered_off)
-            if found.proof is not None or not place.node:
+            if found.proof is not None:
                 continue
         if read_node(draft.target, place.node).kubelet_answers:
             return (
