@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,10 +22,14 @@ from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.client import Cluster
+    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
 
 EVERY = 1.0
 """Seconds after which a signal to end is heeded, at most."""
+
+AGAIN = 5.0
+"""Seconds after which it is asked again whether there is the namespace."""
 
 
 class ServeMetricsOptions(NamedTuple):
@@ -46,12 +51,11 @@ class ServeMetricsOptions(NamedTuple):
     def run(self, found: tuple[Cluster, str | None]) -> Answer:
         """Follow what is stuck, and answer whoever asks, until a signal ends it."""
         from kubectl_harvester_stuck.k8s.kinds import VM, VMI
-        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
         from kubectl_harvester_stuck.listing import watch
 
         cluster, namespace = found
-        if namespace is not None:
-            unknown_namespaces(cluster, [namespace])
+        place = Place(cluster, namespace)
+        place.ask()
         cache = watch.WatchCache(cluster, (namespace,))
         latest = Latest(lambda: cache.now)
         _listen(*self.listen, latest)
@@ -61,13 +65,43 @@ class ServeMetricsOptions(NamedTuple):
             cache, kinds=frozenset((VM, VMI)), labels=self.selector, older_than=timedelta(0)
         )
         gaps = Gaps()
+        listed: Listing | None = None
         for answer in queued(answers, every=EVERY):
             if ended.is_set():
                 break
-            if answer is not None:
-                latest.take(answer[0])
-                gaps.tell(answer[0])
+            listed = answer[0] if answer is not None else listed
+            if listed is not None and (answer is not None or place.ask()):
+                known = replace(listed, missing=listed.missing + place.missing)
+                latest.take(known)
+                gaps.tell(known)
         return Answer(ExitStatus.OK)
+
+
+class Place:
+    """The namespace that is watched. That nothing is stuck says little where there may be none."""
+
+    def __init__(self, cluster: Cluster, namespace: str | None) -> None:
+        self._cluster = cluster
+        self._unsure: tuple[str, ...] = () if namespace is None else (namespace,)
+        self._asked_at = -AGAIN
+        self.missing: tuple[Unreadable, ...] = ()
+
+    def ask(self) -> bool:
+        """Ask again while it is not known, now and then: whether the answer is another one.
+
+        Raises NotFoundError where there is no such namespace.
+        """
+        from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
+        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
+        from kubectl_harvester_stuck.listing import survey
+
+        if not self._unsure or time.monotonic() - self._asked_at < AGAIN:
+            return False
+        self._asked_at = time.monotonic()
+        gaps = unknown_namespaces(self._cluster, self._unsure)
+        before, self._unsure = self.missing, tuple(gaps)
+        self.missing = tuple(survey.missing(NAMESPACE, "", gap) for gap in gaps.values())
+        return self.missing != before
 
 
 class Latest:
