@@ -39,8 +39,8 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 # Tests that need programs which are built first.
-NEED_PROGRAMS := test_admission.py test_admission_release.py test_controlplane.py test_deploy.py \
-  test_krew.py test_rules.py test_shells.py test_kubeconfig.py test_like_kubectl.py \
+NEED_PROGRAMS := test_admission.py test_admission_release.py test_chart.py test_controlplane.py \
+  test_deploy.py test_krew.py test_rules.py test_shells.py test_kubeconfig.py test_like_kubectl.py \
   test_virtcontroller.py test_histories_beside.py test_conformance.py test_stories_beside.py \
   test_runbook.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
@@ -90,6 +90,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.controlplane.build
 	$(BIN)/python -m tests.components.krew.build
 	$(BIN)/python -m tests.components.promtool.build
+	$(BIN)/python -m tests.components.helm.build
 	$(BIN)/python -m tests.components.virtcontroller.build
 	$(BIN)/python -m tests.components.controllermanager.build
 	$(BIN)/python -m tests.components.harvester.build

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 import yaml
 
 from tests.components.controlplane.server import ControlPlane
@@ -23,7 +27,8 @@ DEPLOY = ROOT / "deploy"
 NAMESPACE = "harvester-system"
 ACCOUNT = "harvester-stuck-metrics"
 IMAGE = "registry.internal/harvester-stuck:test"
-COMMANDS = re.findall(r"^\$ (.*)$", (DEPLOY / "README.md").read_text(), re.M)
+COMMANDS = re.findall(r"^\$ ((?!helm ).*)$", (DEPLOY / "README.md").read_text(), re.M)
+"""Those of helm are in tests/test_chart.py."""
 
 
 def documents(file: str) -> list[Any]:
@@ -66,10 +71,9 @@ def applied(place: World, shell: Callable[[str], None]) -> Iterator[World]:
         yield place
     finally:
         for line in (
-            "-f deploy/rbac.yaml -f deploy/cronjob.yaml",
+            "-f deploy/rbac.yaml -f deploy/metrics.yaml",
             "clusterrolebinding harvester-stuck-jane",
             f"rolebinding harvester-stuck-jane -n {NAMESPACE}",
-            f"job first-look -n {NAMESPACE}",
         ):
             shell(f"kubectl delete --wait=false --ignore-not-found {line}")
 
@@ -79,7 +83,7 @@ def plural_of(kind: str) -> str:
     return f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
 
 
-@pytest.mark.parametrize("file", ["admission.yaml", "rbac.yaml", "cronjob.yaml"])
+@pytest.mark.parametrize("file", ["admission.yaml", "rbac.yaml", "metrics.yaml", "addon.yaml"])
 @pytest.mark.usefixtures("place")
 def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, file: str) -> None:
     for item in documents(file):
@@ -95,32 +99,63 @@ def test_every_object_is_accepted_field_by_field(control_plane: ControlPlane, fi
         assert status == 201, (item["kind"], answer)
 
 
-def test_the_job_can_do_little_on_its_node() -> None:
-    (job,) = [item for item in documents("cronjob.yaml") if item["kind"] == "CronJob"]
-    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+def exporter() -> tuple[Any, Any]:
+    """The Deployment of the exporter, and the only container of its pod."""
+    (deployment,) = [item for item in documents("metrics.yaml") if item["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return deployment, container
+
+
+def test_the_exporter_can_do_little_on_its_node() -> None:
+    deployment, container = exporter()
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    assert container["resources"]["limits"]
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"} & set(pod)
+    assert not {"env", "envFrom", "volumeMounts"} & set(container)
+    assert container["resources"] == {
+        "requests": {"cpu": "50m", "memory": "64Mi"},
+        "limits": {"memory": "256Mi"},
+    }
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_token_is_in_the_pod_of_the_exporter_alone() -> None:
+    (account,) = [item for item in documents("metrics.yaml") if item["kind"] == "ServiceAccount"]
+    pod = exporter()[0]["spec"]["template"]["spec"]
+    assert (account["metadata"]["name"], account["automountServiceAccountToken"]) == (
+        ACCOUNT,
+        False,
+    )
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (ACCOUNT, True)
+
+
+def test_a_lost_node_takes_the_exporter_along_for_half_a_minute_only() -> None:
+    tolerations = exporter()[0]["spec"]["template"]["spec"]["tolerations"]
+    assert {(one["key"], one["effect"], one["tolerationSeconds"]) for one in tolerations} == {
+        (f"node.kubernetes.io/{what}", "NoExecute", 30) for what in ("not-ready", "unreachable")
+    }
 
 
 def test_the_commands_of_the_readme_work_when_pasted(applied: World) -> None:
-    assert len(COMMANDS) == 6
-    for path, name in (
-        (f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/first-look", "first-look"),
-        ("/apis/rbac.authorization.k8s.io/v1/clusterroles/harvester-stuck-operator", ""),
+    assert len(COMMANDS) == 4
+    for path, is_exporter in (
+        (f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{ACCOUNT}", True),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles/harvester-stuck-operator", False),
     ):
         status, found = applied.api.request("GET", path)
         assert status == 200, found
-        if name:
+        if is_exporter:
             (container,) = found["spec"]["template"]["spec"]["containers"]
             assert container["image"] == IMAGE
     run = applied.run("diagnose", "-A", "--as", "jane")
@@ -183,12 +218,10 @@ def test_the_policies_warn_before_they_deny_and_go_as_they_came(
 
 
 class Pod:
-    """The container of the job, with the token of its account as a pod has it."""
+    """The container of the exporter, with the token of its account as a pod has it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.textfiles = world.directory / "textfiles"
-        self.textfiles.mkdir()
         account = world.directory / "serviceaccount"
         account.mkdir()
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token"
@@ -213,67 +246,116 @@ class Pod:
             "cli.main()\n"
         )
         program.chmod(0o755)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
 
-    @property
-    def metrics(self) -> dict[Any, float]:
-        """What node_exporter would read; nothing else is left in the folder."""
-        (file,) = self.textfiles.iterdir()
-        assert file.name == "harvester-stuck.prom"
-        assert file.stat().st_mode & 0o444 == 0o444
-        return samples(file.read_text())
+    @contextlib.contextmanager
+    def running(self, *, port: str = "") -> Iterator[None]:
+        """The container as long as it is needed; the API server is at another port if asked."""
+        _, container = exporter()
+        command = [
+            self.address if word == "0.0.0.0:9790" else word for word in container["command"]
+        ]
+        assert self.address in command
+        bin_ = self.world.directory / "bin"
+        log = self.world.directory / "exporter.log"
+        with log.open("w") as written:
+            process = subprocess.Popen(
+                [bin_ / command[0], *command[1:]],
+                env={
+                    "PATH": f"{bin_}:{os.environ['PATH']}",
+                    "PYTHONPATH": str(ROOT),
+                    "HOME": "/nonexistent",
+                    "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                    "KUBERNETES_SERVICE_PORT": port or self.world.api.url.rpartition(":")[2],
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=written,
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
 
-    def run(self, *, port: str = "") -> int:
-        """The job once; its exit status."""
-        (job,) = [item for item in documents("cronjob.yaml") if item["kind"] == "CronJob"]
-        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        path = f"{self.world.directory / 'bin'}:{os.environ['PATH']}"
-        done = subprocess.run(
-            container["command"],
-            env={
-                "PATH": path,
-                "PYTHONPATH": str(ROOT),
-                "HOME": "/nonexistent",
-                "DIRECTORY": str(self.textfiles),
-                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-                "KUBERNETES_SERVICE_PORT": port or self.world.api.url.rpartition(":")[2],
-            },
-            capture_output=True,
-            text=True,
-        )
-        self.err = done.stderr
-        return done.returncode
+    def scrape(self) -> dict[Any, float]:
+        """What Prometheus would read; the same that the probes ask for."""
+        url = f"http://{self.address}/metrics"
+        answer = urllib3.request("GET", url, timeout=20, retries=False)
+        assert answer.status == 200
+        return samples(answer.data.decode())
+
+    def scrape_until(self, done: Callable[[dict[Any, float]], bool]) -> dict[Any, float]:
+        """The first answer of which it is so, within a minute."""
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                found = self.scrape()
+                if done(found):
+                    return found
+            log = (self.world.directory / "exporter.log").read_text()
+            assert time.monotonic() < deadline, log
+            time.sleep(0.1)
 
 
-def test_the_job_writes_what_is_stuck_with_the_rights_of_its_account(applied: World) -> None:
+COMPLETE = sample("harvester_stuck_list_complete")
+
+
+def test_the_exporter_serves_what_is_stuck_with_the_rights_of_its_account(applied: World) -> None:
     applied.power_cut(vm=False)
     pod = Pod(applied)
     applied.api.forget()
-    assert pod.run() == 0, pod.err
     vm = {"namespace": applied.namespace, "kind": "VirtualMachine", "state": "Stopping"}
-    assert pod.metrics[sample("harvester_stuck_objects", **vm)] == 1
-    assert sample("harvester_stuck_seconds", **vm, name="web") in pod.metrics
-    assert pod.metrics[sample("harvester_stuck_list_complete")] == 1
-    asked = applied.api.recorded()
-    assert {item.user for item in asked} == {f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"}
-    assert {item.status for item in asked} == {200}
+    stuck = sample("harvester_stuck_objects", **vm)
+    with pod.running():
+        found = pod.scrape_until(lambda found: stuck in found and found[COMPLETE] == 1)
+        assert found[stuck] == 1
+        assert sample("harvester_stuck_seconds", **vm, name="web") in found
+        asked = applied.api.recorded()
+        assert {item.user for item in asked} == {f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"}
+        assert {item.status for item in asked} == {200}
 
 
-def test_a_list_with_a_gap_is_written_and_fails_the_job(applied: World) -> None:
-    pod = Pod(applied)
+def test_a_list_with_a_gap_is_served_as_incomplete(applied: World) -> None:
     path = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{ACCOUNT}"
     _, role = applied.api.request("GET", path)
     role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["pods"]]
     assert applied.api.request("PUT", path, role)[0] == 200
-    for _ in range(50):  # until the caches of the API server know
-        if pod.run() != 0:
-            break
-    assert pod.run() == 6, pod.err
-    assert pod.metrics[sample("harvester_stuck_list_complete")] == 0
-
-
-def test_without_an_answer_the_old_metrics_stay_and_get_old(applied: World) -> None:
+    until_forbidden(applied, "list", "pods")
     pod = Pod(applied)
-    assert pod.run() == 0, pod.err
-    before = pod.metrics
-    assert pod.run(port="1") == 1
-    assert pod.metrics == before
+    with pod.running():
+        assert pod.scrape_until(lambda found: COMPLETE in found)[COMPLETE] == 0
+
+
+def until_forbidden(world: World, verb: str, resource: str) -> None:
+    """Wait until the caches of the API server know that the account may not any more."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}",
+            "resourceAttributes": {"verb": verb, "resource": resource},
+        },
+    }
+    for _ in range(100):
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        status, answer = world.api.request("POST", path, review)
+        assert status == 201, answer
+        if not answer["status"]["allowed"]:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the account may still do it")
+
+
+def test_without_an_answer_nothing_is_said_to_be_complete(applied: World) -> None:
+    pod = Pod(applied)
+    with pod.running(port="1"):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                found = pod.scrape()
+                assert found.get(COMPLETE, 0) == 0
+                assert not any(name.startswith("harvester_stuck_objects") for name, _ in found)
+            time.sleep(0.2)

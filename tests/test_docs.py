@@ -1,6 +1,6 @@
 """The documents are true: what is made from the program is current, and what is shown works.
 
-`python -m tools.docs` makes the pages, the screens and the picture.
+`python -m tools.docs` makes the pages, the screens, the picture and the copies in the chart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 
 from kubectl_harvester_stuck.cli import main as cli
 from kubectl_harvester_stuck.release.guards import GUARDS
-from tools import pages, picture
+from tools import chart, pages, picture
 from tools.docs import DOCUMENTS, WITH_SCREENS
 from tools.pages import DOCS, PAGES, ROOT
 from tools.screens import SCREEN, made
@@ -28,7 +28,7 @@ README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 PROGRAMS = {
-    *("kubectl", "make", "pipx", "python", ".venv/bin/python"),
+    *("helm", "kubectl", "make", "pipx", "python", ".venv/bin/python"),
     *("git", "cd", "export", "umask", "sed", "ssh", "ipmitool"),
 }
 """What may stand behind a prompt."""
@@ -92,6 +92,11 @@ def test_no_mark_of_a_screen_is_overlooked() -> None:
 def test_the_picture_is_current_and_small() -> None:
     assert picture.FILE.read_text() == picture.svg(), "run python -m tools.docs"
     assert picture.FILE.stat().st_size < 30_000
+
+
+@pytest.mark.parametrize("name", chart.MADE)
+def test_what_the_chart_has_from_elsewhere_is_current(name: str) -> None:
+    assert (chart.DEPLOY / name).read_text() == chart.MADE[name](), "run python -m tools.docs"
 
 
 # What is shown works

@@ -1,4 +1,4 @@
-"""Write the documents that are made from the program: pages, screens, and the picture.
+"""Write what is made from the program: pages, screens, the picture, and the copies in the chart.
 
     python -m tools.docs
 
@@ -7,7 +7,7 @@ tests/test_docs.py fails while one of them is out of date.
 
 from __future__ import annotations
 
-from tools import picture
+from tools import chart, picture
 from tools.pages import DOCS, PAGES, ROOT
 from tools.screens import SCREEN, made
 
@@ -32,6 +32,8 @@ def main() -> None:
     (DOCS / "commands").mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (DOCS / name).write_text(page())
+    for name, made_of in chart.MADE.items():
+        (chart.DEPLOY / name).write_text(made_of())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Each suffices for its commands, and none holds a right that no command would mis
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s import kinds
+from tests.behaviour.test_serve_metrics import COMPLETE, TIME, Serving, serving
 from tests.behaviour.test_watch import watching
 from tests.support import builders
 from tests.support.world import QUICK, Body, Run, World
@@ -103,7 +105,7 @@ def grant(world: World, granted: Iterable[Right]) -> str:
 
 VIEWER = rights("rbac.yaml", "harvester-stuck-viewer", OWNERS)
 OPERATOR = rights("rbac.yaml", "harvester-stuck-operator", OWNERS)
-METRICS = rights("cronjob.yaml", "harvester-stuck-metrics", "harvester-stuck-metrics-nodes")
+METRICS = rights("metrics.yaml", "harvester-stuck-metrics", "harvester-stuck-metrics-nodes")
 INFRASTRUCTURE = rights("rbac.yaml", "harvester-stuck-infrastructure")
 WATCHES = [
     right
@@ -427,7 +429,7 @@ def test_no_role_holds_more_than_it_says() -> None:
         # Other settings hold credentials.
         assert (right.resource == "settings") == bool(right.names), str(right)
     assert {right.verb for right in VIEWER} == {"get", "list", "watch"}
-    assert {right.verb for right in METRICS} == {"get", "list"}
+    assert {right.verb for right in METRICS} == {"get", "list", "watch"}
     assert {right.verb for right in INFRASTRUCTURE} == {"get", "list"}
     changes = {(right.verb, right.resource) for right in set(OPERATOR) - set(VIEWER)
                if right.verb not in ("get", "list", "watch")}  # fmt: skip
@@ -528,37 +530,73 @@ def test_the_metrics_need_each_right_of_their_role_and_no_other(world: World) ->
     # One on a node without power: nothing is being deleted, so it has to be got.
     world.vmi(world.vm("lost"), "lost")
 
-    def listed(user: str, *where: str) -> Run:
-        return world.run("list", *(where or ("-A",)), "-o", "prometheus", "--as", user)
-
     without = {
         right: grant(world, [one for one in METRICS if one is not right]) for right in METRICS
     }
     whole = grant(world, METRICS)
-    until_in_force(lambda: complete(listed(whole)) == 1)
-    run = listed(whole)
-    assert run.status is ExitStatus.OK
-    assert stage.world.namespace in run.out
-    empty = ("-n", f"{world.namespace}-empty")
-    assert (listed(whole, *empty).status, complete(listed(whole, *empty))) == (ExitStatus.OK, 1)
-    for right, user in without.items():
-        asks_for_it = right.resource == "namespaces"
-        less = listed(user, *(empty if asks_for_it else ()))
-        assert (less.status, complete(less)) == (ExitStatus.INCOMPLETE, 0), str(right)
-        assert ("harvester_stuck_objects{" in less.out) is not asks_for_it
+    words = ("list", "-A", "-o", "prometheus", "--as", whole)
+    until_in_force(lambda: complete(world.run(*words)) == 1)
+    empty = f"{world.namespace}-empty"
+    with contextlib.ExitStack() as running:
+
+        def served(user: str, *where: str) -> Serving:
+            return running.enter_context(serving(world, *where, "--as", user))
+
+        everywhere, nowhere = served(whole, "-A"), served(whole, "-n", empty)
+        less = {
+            right: served(user, *(("-n", empty) if right.resource == "namespaces" else ("-A",)))
+            for right, user in without.items()
+        }
+        found = everywhere.until(lambda found: found[COMPLETE] == 1)
+        assert stage.world.namespace in str(found)
+        nowhere.until(lambda found: found[COMPLETE] == 1)
+        for right, metrics in less.items():
+            found = metrics.until(lambda found: TIME in found)
+            assert found[COMPLETE] == 0, str(right)
+            assert any(name == "harvester_stuck_objects" for name, _ in found) is (
+                right.resource != "namespaces"
+            ), str(right)
+            metrics.process.terminate()
+            assert metrics.process.stderr is not None
+            assert f"could not read {right.resource}" in metrics.process.stderr.read(), str(right)
+        for metrics in (everywhere, nowhere):
+            metrics.process.terminate()
+            assert metrics.process.stderr is not None
+            assert metrics.process.stderr.read() == ""
+
+
+def test_whether_there_is_the_namespace_is_asked_until_it_is_known(world: World) -> None:
+    Stage(world)
+    right, *others = sorted(METRICS, key=lambda right: right.resource != "namespaces")
+    user = grant(world, others)
+    until_in_force(lambda: world.run("list", "--as", user).status is ExitStatus.OK)
+    with serving(world, "-n", f"{world.namespace}-empty", "--as", user) as metrics:
+        assert metrics.until(lambda found: TIME in found)[COMPLETE] == 0
+        name = {"apiVersion": f"{RBAC}/v1", "metadata": {"name": f"{user}-more"}}
+        rule = {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+        world.create({**name, "kind": "ClusterRole", "rules": [rule]})
+        role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"{user}-more"}
+        who = {"apiGroup": RBAC, "kind": "User", "name": user}
+        world.create({**name, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": [who]})
+        metrics.until(lambda found: found[COMPLETE] == 1)
+        metrics.process.terminate()
+        assert metrics.process.stderr is not None
+        assert metrics.process.stderr.read().endswith("Everything can be read again.\n")
 
 
 def test_the_metrics_can_be_limited_to_namespaces(world: World) -> None:
-    """What deploy/README.md binds so that the account sees no other VM."""
+    """What docs/rbac.md and the chart bind so that the account sees no other VM."""
     Stage(world)
     seen = [replace(right, namespace=world.namespace) for right in
-            rights("cronjob.yaml", "harvester-stuck-metrics")]  # fmt: skip
-    user = grant(world, [*seen, *rights("cronjob.yaml", "harvester-stuck-metrics-nodes")])
+            rights("metrics.yaml", "harvester-stuck-metrics")]  # fmt: skip
+    user = grant(world, [*seen, *rights("metrics.yaml", "harvester-stuck-metrics-nodes")])
     words = ("list", "-o", "prometheus", "--as", user)
     until_in_force(lambda: complete(world.run(*words)) == 1)
     assert world.run(*words).status is ExitStatus.OK
     assert world.run(*words, "-n", f"{world.namespace}-empty").status is ExitStatus.ERROR
     assert world.run(*words, "-A").status is ExitStatus.ERROR
+    with serving(world, "-n", world.namespace, "--as", user) as metrics:
+        metrics.until(lambda found: found[COMPLETE] == 1)
 
 
 def test_what_may_not_be_read_at_all_gives_no_count(world: World) -> None:

@@ -153,6 +153,7 @@ RESOURCES: dict[str, Resource] = {
         _resource("longhorn.io/v1beta2", "Replica", "replicas", status=True),
         _resource("longhorn.io/v1beta2", "BackupTarget", "backuptargets", status=True),
         _resource("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules"),
+        _resource("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors"),
         _resource("loadbalancer.harvesterhci.io/v1beta1", "LoadBalancer", "loadbalancers"),
         _resource("longhorn.io/v1beta2", "Volume", "volumes", status=True),
         _resource("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots", status=True),
