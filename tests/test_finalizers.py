@@ -44,8 +44,8 @@ WRANGLER = "wrangler.cattle.io/"
 REMOVED = pending_work.REMOVED_PVCS
 GUEST_CLUSTER = {"harvesterhci.io/removeAllPersistentVolumeClaims": "true"}
 MAC = {"harvesterhci.io/mac-address": '{"default":"52:54:00:00:00:01"}'}
-CLONING = {finalizer_judges.CLONE_STATUS: "cloning"}
-CLONED = {finalizer_judges.CLONE_STATUS: "cloned"}
+CLONING = {"harvesterhci.io/clone-backend-storage-status": "cloning"}
+CLONED = {"harvesterhci.io/clone-backend-storage-status": "cloned"}
 ALLOCATION = {"harvesterhci.io/deviceAllocationDetails": "{}"}
 
 
