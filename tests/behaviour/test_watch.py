@@ -364,6 +364,16 @@ def test_a_node_selects(world: World) -> None:
         seen.quiet(0.5)
 
 
+def test_that_nothing_is_stuck_is_not_said_of_a_namespace_that_may_not_exist(world: World) -> None:
+    world.vm("lives", ODD)
+    _grant(world, "alice", (["kubevirt.io", "coordination.k8s.io", ""], ["*"],
+                            ["list", "watch"]))  # fmt: skip
+    with watching(world, user="alice") as seen:
+        seen.says("could not read namespaces: Forbidden: ")
+        seen.process.terminate()
+        assert "Nothing is stuck" not in seen.errors()
+
+
 def test_labels_and_age_select(world: World) -> None:
     chosen = world.create(builders.vm(world.namespace, "chosen", (ODD,)) | {})
     with watching(world, "--older-than", "4s") as seen:

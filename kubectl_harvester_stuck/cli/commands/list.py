@@ -128,11 +128,15 @@ class ListOptions(NamedTuple):
         from dataclasses import replace
 
         from kubectl_harvester_stuck.cli.watching import Watching
+        from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
         from kubectl_harvester_stuck.k8s.source import unknown_namespaces
-        from kubectl_harvester_stuck.listing import find, watch
+        from kubectl_harvester_stuck.listing import find, survey, watch
 
-        if session.namespace is not None and not self.all_namespaces:
-            unknown_namespaces(cluster, [session.namespace])
+        spaces = [name for name in session.namespaces if name]
+        unsure = tuple(
+            survey.missing(NAMESPACE, "", gap)
+            for gap in unknown_namespaces(cluster, spaces).values()
+        )
         gaps = () if self.host is None else find.unknown_node(cluster, self.host)
         cache = watch.WatchCache(cluster, session.namespaces)
         cache.start()
@@ -143,7 +147,11 @@ class ListOptions(NamedTuple):
             older_than=self.older_than,
             node=self.host,
         )
-        whole = ((replace(found, missing=found.missing + gaps), now) for found, now in answers)
+        # Where something is found, there is the namespace.
+        whole = (
+            (replace(found, missing=found.missing + gaps + (() if found.targets else unsure)), now)
+            for found, now in answers
+        )
         watching = Watching(session.place, self.output, headers=not self.no_headers)
         return Answer(watching.show(whole))
 
