@@ -538,7 +538,7 @@ def test_prometheus_takes_every_expression(promtool: Path, tmp_path: Path) -> No
     path.write_text(yaml.safe_dump(made))
     done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"SUCCESS: {len(asked) + 3} rules found" in done.stdout
+    assert f"SUCCESS: {len(asked) + 4} rules found" in done.stdout
 
 
 def test_only_metrics_and_labels_that_exist_are_asked_for() -> None:
@@ -601,13 +601,19 @@ def fires(alert: str, at: str, *labels: Body, says: str = "") -> Body:
 
 WEB = {"namespace": "shop", "kind": "VirtualMachine", "name": "web", "state": "Stopping"}
 LONG = "VirtualMachine shop/web has been Stopping for more than ten minutes"
+SHOP = {key: value for key, value in WEB.items() if key != "name"}
+SINCE_UNKNOWN = (
+    "a VirtualMachine in shop has been Stopping for fifteen minutes at least;"
+    " since when is not known"
+)
 UNKNOWN = "it is not known which VMs are stuck"
 OLD = "the list of what is stuck is more than fifteen minutes old"
 
 
 def test_the_alerts_fire_when_they_should_and_not_before(promtool: Path, tmp_path: Path) -> None:
     well = {"complete": "1x60", "read": "0+60x60"}
-    names = ("HarvesterVMStuck", "HarvesterStuckUnknown", "HarvesterStuckOld")
+    names = ("HarvesterVMStuck", "HarvesterVMStuckSinceUnknown", "HarvesterStuckUnknown",
+             "HarvesterStuckOld")  # fmt: skip
     quiet = [fires(name, at) for name in names for at in ("0m", "30m", "60m")]
     promtool_tests(
         promtool,
@@ -620,6 +626,24 @@ def test_the_alerts_fire_when_they_should_and_not_before(promtool: Path, tmp_pat
                 fires("HarvesterVMStuck", "11m", WEB, says=LONG),
                 fires("HarvesterStuckUnknown", "60m"),
             ],
+        },
+        # One of two has no seconds; then all have them, but for the only one.
+        {
+            "input_series": series(**well, web="0+60x60", shop="2x60"),
+            "alert_rule_test": [
+                fires("HarvesterVMStuckSinceUnknown", "14m"),
+                fires("HarvesterVMStuckSinceUnknown", "15m", SHOP, says=SINCE_UNKNOWN),
+            ],
+        },
+        {
+            "input_series": series(**well, shop="1x60", db="0x60", lab="1x60"),
+            "alert_rule_test": [
+                fires("HarvesterVMStuckSinceUnknown", "15m", SHOP, says=SINCE_UNKNOWN),
+            ],
+        },
+        {
+            "input_series": series(**well, web="0+60x60", shop="1x60", db="0x60", lab="1x60"),
+            "alert_rule_test": [fires("HarvesterVMStuckSinceUnknown", "60m")],
         },
         {
             "input_series": series(complete="0x60", read="0+60x60"),

@@ -236,7 +236,7 @@ def test_only_a_file_is_written_to(book: journal.Journal, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "link", "link to nothing"])
 def test_a_backup_follows_and_overwrites_nothing(tmp_path: Path, kind: str) -> None:
-    backups = Backups(tmp_path / "backups", "prod", "https://x", "1", NOW)
+    backups = Backups(tmp_path / "backups", "prod", "https://x", "1", NOW, pytest.fail)
     path = Path(backups.save(change().plan, (), "d1"))
     path.unlink()
     other = tmp_path / "other"
@@ -292,8 +292,37 @@ def test_nothing_is_written_into_a_state_directory_of_another(
             book.begin(change())
     assert list(other.iterdir()) == []
     assert stat.S_IMODE(other.stat().st_mode) == 0o755
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, real.__name__, look)
+        patched.setattr(journal, "FULL", 0)
+        (other / journal.FILE).write_text("{}\n")
+        with pytest.raises(JournalError):
+            book.begin(change())
+    assert [file.name for file in other.iterdir()] == [journal.FILE], "a file of theirs was renamed"
+    (other / journal.FILE).unlink()
     book.begin(change())  # a link of one's own is followed
     assert stat.S_IMODE(other.stat().st_mode) == 0o700
+
+
+def test_a_link_that_root_made_is_followed(
+    book: journal.Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root can lay any journal anywhere."""
+    own = tmp_path / "own"
+    own.mkdir()
+    book.directory.symlink_to(own)
+    user = own.stat().st_uid + 1000
+    real = Path.stat
+
+    def look(path: Path, **more: Any) -> os.stat_result:
+        found = real(path, **more)
+        owner = user if path == book.directory else found.st_uid
+        return os.stat_result([*found[:4], owner, *found[5:10]])
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(Path, "stat", look)
+    book.begin(change())
+    assert len(journal.read(book.directory).changes) == 1
 
 
 def test_threads_do_not_mix_their_lines(book: journal.Journal) -> None:

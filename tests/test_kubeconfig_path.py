@@ -95,6 +95,14 @@ def test_elsewhere_only_home_counts(tmp_path: Path) -> None:
     assert kubeconfig_path.files(environ, system=POSIX) == [Path("/root/.kube/config")]
 
 
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}])
+def test_without_home_it_is_below_the_current_directory_as_for_kubectl(
+    environ: dict[str, str],
+) -> None:
+    """client-go joins what the variable says, and nothing else, with .kube/config."""
+    assert kubeconfig_path.files(environ, system=POSIX) == [Path(".kube", "config")]
+
+
 @pytest.mark.parametrize(
     ("listed", "parts"),
     [

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -356,10 +357,16 @@ def test_an_object_of_the_same_name_and_another_uid_never_mixes() -> None:
     assert carry_over.missing_from([vm()], [broken]) == ()
 
 
-def saved(tmp_path: Path, *bodies: Body, minute: int = 0, name: str = "web") -> Document:
+def saved(
+    tmp_path: Path,
+    *bodies: Body,
+    minute: int = 0,
+    name: str = "web",
+    warn: Callable[[str], None] = pytest.fail,
+) -> Document:
     """What `Backups` wrote of these objects, for a VM of that name."""
     now = datetime(2026, 11, 25, 10, minute, tzinfo=timezone.utc)
-    store = backups.Backups(tmp_path, "prod", "https://here", "1", now)
+    store = backups.Backups(tmp_path, "prod", "https://here", "1", now, warn)
     ref = ObjectRef("shop", name, VM)
     step = Step(Action.PATCH, ref, "one", "7", {})
     plan = Plan(ref, "one", "7", State.TERMINATING, now, None, (step,), (), ())
@@ -407,9 +414,13 @@ def test_no_earlier_file_stops_a_release(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"\xff\x00")
     elif damage == "link":
         path.symlink_to(tmp_path / "nowhere")
-    second = saved(tmp_path, vm(uid="one"), minute=1)
+    warned: list[str] = []
+    second = saved(tmp_path, vm(uid="one"), minute=1, warn=warned.append)
     assert kinds(second) == ["VirtualMachine"]
     told = second["release"]["notSaved"]
+    assert [line.partition("; what that alone")[0] for line in warned] == [
+        f"warning: {why}" for why in told
+    ]
     assert [str(path) in line for line in told] == (
         [] if damage in ("redacted", "pipe") else [True]
     )

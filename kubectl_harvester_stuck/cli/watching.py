@@ -16,13 +16,18 @@ from kubectl_harvester_stuck.cli import exit_status
 from kubectl_harvester_stuck.cli.output import left_out, screen, write
 from kubectl_harvester_stuck.cli.terminal import LiveTable, queued
 from kubectl_harvester_stuck.errors import ExitStatus
+from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
 from kubectl_harvester_stuck.render import layout, list_text
 from kubectl_harvester_stuck.render.page import Page
 
 if TYPE_CHECKING:
+    from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
     from kubectl_harvester_stuck.listing.watch import WatchEvent
+
+AGAIN = 5.0
+"""Seconds after which it is asked again whether there is the namespace."""
 
 EVERY = 1.0
 """Seconds after which the ages on a screen are drawn again."""
@@ -91,6 +96,32 @@ class Watching:
         self._screen.draw(str(page))
 
 
+class Place:
+    """The namespace that is watched. That nothing is stuck says little where there may be none."""
+
+    def __init__(self, cluster: Cluster, namespace: str | None) -> None:
+        self._cluster = cluster
+        self._unsure: tuple[str, ...] = () if namespace is None else (namespace,)
+        self._asked_at = -AGAIN
+        self.missing: tuple[Unreadable, ...] = ()
+
+    def ask(self) -> bool:
+        """Ask again while it is not known, now and then: whether the answer is another one.
+
+        Raises NotFoundError where there is no such namespace.
+        """
+        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
+        from kubectl_harvester_stuck.listing import survey
+
+        if not self._unsure or time.monotonic() - self._asked_at < AGAIN:
+            return False
+        self._asked_at = time.monotonic()
+        gaps = unknown_namespaces(self._cluster, self._unsure)
+        before, self._unsure = self.missing, tuple(gaps)
+        self.missing = tuple(survey.missing(NAMESPACE, "", gap) for gap in gaps.values())
+        return self.missing != before
+
+
 class Gaps:
     """Says on stderr what cannot be read, and when it can be again."""
 
@@ -125,10 +156,16 @@ class Connection:
 
     def take(self, found: Listing, now: str) -> None:
         """Note what an answer lacks; `now` is the time of day here."""
-        if self._never is None:
-            self._never = {(item.resource, item.namespace) for item in found.missing}
+        # Whether there is the namespace is no matter of the connection.
+        gaps = {
+            (item.resource, item.namespace)
+            for item in found.missing
+            if item.resource != NAMESPACE.resource
+        }
+        # What was read once can be lost.
+        self._never = gaps if self._never is None else self._never & gaps
         self._gaps = found.missing
-        if all((item.resource, item.namespace) in self._never for item in found.missing):
+        if gaps <= self._never:
             if self._lost_at is not None:
                 self._outage = f"was not connected from {self._lost_at} to {now}"
             self._lost_at, self._last = None, found

@@ -42,7 +42,8 @@ def _split(listed: str, system: str) -> Sequence[str]:
 def _home(environ: Mapping[str, str], system: str) -> Path:
     if system == WINDOWS:
         return _home_on_windows(environ)
-    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    # Without one, kubectl looks below the current directory.
+    return Path(environ.get("HOME", ""))
 
 
 def _home_on_windows(environ: Mapping[str, str]) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any, TypeVar
 
 from kubectl_harvester_stuck.errors import UnreadableError
@@ -42,6 +41,9 @@ class ClusterSnapshot:
     unserved: frozenset[Kind] = frozenset()
     before: ClusterSnapshot | None = field(default=None, compare=False, repr=False)
     """The one that this is without some objects; what is the same in both is sorted there."""
+    _sorted: dict[Any, dict[Any, list[KubeObject]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def all(self, kind: Kind, namespace: str = "") -> tuple[KubeObject, ...]:
         """Every object of `kind` in `namespace`, "" for all of them. Raises UnreadableError."""
@@ -69,16 +71,13 @@ class ClusterSnapshot:
         scope = (kind, namespace)
         if self.before is not None and self.before.listed.get(scope) is self.listed.get(scope):
             return self.before.sorted_by(key, kind, namespace)
-        if (key, scope) not in self._sorted:
-            found: dict[Key, list[KubeObject]] = {}
+        found: dict[Key, list[KubeObject]] | None = self._sorted.get((key, scope))
+        if found is None:
+            found = {}
             for item in self.all(kind, namespace):
                 found.setdefault(key(item), []).append(item)
             self._sorted[key, scope] = found
-        return self._sorted[key, scope]
-
-    @cached_property
-    def _sorted(self) -> dict[Any, dict[Any, list[KubeObject]]]:
-        return {}
+        return found
 
     @property
     def gaps(self) -> tuple[Unreadable, ...]:

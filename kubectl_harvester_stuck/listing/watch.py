@@ -78,6 +78,8 @@ class _Kind:
     items: dict[str, Any] = field(default_factory=dict)
     """Objects that are being deleted, by uid."""
     gap: StuckError | None = None
+    heard: float = field(default_factory=lambda: time.monotonic())
+    """When the API server last said something of it, by the monotonic clock."""
 
 
 class WatchCache:
@@ -92,6 +94,7 @@ class WatchCache:
         self._lock = threading.Lock()
         self._surveyed = Survey()
         self._health_at = -HEALTH_LASTS
+        self._surveyed_at = self._looked_at = time.monotonic()
         self._changed: set[Key] = set()
         self._stopped = threading.Event()
         self._seen: datetime | None = None
@@ -134,6 +137,22 @@ class WatchCache:
         return frozenset(
             key for item in pods if (key := _key(POD, item)) and _deadline(item, now) > now
         )
+
+    def looked(self) -> None:
+        """Whoever reads this view has come to the end of what has happened so far."""
+        with self._lock:
+            self._looked_at = time.monotonic()
+
+    @property
+    def silence(self) -> timedelta:
+        """For how long nothing was heard of some part, or nobody has taken what was heard.
+
+        A watch in which nothing happens is heard of by its bookmarks.
+        """
+        with self._lock:
+            heard = (one.heard for one in self._kinds.values())
+            last = min(self._surveyed_at, self._looked_at, *heard)
+        return timedelta(seconds=time.monotonic() - last)
 
     # What `find` asks
 
@@ -201,6 +220,8 @@ class WatchCache:
                     silent, due = now, time.monotonic() + SURVEY_SECONDS
                 else:
                     seen.idle, seen.missing = self._surveyed.idle, self._surveyed.missing
+                with self._lock:
+                    self._surveyed_at = time.monotonic()
             except StuckError as error:
                 silent, seen = None, self._lost(error)
             except Exception as bug:  # noqa: BLE001 - a dead thread would be silence
@@ -262,7 +283,7 @@ class WatchCache:
         with self._lock:
             for item in (*known.items.values(), *found.values()):
                 self._touch(kind, item)
-            known.items, known.gap = found, None
+            known.items, known.gap, known.heard = found, None, time.monotonic()
         self.woken.set()
         return version
 
@@ -274,12 +295,14 @@ class WatchCache:
         def opened() -> None:
             with self._lock:
                 had_gap, known.gap = known.gap is not None, None
+                known.heard = time.monotonic()
             if had_gap:
                 self.woken.set()
 
         events = self._cluster.watch(known.selection, version, seconds=seconds, opened=opened)
         for happened, item in events:
             version = str(_meta(item).get("resourceVersion") or version)
+            known.heard = time.monotonic()
             if happened == "BOOKMARK":
                 continue
             uid = _uid(item)
@@ -306,6 +329,8 @@ class WatchCache:
     def _lose(self, known: _Kind, error: StuckError) -> None:
         with self._lock:
             known.gap = error
+            if isinstance(error, ApiError):  # an answer, too
+                known.heard = time.monotonic()
         self.woken.set()
 
 
@@ -348,6 +373,7 @@ def _next(
 ) -> frozenset[Key] | None:
     """Wait until something has happened, and say to which names; None stands for all."""
     while True:
+        view.looked()
         waiting = view.waiting()
         unsure = frozenset(map(_of, rows.values())) if found.missing else frozenset()
         # A wait with a limit lets Ctrl-C through on every system.

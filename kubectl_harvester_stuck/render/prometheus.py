@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily
@@ -14,17 +16,33 @@ from prometheus_client.core import GaugeMetricFamily
 from kubectl_harvester_stuck.listing.model import Listing, StuckObject
 
 
+@dataclass(frozen=True)
+class Scrape:
+    """What is known at the moment in which somebody asks for metrics."""
+
+    found: Listing
+    """What is stuck, at the time by which ages are told."""
+    read_at: datetime
+    """Of when that is."""
+    is_late: bool = False
+    """Whether that is too long ago."""
+
+
 def listing(found: Listing) -> str:
     """The metrics of `list`, in Prometheus' text format."""
-    return generate_latest(registry(lambda: found)).decode()
+    return generate_latest(_of(found)).decode()
 
 
 def write(found: Listing, path: str) -> None:
     """Put them in the place of the file, which is never seen in part. Raises OSError."""
-    write_to_textfile(path, registry(lambda: found))
+    write_to_textfile(path, _of(found))
 
 
-def registry(latest: Callable[[], Listing | None]) -> CollectorRegistry:
+def _of(found: Listing) -> CollectorRegistry:
+    return registry(lambda: Scrape(found, found.taken_at))
+
+
+def registry(latest: Callable[[], Scrape | None]) -> CollectorRegistry:
     """The metrics of whatever `latest` gives when they are asked for; None before the first."""
     found = CollectorRegistry()
     found.register(_Collector(latest))
@@ -34,7 +52,7 @@ def registry(latest: Callable[[], Listing | None]) -> CollectorRegistry:
 class _Collector:
     """What the library asks for metrics."""
 
-    def __init__(self, latest: Callable[[], Listing | None]) -> None:
+    def __init__(self, latest: Callable[[], Scrape | None]) -> None:
         self._latest = latest
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -43,22 +61,28 @@ class _Collector:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Where not one list could be read there are no objects: absent is not zero."""
-        found = self._latest()
-        is_complete = found is not None and not found.missing and not found.is_blind
-        if found is not None and not found.is_blind:
+        scrape = self._latest()
+        if scrape is None:
+            yield _complete(False)
+            return
+        found = scrape.found
+        if not found.is_blind:
             yield _objects(found.targets)
             yield _seconds(found)
+        yield _complete(not (found.missing or found.is_blind or scrape.is_late))
         yield GaugeMetricFamily(
-            "harvester_stuck_list_complete",
-            "1 if everything that was asked for could be read, otherwise 0.",
-            value=int(is_complete),
+            "harvester_stuck_list_timestamp_seconds",
+            "When the cluster was read, by the clock of its API server.",
+            value=int(scrape.read_at.timestamp()),
         )
-        if found is not None:
-            yield GaugeMetricFamily(
-                "harvester_stuck_list_timestamp_seconds",
-                "When the cluster was read, by the clock of its API server.",
-                value=int(found.taken_at.timestamp()),
-            )
+
+
+def _complete(is_complete: bool) -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "harvester_stuck_list_complete",
+        "1 if everything that was asked for could be read, otherwise 0.",
+        value=int(is_complete),
+    )
 
 
 def _objects(targets: Iterable[StuckObject]) -> GaugeMetricFamily:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,6 +42,8 @@ class Backups:
     server: str
     version: str
     now: datetime
+    warn: Callable[[str], None]
+    """Is told what may be missing from a file."""
 
     def save(
         self, plan: Plan, objects: Sequence[KubeObject], digest: str, not_saved: Sequence[str] = ()
@@ -88,6 +90,8 @@ class Backups:
                 f"cannot save {plan.ref} in {self.directory}: {error.strerror or error};"
                 " nothing was changed, try another --backup-dir"
             ) from error
+        for why in earlier.unread:
+            self.warn(f"warning: {why}; what that alone holds is not in {path}")
         return str(path)
 
 

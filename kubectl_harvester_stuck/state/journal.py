@@ -123,6 +123,7 @@ class Journal:
         try:
             with _WRITING:
                 make_parents(path)
+                _require_own(path.parent)
                 _rotate(path)
                 with _beside_others(path.parent), _opened(path) as handle:
                     _write(handle, line)
@@ -274,12 +275,12 @@ def _opened(path: Path) -> Iterator[int]:
 def _require_own(directory: Path) -> None:
     """Raise OSError where the directory, or the link that leads to it, belongs to another user.
 
-    Whoever owns it can lay another journal there. Root, in the home of somebody else, would be led
-    by a link to any directory, and make that private.
+    Whoever owns it can lay another journal there, which root could do anyway. Root itself, in the
+    home of somebody else, would be led by a link to any directory, and make that private.
     """
     if sys.platform == "win32":
         return
-    if {directory.lstat().st_uid, directory.stat().st_uid} != {os.geteuid()}:
+    if not {directory.lstat().st_uid, directory.stat().st_uid} <= {os.geteuid(), 0}:
         raise OSError(errno.EPERM, "its directory belongs to another user")
 
 

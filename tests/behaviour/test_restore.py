@@ -313,6 +313,7 @@ def test_nothing_is_taken_over_from_a_file_that_others_can_have_written(world: W
     assert release["takenOverFrom"] == []
     (line,) = release["notSaved"]
     assert f"{first} can be written to by others" in line
+    assert f"warning: {line}; what that alone holds is not in {again.item['backup']}" in again.err
 
 
 def test_a_second_restore_is_refused(world: World) -> None:

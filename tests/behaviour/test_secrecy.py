@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -120,10 +123,39 @@ def said(world: World, environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, 
             env=environ, capture_output=True, text=True, check=True,
         )  # fmt: skip
         yield ("__complete", *words), Run(ExitStatus.OK, done.stdout, done.stderr)
+    yield SERVING, served(world, environ)
+
+
+SERVING = ("serve-metrics", "--listen", "127.0.0.1:0", *LOUDEST)
+
+
+def served(world: World, environ: Mapping[str, str]) -> Run:
+    """What is answered to whoever asks for metrics, and what is said meanwhile."""
+    with subprocess.Popen(
+        [*world.command, *SERVING], env=environ, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        heard: list[str] = []
+        try:
+            while not (found := re.match("Serving metrics on (http:.*)", "".join(heard[-1:]))):
+                heard.append(process.stderr.readline())
+                assert heard[-1], heard
+            deadline = time.monotonic() + 20
+            while "complete 1.0" not in (metrics := _scraped(found[1])):
+                assert time.monotonic() < deadline, metrics
+                time.sleep(0.1)
+        finally:
+            process.terminate()
+        return Run(ExitStatus.OK, metrics, "".join(heard) + process.stderr.read())
+
+
+def _scraped(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        return str(response.read().decode())
 
 
 def test_every_command_is_asked(world: World) -> None:
-    named = {word for words in (*asked(world), ("restore",)) for word in words}
+    named = {word for words in (*asked(world), ("restore",), SERVING) for word in words}
     assert set(main.cli.commands) <= named
 
 

@@ -148,12 +148,12 @@ def test_a_cluster_that_went_away_is_told_and_its_last_state_gets_old(
             time.sleep(2.5)
             later = metrics.scrape()
             assert later[COMPLETE] == 0
-            assert list(seconds(later)) == ["going"]
-            assert (later[TIME], seconds(later)) == (lost[TIME], seconds(lost))
+            # What hangs gets older, and so does what is known of it.
+            assert seconds(later)["going"] >= seconds(lost)["going"] + 2
+            assert later[TIME] <= lost[TIME] + 1
         finally:
             simulator.start_apiserver()
-        found = metrics.until(lambda found: found[COMPLETE] == 1)
-        assert found[TIME] > lost[TIME]
+        metrics.until(lambda found: found[COMPLETE] == 1 and found[TIME] > lost[TIME] + 2)
 
 
 def test_a_scrape_costs_the_api_server_nothing(own: World, simulator: Simulator) -> None:
@@ -176,6 +176,7 @@ def test_it_listens_on_this_machine_alone_unless_told_otherwise() -> None:
     [
         ("{taken}", ExitStatus.ERROR, "error: cannot listen on {taken}: .*; choose another"),
         ("192.0.2.1:9790", ExitStatus.ERROR, "error: cannot listen on 192.0.2.1:9790: "),
+        ("a..b:9790", ExitStatus.ERROR, "error: cannot listen on a..b:9790: "),
         ("9790", ExitStatus.USAGE, "'9790' is no HOST:PORT, such as 0.0.0.0:9790"),
         ("host:70000", ExitStatus.USAGE, "'host:70000' is no HOST:PORT"),
         ("::1:9790", ExitStatus.USAGE, "'::1:9790' is no HOST:PORT"),

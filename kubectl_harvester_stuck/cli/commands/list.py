@@ -33,9 +33,12 @@ from kubectl_harvester_stuck.cli.targets import kind_arguments
 from kubectl_harvester_stuck.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kubectl_harvester_stuck.cluster.client import Cluster
     from kubectl_harvester_stuck.k8s.kinds import Kind
     from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.listing.watch import WatchEvent
 
 
 class ListOptions(NamedTuple):
@@ -127,16 +130,11 @@ class ListOptions(NamedTuple):
     def _watch(self, session: Session, cluster: Cluster) -> Answer:
         from dataclasses import replace
 
-        from kubectl_harvester_stuck.cli.watching import Watching
-        from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
-        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
-        from kubectl_harvester_stuck.listing import find, survey, watch
+        from kubectl_harvester_stuck.cli.watching import Place, Watching
+        from kubectl_harvester_stuck.listing import find, watch
 
-        spaces = [name for name in session.namespaces if name]
-        unsure = tuple(
-            survey.missing(NAMESPACE, "", gap)
-            for gap in unknown_namespaces(cluster, spaces).values()
-        )
+        place = Place(cluster, session.namespaces[0])
+        place.ask()
         gaps = () if self.host is None else find.unknown_node(cluster, self.host)
         cache = watch.WatchCache(cluster, session.namespaces)
         cache.start()
@@ -147,13 +145,16 @@ class ListOptions(NamedTuple):
             older_than=self.older_than,
             node=self.host,
         )
-        # Where something is found, there is the namespace.
-        whole = (
-            (replace(found, missing=found.missing + gaps + (() if found.targets else unsure)), now)
-            for found, now in answers
-        )
+
+        def whole() -> Iterator[tuple[Listing, tuple[WatchEvent, ...]]]:
+            for found, now in answers:
+                place.ask()
+                # Where something is found, there is the namespace.
+                unsure = () if found.targets else place.missing
+                yield replace(found, missing=found.missing + gaps + unsure), now
+
         watching = Watching(session.place, self.output, headers=not self.no_headers)
-        return Answer(watching.show(whole))
+        return Answer(watching.show(whole()))
 
     @property
     def _kinds(self) -> frozenset[Kind]:

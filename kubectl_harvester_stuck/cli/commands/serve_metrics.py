@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -17,19 +15,24 @@ from kubectl_harvester_stuck.cli.options import Address, Command, connection
 from kubectl_harvester_stuck.cli.output import Answer
 from kubectl_harvester_stuck.cli.session import check_selector, connect
 from kubectl_harvester_stuck.cli.terminal import queued
-from kubectl_harvester_stuck.cli.watching import Connection, Gaps
+from kubectl_harvester_stuck.cli.watching import Gaps, Place
 from kubectl_harvester_stuck.errors import ExitStatus, StuckError
 
 if TYPE_CHECKING:
     from kubectl_harvester_stuck.cluster.client import Cluster
-    from kubectl_harvester_stuck.k8s.objects import Unreadable
     from kubectl_harvester_stuck.listing.model import Listing
+    from kubectl_harvester_stuck.listing.watch import WatchCache
+    from kubectl_harvester_stuck.render.prometheus import Scrape
 
 EVERY = 1.0
 """Seconds after which a signal to end is heeded, at most."""
 
-AGAIN = 5.0
-"""Seconds after which it is asked again whether there is the namespace."""
+LATE = 200.0
+"""Seconds after which what was heard last is too old to be called complete.
+
+A watch in which nothing happens is heard of each minute, by a bookmark; one of which nothing is
+heard for two and a half is given up by the client and begun anew.
+"""
 
 
 class ServeMetricsOptions(NamedTuple):
@@ -57,7 +60,7 @@ class ServeMetricsOptions(NamedTuple):
         place = Place(cluster, namespace)
         place.ask()
         cache = watch.WatchCache(cluster, (namespace,))
-        latest = Latest(lambda: cache.now)
+        latest = Latest(cache)
         _listen(*self.listen, latest)
         ended = _ended()
         cache.start()
@@ -77,56 +80,26 @@ class ServeMetricsOptions(NamedTuple):
         return Answer(ExitStatus.OK)
 
 
-class Place:
-    """The namespace that is watched. That nothing is stuck says little where there may be none."""
-
-    def __init__(self, cluster: Cluster, namespace: str | None) -> None:
-        self._cluster = cluster
-        self._unsure: tuple[str, ...] = () if namespace is None else (namespace,)
-        self._asked_at = -AGAIN
-        self.missing: tuple[Unreadable, ...] = ()
-
-    def ask(self) -> bool:
-        """Ask again while it is not known, now and then: whether the answer is another one.
-
-        Raises NotFoundError where there is no such namespace.
-        """
-        from kubectl_harvester_stuck.k8s.kinds import NAMESPACE
-        from kubectl_harvester_stuck.k8s.source import unknown_namespaces
-        from kubectl_harvester_stuck.listing import survey
-
-        if not self._unsure or time.monotonic() - self._asked_at < AGAIN:
-            return False
-        self._asked_at = time.monotonic()
-        gaps = unknown_namespaces(self._cluster, self._unsure)
-        before, self._unsure = self.missing, tuple(gaps)
-        self.missing = tuple(survey.missing(NAMESPACE, "", gap) for gap in gaps.values())
-        return self.missing != before
-
-
 class Latest:
     """The last answer of a watch, as it is at the moment in which somebody asks."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self._lock = threading.Lock()
-        self._connection = Connection()
+    def __init__(self, cache: WatchCache) -> None:
+        self._cache = cache
         self._found: Listing | None = None
 
     def take(self, found: Listing) -> None:
         """Note the answer."""
-        with self._lock:
-            self._connection.take(found, "")
-            self._found = found
+        self._found = found
 
-    def __call__(self) -> Listing | None:
-        """The answer of now; of then, while something cannot be read any more. None before any."""
-        with self._lock:
-            if self._found is None:
-                return None
-            shown = self._connection.shown(replace(self._found, taken_at=self._now()))
-            # Of then are rows and time, but that something is missing is of now.
-            return replace(shown, missing=self._found.missing, is_blind=self._found.is_blind)
+    def __call__(self) -> Scrape | None:
+        """None before any answer. Ages go on whatever is lost: what is stuck gets older."""
+        from kubectl_harvester_stuck.render.prometheus import Scrape
+
+        found, now, silence = self._found, self._cache.now, self._cache.silence
+        if found is None:
+            return None
+        is_late = silence.total_seconds() > LATE
+        return Scrape(replace(found, taken_at=now), now - silence, is_late)
 
 
 def _listen(host: str, port: int, latest: Latest) -> None:
@@ -138,10 +111,10 @@ def _listen(host: str, port: int, latest: Latest) -> None:
     shown = f"[{host}]" if ":" in host else host
     try:
         server, _ = start_http_server(port, host, prometheus.registry(latest))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise StuckError(
-            f"cannot listen on {shown}:{port}: {error.strerror or error}; choose another address"
-            " with --listen"
+            f"cannot listen on {shown}:{port}: {why}; choose another address with --listen"
         ) from None
     click.echo(f"Serving metrics on http://{shown}:{server.server_port}/metrics", err=True)
 

@@ -139,7 +139,7 @@ class UnstickOptions(NamedTuple):
             rights=Permissions(cluster),
             server=where.server,
             operator=terminal,
-            archive=Backups(directory, *here, datetime.now(timezone.utc)),
+            archive=Backups(directory, *here, datetime.now(timezone.utc), terminal.println),
             journal=Journal(state, *here, lambda: cluster.now),
             clock=time,
             # Up to the last word of the report, which is printed before the context is closed.
