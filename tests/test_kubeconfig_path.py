@@ -89,7 +89,12 @@ def test_without_any_variable_it_is_here_as_for_kubectl() -> None:
 
 
 def test_elsewhere_only_home_counts(tmp_path: Path) -> None:
-    environ = {"HOME": "/home/jane", "USERPROFILE": str(tmp_path), "HOMEDRIVE": "/", "HOMEPATH": "x"}
+    environ = {
+        "HOME": "/home/jane",
+        "USERPROFILE": str(tmp_path),
+        "HOMEDRIVE": "/",
+        "HOMEPATH": "x",
+    }
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").write_text("")
     assert kubeconfig_path.files(environ, system=POSIX) == [Path("/home/jane/.kube/config")]
