@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -19,7 +20,7 @@ class Resource:
     optional: bool = False
     """Whether an API server that is supported may not know it."""
 
-    @property
+    @cached_property
     def group(self) -> str:
         """The API group; the core group is the empty string."""
         group, slash, _ = self.api_version.rpartition("/")

@@ -145,6 +145,10 @@ class Simulator:
             return response.status, json.loads(response.body)
         return response.status, {"text": response.body.decode()}
 
+    def version_of(self, kind: str) -> int:
+        """Which version the objects of a kind are at: while it is the same, so are they."""
+        return self._store.version_of(RESOURCES[kind])
+
     def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """The object that was created, with its status. AssertionError when refused."""
         resource, namespace = _place(obj)
@@ -312,7 +316,7 @@ class Simulator:
         return [
             resource
             for resource in RESOURCES.values()
-            if not {resource.plural, qualified(resource)} & self._missing
+            if not (self._missing and {resource.plural, qualified(resource)} & self._missing)
         ]
 
     def _register(self, webhook: Webhook) -> Handle:

@@ -151,7 +151,7 @@ class Api:
         """The resource of a route. ApiError 404 for what is not served."""
         unknown = no_such_resource() if asked.group in BUILT_IN_GROUPS else no_such_page()
         for resource in self._installed():
-            if (resource.api_version, resource.plural) != (asked.api_version, asked.plural):
+            if resource.plural != asked.plural or resource.api_version != asked.api_version:
                 continue
             in_namespace = asked.namespace is not None and resource.kind != "Namespace"
             if in_namespace != resource.namespaced and (in_namespace or asked.name is not None):

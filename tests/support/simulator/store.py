@@ -81,6 +81,7 @@ class Store:
         self._snapshots: OrderedDict[tuple[Resource, int], list[Stored]] = OrderedDict()
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._forgotten = 0
+        self._touched: dict[Resource, int] = {}
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Stored | None:
         return self._tables.get(resource, {}).get(key_of(namespace, name))
@@ -125,6 +126,10 @@ class Store:
             self._sorted[resource] = [table[key] for key in sorted(table)]
         return self._sorted[resource]
 
+    def version_of(self, resource: Resource) -> int:
+        """The version at which an object of this kind changed last; 0 if none ever did."""
+        return self._touched.get(resource, 0)
+
     def tables(self) -> Iterable[Resource]:
         """The kinds of which an object was ever stored."""
         return tuple(self._tables)
@@ -161,5 +166,6 @@ class Store:
         if len(self._events) == EVENTS_KEPT:
             self._forgotten = self._events[0].version
         self._events.append(event)
+        self._touched[event.resource] = event.version
         self._sorted.pop(event.resource, None)
         self.changed.notify_all()
