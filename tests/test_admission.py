@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.components.controlplane.server import MERGE_PATCH, ControlPlane
-from tests.support import builders
+from tests.support import builders, fastyaml
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 API = "/apis/admissionregistration.k8s.io/v1"
@@ -34,7 +33,7 @@ BARE, HELD = "adm-bare", "adm-held"
 
 def manifests(file: str, kind: str) -> dict[str, Body]:
     """The objects of a kind in a manifest, by name."""
-    found = yaml.safe_load_all((DEPLOY / file).read_text())
+    found = fastyaml.load_all((DEPLOY / file).read_text())
     return {item["metadata"]["name"]: item for item in found if item["kind"] == kind}
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.harvester.admission_policies import CURE_OF_OTHERS, CURES, NAMES
@@ -20,7 +19,7 @@ from kubectl_harvester_stuck.release import plan as planning
 from tests import test_scenarios as scenes
 from tests.behaviour.test_scenes import told_to
 from tests.components.controlplane.server import MERGE_PATCH, ControlPlane
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.resources import RESOURCES, path_of, resource_of
 from tests.support.world import QUICK, Body, Run, World, check_patches
 
@@ -33,7 +32,7 @@ _number = itertools.count(1)
 
 def manifests(file: str) -> list[Body]:
     """The objects of a manifest."""
-    return list(yaml.safe_load_all((DEPLOY / file).read_text()))
+    return list(fastyaml.load_all((DEPLOY / file).read_text()))
 
 
 def bindings() -> Iterator[Body]:
@@ -220,7 +219,7 @@ def test_check_sees_them(world: World) -> None:
 SCENES = sorted(
     path.stem
     for path in scenes.FILES
-    if yaml.safe_load(path.read_text())["expect"]["unstick"]["status"] == 0
+    if fastyaml.load(path.read_text())["expect"]["unstick"]["status"] == 0
 )
 TOO_EARLY = {
     "code-interface-never-observed",
@@ -239,7 +238,7 @@ TOO_EARLY = {
 def test_a_scene_that_is_released_is_so_by_the_operator(
     held: ControlPlane, world: World, name: str
 ) -> None:
-    told = told_to(world, yaml.safe_load((scenes.SCENARIOS / f"{name}.yaml").read_text()))
+    told = told_to(world, fastyaml.load((scenes.SCENARIOS / f"{name}.yaml").read_text()))
     kind, _, target = told.scenario["target"].partition("/")
     words = (kind, target, *told.expect["unstick"]["flags"])
     planned = unstick(world, *words, "--dry-run=client").item["steps"]

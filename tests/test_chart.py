@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.checks.prometheus_rules import RULES
 from tests.components.controlplane.server import ControlPlane
 from tests.components.helm import build as helm_build
 from tests.components.promtool import build as promtool_build
+from tests.support import fastyaml
 from tests.support.resources import RESOURCES
 from tests.support.world import World
 from tests.test_prometheus import rendered, samples, target
@@ -62,7 +62,7 @@ def manifest(file: str) -> Objects:
     """What a manifest of `deploy` has, with the image that the tests set."""
     text = (DEPLOY / file).read_text()
     text = text.replace("registry.example.com/kubectl-harvester-stuck:0.1.0", IMAGE)
-    return named(yaml.safe_load_all(text))
+    return named(fastyaml.load_all(text))
 
 
 USERS, POLICIES, EXPORTER = map(manifest, ("rbac.yaml", "admission.yaml", "metrics.yaml"))
@@ -121,7 +121,7 @@ class Helm:
 
     def objects(self, *words: str, **more: Any) -> Objects:
         """What the chart makes."""
-        return named(yaml.safe_load_all(self.text(*words, **more)))
+        return named(fastyaml.load_all(self.text(*words, **more)))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_it_says_what_the_manifests_say(helm: Helm) -> None:
     for name, item in {**USERS, **POLICIES, **EXPORTER}.items():
         assert made[name] == item, name
     assert made[CLUSTER_ALERTS]["spec"] == RULES["spec"]
-    assert made[ALERTS]["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert made[ALERTS]["spec"] == fastyaml.load((CHART / "files" / "alerts.yaml").read_text())
     (content,) = made[DASHBOARD]["data"].values()
     assert json.loads(content) == dashboard()
     assert made[DASHBOARD]["metadata"]["labels"] == {"grafana_dashboard": "1"}
@@ -177,7 +177,7 @@ def test_what_is_made_says_that_helm_keeps_it(helm: Helm) -> None:
         "app.kubernetes.io/version": __version__,
         "helm.sh/chart": f"harvester-stuck-{__version__}",
     }
-    for item in yaml.safe_load_all(helm.text()):
+    for item in fastyaml.load_all(helm.text()):
         if item and not ({*USERS, *POLICIES} & {*named([json.loads(json.dumps(item))])}):
             assert item["metadata"]["labels"].items() >= labels.items(), item["metadata"]["name"]
 
@@ -329,7 +329,7 @@ def test_a_value_that_is_wrong_or_unknown_is_refused(helm: Helm, value: str, whe
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = fastyaml.load((CHART / "values.yaml").read_text())
     known = json.loads((CHART / "values.schema.json").read_text())["properties"]
     assert set(known) - {"global"} == set(values)
     for name, value in values.items():
@@ -338,7 +338,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
 
 def test_the_readme_shows_values_as_they_are() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = fastyaml.load((CHART / "values.yaml").read_text())
     table = (DEPLOY / "README.md").read_text().partition("| value | default | what |")[2]
     rows = re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? ?\| ", table.partition("\n\n")[0], re.M)
     assert len(rows) >= len(SWITCHES)
@@ -347,7 +347,7 @@ def test_the_readme_shows_values_as_they_are() -> None:
         value: Any = values
         for key in name.split("."):
             value = value[key]
-        assert yaml.safe_load(default or '""') == value, name
+        assert fastyaml.load(default or '""') == value, name
 
 
 # The package, and the add-on
@@ -362,8 +362,8 @@ def test_the_packed_chart_makes_the_same(helm: Helm, tmp_path: Path) -> None:
 
 
 def test_the_addon_installs_the_chart(helm: Helm, tmp_path: Path) -> None:
-    (addon,) = yaml.safe_load_all((DEPLOY / "addon.yaml").read_text())
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    (addon,) = fastyaml.load_all((DEPLOY / "addon.yaml").read_text())
+    chart = fastyaml.load((CHART / "Chart.yaml").read_text())
     # All that Harvester's kind has, each of which it wants.
     spec = {"chart": str, "enabled": bool, "repo": str, "valuesContent": str, "version": str}
     assert {name: type(value) for name, value in addon["spec"].items()} == spec
@@ -375,7 +375,7 @@ def test_the_addon_installs_the_chart(helm: Helm, tmp_path: Path) -> None:
     done = helm.run("template", addon["metadata"]["name"], "deploy/chart", "-f", str(path),
                     "-n", addon["metadata"]["namespace"])  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert set(named(yaml.safe_load_all(done.stdout))) == EVERYTHING
+    assert set(named(fastyaml.load_all(done.stdout))) == EVERYTHING
 
 
 # On the API server
@@ -532,10 +532,10 @@ def test_prometheus_takes_every_expression(promtool: Path, tmp_path: Path) -> No
     rules = [
         {"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked.values())
     ]
-    made = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    made = fastyaml.load((CHART / "files" / "alerts.yaml").read_text())
     made["groups"].append({"name": "dashboard", "rules": rules})
     path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump(made))
+    path.write_text(fastyaml.dump(made))
     done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"SUCCESS: {len(asked) + 4} rules found" in done.stdout
@@ -545,7 +545,7 @@ def test_only_metrics_and_labels_that_exist_are_asked_for() -> None:
     exported = samples(rendered(target("shop", "web")))
     metrics = {name for name, _ in exported}
     labels = {label for _, pairs in exported for label, _ in pairs}
-    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    alerts = fastyaml.load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
     variable = dashboard()["templating"]["list"][1]["query"]["query"]
     asked = [*expressions().values(), variable, *(alert["expr"] for alert in alerts)]
     words = {word for expr in asked for word in re.findall(r"\bharvester_\w+", expr)}
@@ -569,7 +569,7 @@ def promtool_tests(promtool: Path, directory: Path, *tests: Body) -> None:
     path = directory / "tests.yaml"
     alerts = str(CHART / "files" / "alerts.yaml")
     path.write_text(
-        yaml.safe_dump(
+        fastyaml.dump(
             {"rule_files": [alerts], "evaluation_interval": "1m",
              "tests": [{"interval": "1m", **test} for test in tests]}
         )

@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-import yaml
 
 import kubectl_harvester_stuck
 from kubectl_harvester_stuck.checks import CHECKS, Checked
@@ -42,7 +41,7 @@ from kubectl_harvester_stuck.render import diagnosis_text
 from kubectl_harvester_stuck.render.checks import table
 from kubectl_harvester_stuck.render.invocation import Invocation
 from kubectl_harvester_stuck.render.page import Page
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.advice import ANYWHERE
 from tests.support.builders import bare, parsed, stored
 from tests.test_findings import Story
@@ -213,7 +212,7 @@ def test_cmd_and_powershell_read_the_same_words(name: str) -> None:
     assert read == powershell(line)
     for word, meant in zip(read, (*command.words, *SPACED), strict=False):
         # A patch may be YAML: kubectl reads it as that.
-        assert word == meant or yaml.safe_load(word) == json.loads(meant)
+        assert word == meant or fastyaml.load(word) == json.loads(meant)
 
 
 @pytest.mark.parametrize("context", ["100%PATH%", "a$b", "a`b", 'say "x"', "C:\\", "a\nb"])

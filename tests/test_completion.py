@@ -15,7 +15,6 @@ from unittest import mock
 
 import click
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
 from kubectl_harvester_stuck.harvester.finalizer_catalogue import CATALOGUE
 from kubectl_harvester_stuck.release.guards import GUARDS
+from tests.support import fastyaml
 from tests.support.terminal import on_terminal
 
 NO_FILES, FILES, DIRECTORIES = 4, 0, 16
@@ -137,7 +137,7 @@ def kubeconfig(tmp_path: Path) -> Path:
             ("users", ("me@one", "you")),
         )
     }
-    path.write_text(yaml.safe_dump(entries))
+    path.write_text(fastyaml.dump(entries))
     return path
 
 
@@ -232,7 +232,7 @@ def configured(directory: Path, server: str, user: dict[str, Any]) -> dict[str, 
     """An environment with a kubeconfig for that server."""
     path = directory / "stalled"
     path.write_text(
-        yaml.safe_dump(
+        fastyaml.dump(
             {
                 "clusters": [{"name": "c", "cluster": {"server": server}}],
                 "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 import urllib3
-import yaml
 
 from tests.components.controlplane.server import ControlPlane
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.world import World
 from tests.test_prometheus import sample, samples
 
@@ -32,7 +31,7 @@ COMMANDS = re.findall(r"^\$ ((?!helm ).*)$", (DEPLOY / "README.md").read_text(),
 
 
 def documents(file: str) -> list[Any]:
-    return list(yaml.safe_load_all((DEPLOY / file).read_text()))
+    return list(fastyaml.load_all((DEPLOY / file).read_text()))
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.cli import main as cli
 from kubectl_harvester_stuck.release.guards import GUARDS
+from tests.support import fastyaml
 from tools import chart, pages, picture
 from tools.docs import DOCUMENTS, WITH_SCREENS
 from tools.pages import DOCS, PAGES, ROOT
@@ -195,7 +195,7 @@ def test_every_prompt_stands_in_a_block_of_the_console(path: Path) -> None:
 def test_every_block_of_data_can_be_read(path: Path) -> None:
     text = path.read_text()
     for block in blocks(text, "yaml"):
-        assert list(yaml.safe_load_all(block))
+        assert list(fastyaml.load_all(block))
     for block in blocks(text, "json"):
         json.loads(block)
 
@@ -223,7 +223,7 @@ def test_every_python_that_is_named_is_tested() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     named = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
-    packages = yaml.safe_load(WORKFLOW.read_text())["jobs"]["packages"]
+    packages = fastyaml.load(WORKFLOW.read_text())["jobs"]["packages"]
     assert packages["strategy"]["matrix"]["python"] == named
     assert f"py3.{{{','.join(name[2:] for name in named)}}}-" in setup["tox:tox"]["env_list"]
     assert setup["options"]["python_requires"] == f">={named[0]}"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.render import document, layout
-from tests.support import builders, readycluster
+from tests.support import builders, fastyaml, readycluster
 from tests.support.loopback import Handler, running
 from tests.support.simulator import Simulator, faults
 from tests.support.world import QUICK, World
@@ -70,7 +70,7 @@ def test_a_document_is_harmless_and_loses_nothing(value: Any) -> None:
     for text in texts:
         assert json.loads(text) == content
     texts.append(document.dump(content, "yaml"))
-    assert yaml.safe_load(texts[-1]) == content
+    assert fastyaml.load(texts[-1]) == content
     assert all(map(is_harmless, texts))
     assert texts[1].count("\n") == 1
 
@@ -203,7 +203,7 @@ def test_what_files_and_their_names_say_is_shown_safely(
     (world.state / "journal.jsonl").write_text(json.dumps(line) + "\n")
     content = server.kubeconfig(namespace="shop", context=text)
     kubeconfig = directory / f"kubeconfig-{text}"
-    kubeconfig.write_text(yaml.safe_dump(content))
+    kubeconfig.write_text(fastyaml.dump(content))
     broken = directory / f"broken-{text}"
     broken.write_text("a: b: c")
     environ = world.environ(KUBECONFIG=str(kubeconfig))

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 import trustme
-import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import VM
 from tests.behaviour.test_check import build
+from tests.support import fastyaml
 from tests.support.simulator import Simulator, faults
 from tests.support.simulator.api import Response
 from tests.support.simulator.exchange import Exchange
@@ -188,10 +188,10 @@ def another_authority(world: World, _server: Simulator) -> None:
     """The kubeconfig trusts somebody else."""
     authority = trustme.CA().cert_pem.bytes()
     for path in world.directory.glob("kubeconfig-*"):
-        content = yaml.safe_load(path.read_text())
+        content = fastyaml.load(path.read_text())
         data = base64.b64encode(authority).decode()
         content["clusters"][0]["cluster"]["certificate-authority-data"] = data
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(fastyaml.dump(content))
 
 
 def skew(seconds: float) -> Callable[[World, Simulator], object]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +20,7 @@ from kubectl_harvester_stuck.errors import ExitStatus, UnreadableError
 from kubectl_harvester_stuck.k8s import nesting
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import KubeObject, parse_seconds, parse_time
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import Body
 from tests.support.resources import RESOURCES
 from tests.support.simulator import Simulator
@@ -252,9 +251,9 @@ def test_a_hostile_object_in_a_file_stops_no_command(
         path.write_bytes(dumps({"apiVersion": "v1", "kind": "List", "items": bodies}))
     else:
         try:
-            text = yaml.safe_dump({"apiVersion": "v1", "items": bodies, "kind": "List"})
+            text = fastyaml.dump({"apiVersion": "v1", "items": bodies, "kind": "List"})
             if shape == "documents":
-                text = yaml.safe_dump_all(bodies)
+                text = fastyaml.dump_all(bodies)
             path.write_text(text)
             if shape == "bundle":
                 spaces = {body["metadata"]["namespace"] for body in stage.bodies()

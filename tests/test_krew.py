@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.components.controlplane.server import ControlPlane
 from tests.components.krew import build
+from tests.support import fastyaml
 from tests.support.world import QUICK, World
 
 ROOT = Path(__file__).parent.parent
@@ -286,7 +286,7 @@ def test_the_manifest_is_valid_and_what_it_names_can_be_installed(
 
 
 def test_the_manifest_keeps_to_the_conventions_of_the_index(manifest: Path) -> None:
-    content = yaml.safe_load(manifest.read_text())
+    content = fastyaml.load(manifest.read_text())
     spec = content["spec"]
     assert content["metadata"]["name"] == NAME
     assert spec["version"] == VERSION
@@ -349,7 +349,7 @@ def valid(manifest: Path) -> Any:
     """What the manifest says, if Krew takes it."""
     validate = build.programs() / "validate-krew-manifest"
     ok(call(validate, "-skip-install", "-manifest", manifest))
-    return yaml.safe_load(manifest.read_text())
+    return fastyaml.load(manifest.read_text())
 
 
 def test_only_platforms_that_were_built_are_in_the_manifest(dist: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_installed_plugin_lists_and_releases(installed: Krew, world: World) 
     listed = ok(installed.kubectl(NAME, "list", "-o", "json", **environ))
     assert [item["name"] for item in json.loads(listed)["items"]] == ["web"]
     assert "Terminating" in ok(installed.kubectl(NAME, "list", **environ))
-    assert yaml.safe_load(ok(installed.kubectl(NAME, "list", "-o", "yaml", **environ)))["items"]
+    assert fastyaml.load(ok(installed.kubectl(NAME, "list", "-o", "yaml", **environ)))["items"]
     refused = installed.kubectl(NAME, "unstick", "vm", "web", "--yes", **environ)
     assert refused.returncode == ExitStatus.REFUSED
     ok(installed.kubectl(NAME, "unstick", "vm", "web", *QUICK, "--yes", **environ))
@@ -466,7 +466,7 @@ def test_a_socks_proxy_needs_nothing_that_krew_did_not_install(
         "users": [{"name": "u", "user": {"token": "t"}}],
         "current-context": "c",
     }
-    kubeconfig.write_text(yaml.safe_dump(content))
+    kubeconfig.write_text(fastyaml.dump(content))
     done = installed.kubectl(NAME, "list", KUBECONFIG=str(kubeconfig))
     assert done.returncode == ExitStatus.ERROR
     assert "refused" in done.stderr
@@ -510,7 +510,7 @@ def test_a_credential_plugin_gets_the_libraries_of_the_user(
     plugin.chmod(0o755)
     world.vm()  # and so the namespace
     kubeconfig = world.kubeconfig()
-    content = yaml.safe_load(kubeconfig.read_text())
+    content = fastyaml.load(kubeconfig.read_text())
     content["users"][0]["user"] = {
         "exec": {
             "apiVersion": credential["apiVersion"],
@@ -518,7 +518,7 @@ def test_a_credential_plugin_gets_the_libraries_of_the_user(
             "interactiveMode": "Never",
         }
     }
-    kubeconfig.write_text(yaml.safe_dump(content))
+    kubeconfig.write_text(fastyaml.dump(content))
     environ = {"LD_LIBRARY_PATH": libraries} if libraries else {}
     ok(installed.kubectl(NAME, "list", KUBECONFIG=str(kubeconfig), **environ))
     assert Path(f"{plugin}.saw").read_text() == (libraries or "none")

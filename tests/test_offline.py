@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +41,7 @@ from kubectl_harvester_stuck.offline import archive, yaml_stream
 from kubectl_harvester_stuck.offline import files as offline
 from kubectl_harvester_stuck.offline.bundle_repair import mend
 from kubectl_harvester_stuck.render import layout
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import stored
 from tests.support.simulator.selectors import label_predicate
 from tests.support.world import Run
@@ -192,7 +191,7 @@ def test_old_bundles_name_folders_after_components(tmp_path: Path) -> None:
         del item["apiVersion"], item["kind"]
     path = tmp_path / "harvester-supportbundle_x_2021-12-02T18-37-29Z.zip"
     with zipfile.ZipFile(path, "w") as file:
-        text = yaml.safe_dump({"apiVersion": "kubevirt.io/v1", "items": items, "metadata": {}})
+        text = fastyaml.dump({"apiVersion": "kubevirt.io/v1", "items": items, "metadata": {}})
         file.writestr("yamls/namespaced/shop/kubevirt/virtualmachines.yaml", text)
         file.writestr("yamls/namespaced/shop/kubernetes/pods.yaml", "items: []\nkind: PodList\n")
     source = files(path)
@@ -212,7 +211,7 @@ def test_kinds_of_one_plural_are_told_apart_by_their_group(tmp_path: Path) -> No
 
 def member(name: str, *items: Body) -> dict[str, bytes]:
     """A file of a bundle, with these items as they are."""
-    text = yaml.safe_dump({"apiVersion": "v1", "items": list(items), "kind": "List"})
+    text = fastyaml.dump({"apiVersion": "v1", "items": list(items), "kind": "List"})
     return {f"yamls/{name}.yaml": text.encode()}
 
 
@@ -347,7 +346,7 @@ def _plain(value: Any) -> Any:
 
 
 def yamls(*bodies: Body) -> str:
-    return yaml.safe_dump_all(bodies)
+    return fastyaml.dump_all(bodies)
 
 
 def a_list(*bodies: Body, **meta: str) -> Body:
@@ -358,11 +357,11 @@ def a_list(*bodies: Body, **meta: str) -> Body:
 def test_a_list_that_kubectl_printed_is_a_list(tmp_path: Path, form: str) -> None:
     document = a_list(vm("a"), vm("b"))
     text = {
-        "yaml": yaml.safe_dump(document),
+        "yaml": fastyaml.dump(document),
         "json": json.dumps(document),
         "indented": json.dumps(document, indent=4),
         "two documents": yamls(a_list(node()), document),
-        "crlf": yaml.safe_dump(document).replace("\n", "\r\n"),
+        "crlf": fastyaml.dump(document).replace("\n", "\r\n"),
     }[form]
     path = tmp_path / "dump.yaml"
     path.write_text(text, newline="")
@@ -404,7 +403,7 @@ def test_typed_lists_need_not_name_the_kind_of_their_items(tmp_path: Path) -> No
     del item["apiVersion"], item["kind"]
     path = tmp_path / "dump.json"
     document = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineList", "items": [item]}
-    for text in (json.dumps(document), yaml.safe_dump(document)):
+    for text in (json.dumps(document), fastyaml.dump(document)):
         path.write_text(text)
         assert listed(files(path), VM, "shop") == ["a"]
 
@@ -672,9 +671,9 @@ INPUTS = st.one_of(
     st.binary(max_size=200),
     st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")),
     _OBJECTS.map(lambda value: json.dumps(value).encode()),
-    _OBJECTS.map(lambda value: yaml.safe_dump(value, allow_unicode=True).encode()),
+    _OBJECTS.map(lambda value: fastyaml.dump(value, allow_unicode=True).encode()),
     st.lists(_OBJECTS, max_size=3).map(
-        lambda items: yaml.safe_dump({"apiVersion": "v1", "items": items, "kind": "List"}).encode()
+        lambda items: fastyaml.dump({"apiVersion": "v1", "items": items, "kind": "List"}).encode()
     ),
 )
 
@@ -816,7 +815,7 @@ def test_a_missing_lease_blocks_what_needs_it() -> None:
 
 
 def test_objects_come_from_a_pipe() -> None:
-    text = yaml.safe_dump(a_list(vm("a", deleted="2026-11-20T00:00:00Z"))).encode()
+    text = fastyaml.dump(a_list(vm("a", deleted="2026-11-20T00:00:00Z"))).encode()
     done = run("list", "-f", "-", stdin=text)
     assert "shop        VM     a      Terminating" in done.out
     assert done.status is ExitStatus.INCOMPLETE
@@ -893,7 +892,7 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
         {"apiVersion": "v1", "items": one, "kind": "List"} if isinstance(one, list) else one
         for one in written
     ]
-    text = yaml.safe_dump_all(documents_, allow_unicode=True)
+    text = fastyaml.dump_all(documents_, allow_unicode=True)
     data = text.replace("\n", line_break).encode()
     expected = [
         yaml_stream.parse_yaml(part.encode(), "x") for part in text.split("\n---\n") if part
@@ -914,7 +913,7 @@ def test_however_a_stream_is_cut_its_objects_are_the_same(
 
 @pytest.mark.parametrize("break_", ["\x85", "\u2028", "\u2029"])
 def test_a_line_break_of_unicode_ends_no_item(break_: str) -> None:
-    text = yaml.safe_dump({"items": [{f"\n{break_}": 1}]}, allow_unicode=True)
+    text = fastyaml.dump({"items": [{f"\n{break_}": 1}]}, allow_unicode=True)
     item, _ = yaml_stream.pieces(io.BytesIO(text.encode()), "x")
     assert item.parse("x") == yaml_stream.parse_yaml(text.encode(), "x")["items"][0]
 

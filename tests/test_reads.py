@@ -13,7 +13,6 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.checks import reads as checks_reads
@@ -72,7 +71,7 @@ from kubectl_harvester_stuck.release.guards import GuardContext, PreflightResult
 from kubectl_harvester_stuck.release.model import Plan, ReleaseRequest
 from tests import test_scenarios as scenarios
 from tests.behaviour.test_rights import OPERATOR, VIEWER, Right
-from tests.support import builders, declared
+from tests.support import builders, declared, fastyaml
 from tests.support.builders import NOW, Body, ago, bare, heard, stored
 from tests.support.watched import Touch, idle, looks, undeclared
 from tests.test_checks import STORIES, Memory, ready
@@ -149,7 +148,7 @@ def _stories() -> Iterator[Story]:
         yield replace(about, finalizer=finalizer)
     yield story(TARGET, everything_left())
     for path in scenarios.FILES:
-        scene_ = yaml.safe_load(path.read_text())
+        scene_ = fastyaml.load(path.read_text())
         kind_, _, name = scene_["target"].partition("/")
         ref = ObjectRef(scene_["namespace"], name, TARGET_KINDS[kind_])
         yield story(ref, scenarios.objects(scene_), now=scenarios._time(scene_["now"]))

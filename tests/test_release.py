@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck import __version__
+from tests.support import fastyaml
 from tests.test_krew import PLATFORMS, ROOT, VERSION, Done, call, ok
 from tools import advisories
 
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_program_alone(built: Path) -> None:
         f"kubectl-harvester_stuck = {main}",
         f"kubectl-harvester-stuck = {main}",
     }
-    manifest = yaml.safe_load((ROOT / "plugin.yaml").read_text())
+    manifest = fastyaml.load((ROOT / "plugin.yaml").read_text())
     assert f"Homepage, {manifest['spec']['homepage']}" in about.get_all("Project-URL", [])
     assert about["License-Expression"] == "Apache-2.0"
 
@@ -114,7 +114,7 @@ def database(tmp_path: Path) -> Callable[..., Path]:
         package = {"package": {"ecosystem": "PyPI", "name": "PySocks"}, **affected}
         advisory = {"id": "PYSEC-1", "aliases": ["CVE-1"], "modified": "2026-11-02T00:00:00Z",
                     "affected": [package], **more}  # fmt: skip
-        (folder / "PYSEC-1.yaml").write_text(yaml.safe_dump(advisory))
+        (folder / "PYSEC-1.yaml").write_text(fastyaml.dump(advisory))
         return tmp_path / "database"
 
     return write
@@ -211,7 +211,7 @@ def test_nearly_everything_that_it_does_is_tested_on_the_frozen_program() -> Non
 
 
 def test_the_workflow_builds_what_the_manifest_names_and_tests_first() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    workflow = fastyaml.load((ROOT / ".github" / "workflows" / "release.yml").read_text())
     jobs = workflow["jobs"]
     built = [item["platform"] for item in jobs["archive"]["strategy"]["matrix"]["include"]]
     assert sorted(built) == ["_".join(platform) for platform in PLATFORMS]

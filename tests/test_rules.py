@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.checks.prometheus_rules import RULES
 from tests.components.promtool import build
+from tests.support import fastyaml
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def promtool() -> Path:
 
 def check(program: Path, spec: Any, directory: Path) -> subprocess.CompletedProcess[str]:
     path = directory / "rules.yaml"
-    path.write_text(yaml.safe_dump(spec))
+    path.write_text(fastyaml.dump(spec))
     return subprocess.run(
         [program, "check", "rules", path], capture_output=True, text=True, check=False
     )

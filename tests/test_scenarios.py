@@ -38,11 +38,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from examples import bundle
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import ExitStatus
+from tests.support import fastyaml
 from tests.support.recorded import Recorded
 from tests.support.simulator import Simulator
 from tests.support.world import Run, World, is_dry_run
@@ -198,7 +198,7 @@ def told(
 ) -> Told:
     """One scene, and what the program says to it."""
     return tell(
-        yaml.safe_load(request.param.read_text()), tmp_path_factory.mktemp("scenario"), program
+        fastyaml.load(request.param.read_text()), tmp_path_factory.mktemp("scenario"), program
     )
 
 
@@ -464,7 +464,7 @@ def test_nothing_was_sent_but_reads_reviews_and_dry_runs(told: Told) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_is_named_after_its_issue_and_says_what_it_tells(path: Path) -> None:
-    scenario = yaml.safe_load(path.read_text())
+    scenario = fastyaml.load(path.read_text())
     assert set(scenario) <= {"issue", "source", "title", "story", "now", "target", "namespace",
                              "nodes", "denial", "unreachable", "open", "expect",
                              "objects"}  # fmt: skip

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.components.shells import build
+from tests.support import fastyaml
 from tests.support.simulator import Simulator
 from tests.support.terminal import on_terminal
 from tests.support.world import World
@@ -117,9 +117,9 @@ def test_tab_completes_what_can_stand_there(shell: Shell, world: World) -> None:
 
 def test_tab_completes_a_name_with_colons(shell: Shell, world: World) -> None:
     path = Path(world.environ()["KUBECONFIG"])
-    content = yaml.safe_load(path.read_text())
+    content = fastyaml.load(path.read_text())
     content["contexts"].append({"name": "arn:aws:eks/shop", "context": {}})
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(fastyaml.dump(content))
     name = "arn:aws:eks/shop"
     given = f"--kubeconfig {path} --context"
     assert f"{given} {name}" in (shell.tab(f"{given} arn:a") for _ in range(10))

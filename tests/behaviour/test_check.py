@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from examples import bundle
 from kubectl_harvester_stuck.checks import CHECKS
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.kinds import LONGHORN_REPLICA, POLICY, SCHEDULE, Kind
 from tests.behaviour.test_unstick import _grant
-from tests.support import readycluster
+from tests.support import fastyaml, readycluster
 from tests.support.builders import Body
 from tests.support.readycluster import without
 from tests.support.resources import RESOURCES, Resource, resource_of
@@ -156,7 +155,7 @@ def story(item: Any) -> Any:
 def test_the_rules_are_printed_without_a_cluster(world: World, command: tuple[str, ...]) -> None:
     run = world.run("check", *command, environ={"HOME": "/nonexistent", "PATH": ""})
     assert run.status is ExitStatus.OK
-    rules = yaml.safe_load(run.out)
+    rules = fastyaml.load(run.out)
     assert rules["kind"] == "PrometheusRule"
     assert world.api.recorded() == []
     world.create(rules)

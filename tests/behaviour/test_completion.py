@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from unittest import mock
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.cli import completion
 from kubectl_harvester_stuck.cli.main import cli
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.conftest import Kubectl
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import VM_FINALIZER
 from tests.support.world import Body, World
 
@@ -110,11 +109,11 @@ def test_the_words_before_choose_the_cluster_and_the_namespace(
     here, other = world.namespace, f"{world.namespace}-other"
     world.delete(world.create(builders.vm(other, "db", (VM_FINALIZER,))))
     elsewhere = world.directory / "elsewhere"
-    content = yaml.safe_load(world.kubeconfig().read_text())
+    content = fastyaml.load(world.kubeconfig().read_text())
     content["contexts"].append({"name": "void", "context": {"cluster": "void"}})
     content["clusters"].append({"name": "void", "cluster": {"server": "https://127.0.0.1:1"}})
     content["current-context"] = "void"
-    elsewhere.write_text(yaml.safe_dump(content))
+    elsewhere.write_text(fastyaml.dump(content))
     void = {**world.environ(), "KUBECONFIG": str(elsewhere)}
     try:
         for words in (

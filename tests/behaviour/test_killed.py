@@ -13,6 +13,7 @@ import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.support.builders import Body
+from tests.support.forked import Forked
 from tests.support.relay import AFTER, BEFORE, Killer
 from tests.support.simulator import Simulator
 from tests.support.world import QUICK, World
@@ -57,15 +58,18 @@ def stage(world: World, directory: Path) -> Scene:
 def release(scene: Scene, killer: Killer) -> int:
     """The program as a process of its own, with its way to the server; its exit status."""
     world = scene.world
-    with world.past(killer) as environ, (world.directory / "output").open("w") as output:
-        killer.process = subprocess.Popen(
-            [*world.command, *scene.words],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            text=True,
-        )
+    output = world.directory / "output"
+    with world.past(killer) as environ:
+        if world.program is None:
+            killer.process = Forked(scene.words, environ, output)
+        else:
+            killer.process = subprocess.Popen(
+                [*world.command, *scene.words],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output.open("w"),
+                stderr=subprocess.STDOUT,
+            )
         return killer.process.wait(60)
 
 

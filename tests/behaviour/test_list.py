@@ -6,11 +6,10 @@ import time
 from datetime import timedelta
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _grant, _until_past_grace
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.resources import path_of
 from tests.support.world import Run, World, before
 
@@ -160,7 +159,7 @@ def test_names_are_kubectls(world: World) -> None:
 
 def test_yaml_is_the_same_document(world: World) -> None:
     world.delete(world.vm())
-    read = yaml.safe_load(world.run("list", "-o", "yaml").out)
+    read = fastyaml.load(world.run("list", "-o", "yaml").out)
     assert read["items"][0]["uid"] == world.run("list", "-o", "json").item["uid"]
 
 

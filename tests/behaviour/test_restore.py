@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from tests.behaviour.test_unstick import _grant as grant
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import VM_FINALIZER
 from tests.support.relay import Answer, Passed, PassOn, answer, failure
 from tests.support.world import QUICK, Answers, Body, Run, World, is_dry_run
@@ -1015,7 +1014,7 @@ def test_a_redacted_copy_holds_no_secret_and_restores_nothing(world: World) -> N
         "PersistentVolume",
     }
     as_yaml = world.run("restore", str(backup), "--redact", "-o", "yaml")
-    assert yaml.safe_load(as_yaml.out) == shared.json
+    assert fastyaml.load(as_yaml.out) == shared.json
     assert world.api.recorded() == []
 
     copy = world.directory / "shared.json"

@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s import kinds
 from tests.behaviour.test_serve_metrics import COMPLETE, TIME, Serving, serving
 from tests.behaviour.test_watch import watching
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.world import QUICK, Body, Run, World
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
@@ -48,7 +47,7 @@ class Right:
 
 def documents(file: str) -> list[Body]:
     """The objects of a manifest."""
-    return list(yaml.safe_load_all((DEPLOY / file).read_text()))
+    return list(fastyaml.load_all((DEPLOY / file).read_text()))
 
 
 def rights(file: str, *roles: str) -> list[Right]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 
 from tests import test_scenarios as scenes
 from tests.behaviour.test_stories import tell
-from tests.support import builders, readycluster
+from tests.support import builders, fastyaml, readycluster
 from tests.support.builders import Body
 from tests.support.resources import RESOURCES
 from tests.support.world import QUICK, World
@@ -88,8 +87,8 @@ def told_to(world: World, scenario: dict[str, Any]) -> scenes.Told:
     flags = scenario["expect"]["unstick"]["flags"]
     diagnosis = world.run("diagnose", scenario["target"], "--no-logs", "-o", "json")
     release = world.run("unstick", kind, name, *flags, *QUICK, "--dry-run=client", "-o", "json")
-    expect = yaml.safe_load(
-        yaml.safe_dump(scenario["expect"]).replace(f" {namespace}/", f" {world.namespace}/")
+    expect = fastyaml.load(
+        fastyaml.dump(scenario["expect"]).replace(f" {namespace}/", f" {world.namespace}/")
     )
     return scenes.Told({**scenario, "expect": expect}, diagnosis, diagnosis, diagnosis, diagnosis,
                        None, release, [], [])  # fmt: skip
@@ -97,7 +96,7 @@ def told_to(world: World, scenario: dict[str, Any]) -> scenes.Told:
 
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene_is_judged_as_its_story_calls_for(world: World, name: str) -> None:
-    scenario = yaml.safe_load((scenes.SCENARIOS / f"{name}.yaml").read_text())
+    scenario = fastyaml.load((scenes.SCENARIOS / f"{name}.yaml").read_text())
     told = told_to(world, scenario)
     assert told.diagnosis.item["target"]["name"], told.diagnosis.err
     found = [why for look in LOOKS for why in look(told)]

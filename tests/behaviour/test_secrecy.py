@@ -21,13 +21,12 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-import yaml
 
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.connection import kubeconfig
 from kubectl_harvester_stuck.errors import ExitStatus
 from kubectl_harvester_stuck.k8s.redaction import REDACTED
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.loopback import ProxyHandler, running
 from tests.support.relay import Answer, Passed, PassOn, answer
 from tests.support.world import QUICK, Body, Run, World
@@ -167,7 +166,7 @@ def configured(world: World, user: Body, proxy: str | None = None) -> dict[str, 
         url = proxy.replace("//", f"//me:{quote(WORD, '')}@")
         content["clusters"][0]["cluster"]["proxy-url"] = url
     path = world.directory / "kubeconfig-secret"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(fastyaml.dump(content))
     return world.environ(KUBECONFIG=str(path))
 
 

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.conftest import Kubectl
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import VM_FINALIZER
 from tests.support.world import QUICK, World
 
@@ -43,11 +42,11 @@ def test_of_two_files_with_two_current_contexts_the_first_counts(
     world.delete(world.vm())
     right = world.kubeconfig(context="right")
     wrong = tmp_path / "wrong"
-    elsewhere = {**yaml.safe_load(right.read_text()), "current-context": "wrong"}
+    elsewhere = {**fastyaml.load(right.read_text()), "current-context": "wrong"}
     for section in ("clusters", "contexts"):
         elsewhere[section] = json.loads(json.dumps(elsewhere[section]).replace("right", "wrong"))
     elsewhere["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
-    wrong.write_text(yaml.safe_dump(elsewhere))
+    wrong.write_text(fastyaml.dump(elsewhere))
     for files, reached in (((right, wrong), True), ((wrong, right), False)):
         environ = {**world.environ(), "KUBECONFIG": os.pathsep.join(map(str, files))}
         ours = run("harvester-stuck", "list", "-o", "name", environ=environ)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml
 
 from kubectl_harvester_stuck import __version__
 from kubectl_harvester_stuck.cluster import versions
@@ -15,6 +14,7 @@ from kubectl_harvester_stuck.cluster.client import Cluster
 from kubectl_harvester_stuck.errors import ApiError, ExitStatus
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from tests.behaviour.test_unstick import _grant
+from tests.support import fastyaml
 from tests.support.world import World
 
 HERE = rf"Client Version: {re.escape(__version__)}\nKubernetes Client: \d+\.\d+\S*\n"
@@ -44,7 +44,7 @@ def test_it_says_all_four(world: World, value: dict[str, str]) -> None:
     assert document["clientVersion"] == __version__
     assert document["serverVersion"].startswith("v1.")
     assert (document["harvesterVersion"], document["incomplete"]) == ("v1.6.1", [])
-    assert yaml.safe_load(world.run("version", "-o", "yaml").out) == document
+    assert fastyaml.load(world.run("version", "-o", "yaml").out) == document
 
 
 def test_a_cluster_without_the_setting_has_none(world: World) -> None:

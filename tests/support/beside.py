@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import yaml
-
 from tests.components.controlplane.server import DIE_WITH_PARENT, ControlPlane
+from tests.support import fastyaml
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -76,7 +75,7 @@ class Program:
         token = self.directory / f"{self.name}.token"
         token.write_text(user.pop("token"))
         user["tokenFile"] = str(token)
-        self.kubeconfig.write_text(yaml.safe_dump(content))
+        self.kubeconfig.write_text(fastyaml.dump(content))
         began = len(self.log)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

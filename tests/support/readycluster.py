@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kubectl_harvester_stuck.checks.prometheus_rules import RULES
 from kubectl_harvester_stuck.checks.themes.release_path import DEPLOYMENTS
 from kubectl_harvester_stuck.k8s.kinds import (
@@ -31,7 +29,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VALIDATING,
     Kind,
 )
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.builders import Body, bare
 
 GIB = 1024**3
@@ -187,7 +185,7 @@ def webhook(policy: str = "Fail", *, name: str = "virt-api-validator", **scope: 
 def policies() -> list[Body]:
     """What deploy/admission.yaml installs."""
     manifest = Path(__file__).parents[2] / "deploy" / "admission.yaml"
-    return list(yaml.safe_load_all(manifest.read_text()))
+    return list(fastyaml.load_all(manifest.read_text()))
 
 
 def endpoints(service: str, *, ready: bool = True) -> Body:

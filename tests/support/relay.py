@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 
@@ -53,6 +51,13 @@ class Passed:
         return self.path.endswith("/selfsubjectreviews")
 
 
+class Process(Protocol):
+    """A process that can be killed and waited for."""
+
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 Answer = urllib3.BaseHTTPResponse
 PassOn = Callable[[], Answer]
 """Sends the request to the server."""
@@ -83,7 +88,7 @@ class Killer:
     at: int | None
     moment: str
     only_changes: bool = False
-    process: subprocess.Popen[str] | None = None
+    process: Process | None = None
     hit: Passed | None = None
     _count: int = -1
     _begun: bool = False
@@ -112,7 +117,7 @@ class Killer:
     def kill(self) -> None:
         """End the process, as `kill -9` does."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 

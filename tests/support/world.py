@@ -21,11 +21,10 @@ from typing import Any, Protocol
 from unittest import mock
 
 import click
-import yaml
 
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import ExitStatus
-from tests.support import builders
+from tests.support import builders, fastyaml
 from tests.support.recorded import Recorded
 from tests.support.relay import Answer, Between, Passed, PassOn, relay
 from tests.support.resources import path_of
@@ -280,7 +279,7 @@ class World:
         """A kubeconfig file for a user of the server, with this namespace."""
         path = self.directory / f"kubeconfig-{user}-{next(_names)}"
         content = self.api.kubeconfig(user, namespace=self.namespace, **more)
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(fastyaml.dump(content))
         return path
 
     def environ(self, user: str = "admin", **more: str) -> dict[str, str]:
@@ -298,7 +297,7 @@ class World:
         """The environment of a program whose requests all pass `between`."""
         with relay(self.api.kubeconfig(namespace=self.namespace), between) as content:
             path = self.directory / f"kubeconfig-{next(_names)}"
-            path.write_text(yaml.safe_dump(content))
+            path.write_text(fastyaml.dump(content))
             yield self.environ(KUBECONFIG=str(path))
 
     def run(

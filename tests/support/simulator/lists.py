@@ -12,9 +12,8 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from kubectl_harvester_stuck.k8s.durations import human
+from tests.support import fastyaml
 from tests.support.resources import Resource
 
 from .clock import moment
@@ -78,7 +77,7 @@ def printer_columns(kind: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     A path that selects from a list has no value here, which no decision may rest on.
     """
     for file in sorted(_CRDS.glob("*.yaml")):
-        for crd in yaml.safe_load_all(file.read_text()):
+        for crd in fastyaml.load_all(file.read_text()):
             if crd["spec"]["names"]["kind"] == kind:
                 listed = crd["spec"]["versions"][0].get("additionalPrinterColumns") or []
                 return tuple(
