@@ -557,29 +557,87 @@ def test_names_that_leave_the_archive_are_not_opened(tmp_path: Path) -> None:
         listed(files(folder), VM, "shop")
 
 
-@pytest.mark.parametrize(
-    "linked",
-    ["yamls", "yamls/namespaced", "yamls/namespaced/shop", "yamls/namespaced/shop/v1"],
-)
-def test_a_folder_behind_a_link_is_not_taken_for_an_empty_one(tmp_path: Path, linked: str) -> None:
-    with zipfile.ZipFile(zipped(tmp_path, [node(), vm(), vm("other", "elsewhere")])) as file:
+def unpacked(tmp_path: Path, *objects: Body, **more: Any) -> Path:
+    """A bundle of these objects as its folder."""
+    with zipfile.ZipFile(zipped(tmp_path, list(objects), **more)) as file:
         file.extractall(tmp_path)
-    folder = tmp_path / bundle.NAME
-    for more in ("shop/v1", "shop/apps/v1"):
-        (folder / "yamls/namespaced" / more).mkdir(parents=True, exist_ok=True)
-        (folder / "yamls/namespaced" / more / "configmaps.yaml").write_text("items: []\n")
-    (folder / linked).rename(tmp_path / "elsewhere")
-    (folder / linked).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DumpError, match="is a link, or may not be read"):
+    return tmp_path / bundle.NAME
+
+
+def moved_behind_a_link(folder: Path, linked: str) -> None:
+    (folder / linked).rename(folder.parent / "elsewhere")
+    (folder / linked).symlink_to(folder.parent / "elsewhere")
+
+
+CLOSED = "is a link, or may not be read"
+OF_SHOP = {VM, VMI, PVC}
+
+
+@pytest.mark.parametrize(
+    ("linked", "hidden"),
+    [
+        ("namespaced", OF_SHOP),
+        ("namespaced/shop", OF_SHOP),
+        ("namespaced/shop/kubevirt.io", {VM, VMI}),
+        ("namespaced/shop/kubevirt.io/v1", {VM, VMI}),
+        ("namespaced/shop/v1", {PVC}),
+        ("cluster", {NODE, SETTING}),
+        ("cluster/v1", {NODE}),
+        ("cluster/harvesterhci.io", {SETTING}),
+    ],
+)
+def test_a_folder_behind_a_link_is_a_gap(tmp_path: Path, linked: str, hidden: set[Kind]) -> None:
+    version = {"apiVersion": "harvesterhci.io/v1beta1", "metadata": {"name": "server-version"}}
+    setting, space = (
+        stored({"kind": "Setting", **version}),
+        stored({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
+    )
+    folder = unpacked(tmp_path, node(), space, setting, vm())
+    moved_behind_a_link(folder / "yamls", linked)
+    source = files(folder)
+    assert source.namespaces() == ("shop",)
+    for kind in (*OF_SHOP, NODE, SETTING):
+        place = "shop" if kind.namespaced else None
+        if kind not in hidden:
+            listed(source, kind, place)
+            continue
+        with pytest.raises(PartialListError, match=CLOSED):
+            listed(source, kind, place)
+        with pytest.raises(UnreadableError, match=CLOSED):
+            source.get(ObjectRef(place or "", "none", kind))
+    assert bool(source.unknown_namespaces()) is (linked in ("cluster", "cluster/v1"))
+
+
+def test_a_namespace_behind_a_link_is_known_by_its_name(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path, node(), vm())
+    moved_behind_a_link(folder, "yamls/namespaced/shop")
+    assert files(folder).namespaces() == ("shop",)
+
+
+def test_a_folder_of_components_behind_a_link_hides_every_kind(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    (folder / "yamls/cluster/kubernetes").mkdir(parents=True)
+    (folder / "yamls/cluster/kubernetes/nodes.yaml").write_text(yamls(a_list(node())))
+    (folder / "yamls/cluster/harvester").symlink_to(tmp_path)
+    with pytest.raises(PartialListError, match=CLOSED) as caught:
+        listed(files(folder), NODE)
+    assert names(caught.value.items) == ["n1"]
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    (folder / "yamls/cluster/kubernetes/namespaces.yaml").write_text(yamls(a_list(stored(space))))
+    assert files(folder).unknown_namespaces()
+
+
+def test_a_bundle_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path, node(), vm())
+    moved_behind_a_link(folder, "yamls")
+    with pytest.raises(DumpError, match=CLOSED):
         files(folder)
 
 
 def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with zipfile.ZipFile(zipped(tmp_path, [node(), vm()])) as file:
-        file.extractall(tmp_path)
-    folder = tmp_path / bundle.NAME
+    folder = unpacked(tmp_path, node(), vm())
     real = os.scandir
 
     def scandir(path: str) -> Any:
@@ -589,8 +647,21 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
 
     # Root may read everything, and tests may be run as root.
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DumpError, match="may not be read by this user"):
-        files(folder)
+    with pytest.raises(PartialListError, match="may not be read by this user"):
+        listed(files(folder), VM, "shop")
+
+
+@pytest.mark.parametrize("linked", ["logs", "logs/shop", "logs/shop/pod"])
+def test_logs_behind_a_link_are_not_taken_for_none(tmp_path: Path, linked: str) -> None:
+    pod = stored(builders.bare(POD, "shop", "pod"))
+    folder = unpacked(tmp_path, node(), pod, logs={"shop/pod/compute": "words"})
+    assert files(folder).log(ObjectRef("shop", "pod", POD)) == "words"
+    moved_behind_a_link(folder, linked)
+    for source in (files(folder), files(bundle.EXAMPLE, folder)):
+        with pytest.raises(DumpError, match=CLOSED):
+            source.log(ObjectRef("shop", "pod", POD))
+    # Another file may hold it.
+    assert files(folder, tmp_path / "bundle.zip").log(ObjectRef("shop", "pod", POD)) == "words"
 
 
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
@@ -609,19 +680,42 @@ def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_link_in_a_folder_of_objects_is_not_followed(tmp_path: Path) -> None:
-    packed = zipped(tmp_path, [node(), vm()])
-    with zipfile.ZipFile(packed) as file:
-        file.extractall(tmp_path / "unpacked")
+    unpacked(tmp_path, node(), vm())
     outside = tmp_path / "dump.yaml"
     outside.write_text(yamls(a_list(vm("stolen"))))
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "latest").symlink_to(tmp_path / "unpacked" / bundle.NAME)
+    (folder / "latest").symlink_to(tmp_path / bundle.NAME)
     with pytest.raises(DumpError, match="neither a support bundle nor"):
         files(folder)
     (folder / "dump.yaml").symlink_to(outside)
     with pytest.raises(DumpError, match="is a link or no file"):
         files(folder)
+
+
+def test_a_link_beside_files_of_objects_is_a_gap_in_every_list(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "dump.yaml", tmp_path / "folder"
+    outside.write_text(yamls(a_list(vm("stolen"))))
+    folder.mkdir()
+    written = folder / "vms.yaml"
+    written.write_text(yamls(a_list(vm(), vm("other", "elsewhere"))))
+    os.utime(written, (1_000, 1_000))
+    assert listed(files(folder), VM) == ["web", "other"]
+    for name in ("more.yaml", "still-more.yaml"):
+        (folder / name).symlink_to(outside)
+    source = files(folder)
+    for kind in (VM, VMI):
+        for namespace in ("shop", None):
+            with pytest.raises(PartialListError, match="is a link or no file") as caught:
+                listed(source, kind, namespace)
+            assert "stolen" not in names(caught.value.items)
+    assert source.get(ObjectRef("shop", "web", VM)) is not None
+    with pytest.raises(UnreadableError, match="is a link or no file"):
+        source.get(ObjectRef("shop", "stolen", VM))
+    assert source.unknown_namespaces()
+    # When the link was made says nothing of the objects, and no command that is printed names it.
+    assert source.now == datetime.fromtimestamp(1_000, timezone.utc)
+    assert source.names == (str(written), str(folder))
 
 
 @pytest.mark.parametrize("uid", [None, "", 7, "same"])

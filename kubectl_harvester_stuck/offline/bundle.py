@@ -53,6 +53,7 @@ _NOT_GOT = re.compile(
 )
 _WHOLE = re.compile(r"Unable to fetch (?P<scope>namespaced|cluster) resources: (?P<why>.*)")
 _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d(?:\.\d+)?Z)")
+_VERSION = re.compile(r"v\d\w*")
 _ANY_NAME = "a name that only gives the kind"
 
 
@@ -81,16 +82,18 @@ class Bundle:
         self._root = min(roots, key=lambda root: (root.count("/"), root))
         self._members: dict[tuple[str, str], list[_Member]] = {}
         self._collected: set[str] = set()
+        self._closed: list[list[str]] = []
+        """The folders below yamls/ that are not looked into, each by the parts of its path."""
         self._is_old = False
         for path in self._sizes:
             self._register(path)
 
     def _register(self, path: str) -> None:
+        if path == f"{self._root}yamls/":
+            raise DumpError(self._why_closed(path))
         if path.startswith(f"{self._root}yamls/") and path.endswith("/"):
-            raise DumpError(
-                f"{self.name}/{path} is a link, or may not be read by this user: unpack the bundle"
-                " again"
-            )
+            self._closed.append(path[len(self._root) + len("yamls/") : -1].split("/"))
+            return
         if not path.startswith(f"{self._root}yamls/") or not path.endswith(".yaml"):
             return
         scope, *rest = path[len(self._root) + len("yamls/") :].split("/")
@@ -106,6 +109,26 @@ class Bundle:
         # The Secrets of one namespace are collected by themselves.
         if namespace and plural != "secrets":
             self._collected.add(namespace)
+
+    def _why_closed(self, path: str) -> str:
+        return (
+            f"{self.name}/{path.rstrip('/')} is a link, or may not be read by this user: unpack the"
+            " bundle again"
+        )
+
+    def _hidden(self, group: str, namespace: str) -> str:
+        """Why a folder that is not looked into may hold objects of the group; "" where none may."""
+        scope = ["namespaced", namespace] if namespace else ["cluster"]
+        for parts in self._closed:
+            shared = min(len(parts), len(scope))
+            if parts[:shared] != scope[:shared]:
+                continue
+            folder = parts[len(scope)] if len(parts) > len(scope) else None
+            # The core group has no folder but that of its version; those of components mix groups.
+            is_mixed = folder is None or folder in _COMPONENTS
+            if is_mixed or folder == group or (not group and _VERSION.fullmatch(folder or "")):
+                return self._why_closed(f"{self._root}yamls/{'/'.join(parts)}")
+        return ""
 
     @property
     def name(self) -> str:
@@ -174,6 +197,8 @@ class Bundle:
     @cached_property
     def _named(self) -> frozenset[str] | None:
         """The Namespaces of the cluster, None where the bundle does not hold them all."""
+        if self._hidden("", ""):
+            return None
         names = set()
         for member in self._members.get(("", "namespaces"), ()):
             part = ReadResult()
@@ -187,7 +212,8 @@ class Bundle:
 
     def namespaces(self) -> frozenset[str]:
         """Those of the cluster, as far as they are known."""
-        return frozenset(self._collected) | (self._named or frozenset())
+        closed = {parts[1] for parts in self._closed if parts[0] == "namespaced" and parts[1:]}
+        return frozenset(self._collected | closed) | (self._named or frozenset())
 
     def unknown_namespaces(self) -> str:
         """Why others may exist."""
@@ -216,7 +242,9 @@ class Bundle:
             for member in self._members.get((namespace, kind.plural), ())
             if member.group in (None, kind.group)
         ]
-        part = ReadResult(gap=self._why_incomplete(kind, namespace, has_file=bool(members)))
+        hidden = self._hidden(kind.group, namespace)
+        gap = hidden or self._why_incomplete(kind, namespace, has_file=bool(members))
+        part = ReadResult(gap=gap)
         seen: set[tuple[str, str]] = set()
         for member in members:
             for item in self._items(member, part, wanted):
@@ -293,6 +321,9 @@ class Bundle:
     def log(self, pod: ObjectRef, container: str) -> bytes | None:
         """The end of a container's log; of a pod's only one, whatever its name."""
         folder = f"{self._root}logs/{pod.namespace}/{pod.name}/"
+        for path in self._sizes:
+            if path.endswith("/") and folder.startswith(path):
+                raise DumpError(self._why_closed(path))
         logs = [path for path in self._sizes if path.startswith(folder) and path.endswith(".log")]
         named = f"{folder}{container}.log"
         if named not in logs:

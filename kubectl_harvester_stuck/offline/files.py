@@ -27,6 +27,7 @@ from kubectl_harvester_stuck.offline.archive import Folder, Zip
 from kubectl_harvester_stuck.offline.bundle import Bundle
 from kubectl_harvester_stuck.offline.dump import FILE_LIMIT, Dump
 from kubectl_harvester_stuck.offline.input import Input, ReadResult, Wanted
+from kubectl_harvester_stuck.offline.unopened import Unopened
 
 STANDARD_INPUT = "-"
 OBJECT_FILES = (".yaml", ".yml", ".json")
@@ -72,14 +73,19 @@ def _folder(path: Path) -> list[Input]:
     if not found:
         raise DumpError(f"{path} holds neither a support bundle nor a .yaml or .json file")
     dumps: list[Input] = []
+    unopened: list[Input] = []
     for item in found:
         # A link could lead anywhere; to open a pipe would mean to wait for its other end.
         if not stat.S_ISREG(item.lstat().st_mode):
-            raise DumpError(f"{item} is a link or no file, and is not opened: name what is meant")
+            why = f"{item} is a link or no file, and is not opened: name what is meant"
+            unopened.append(Unopened(str(path), why))
+            continue
         with item.open("rb") as file:
             written = datetime.fromtimestamp(item.stat().st_mtime, timezone.utc)
             dumps.append(Dump(str(item), _bounded(file, str(item)), written))
-    return dumps
+    if not dumps:
+        raise DumpError(unopened[0].unknown_namespaces())
+    return dumps + unopened
 
 
 def _bounded(file: BinaryIO, name: str) -> bytes:
@@ -100,7 +106,7 @@ class Files:
     @property
     def names(self) -> tuple[str, ...]:
         """What the operator called them."""
-        return tuple(part.name for part in self._inputs)
+        return tuple(dict.fromkeys(part.name for part in self._inputs))
 
     @property
     def now(self) -> datetime:
@@ -182,10 +188,17 @@ class Files:
         containers = spec.get("containers") if isinstance(spec, Mapping) else None
         first = containers[0] if isinstance(containers, list) and containers else None
         container = str(first.get("name")) if isinstance(first, Mapping) else ""
+        closed: DumpError | None = None
         for part in self._inputs:
-            found = part.log(pod, container)
+            try:
+                found = part.log(pod, container)
+            except DumpError as error:
+                closed = closed or error
+                continue
             if found is not None:
                 return found.decode("utf-8", "replace")
+        if closed is not None:
+            raise closed
         raise UnreadableError(f"the log of {pod}", "the files do not hold it")
 
     def _read(self, kind: Kind, namespace: str | None, wanted: Wanted) -> ReadResult:
@@ -203,9 +216,14 @@ class Files:
         return ReadResult(list(merged.values()), self._gap(kind, [part.gap for part in parts]))
 
     def _gap(self, kind: Kind, gaps: Sequence[str]) -> str:
-        """What is missing from all of them together: nothing, if one of them holds it all."""
-        if "" in gaps:
-            return ""
+        """What is missing from all of them together: nothing, if one of them holds it all.
+
+        What was not opened may hold a newer list than that one.
+        """
+        parts = zip(self._inputs, gaps, strict=True)
+        unopened = next((gap for part, gap in parts if isinstance(part, Unopened)), "")
+        if unopened or "" in gaps:
+            return unopened
         of_bundles = [gap for part, gap in zip(self._inputs, gaps, strict=True) if _is_bundle(part)]
         return next(iter(of_bundles), f"no file holds a list of {kind.resource}")
 
