@@ -42,6 +42,7 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
+from kubectl_harvester_stuck.release.presence import Goal
 
 POLL = timedelta(seconds=0.5)
 LONGEST_POLL = timedelta(seconds=2)
@@ -90,8 +91,8 @@ class TargetRun:
         self._reports: list[StepReport] = []
         self._backup = ""
         self._private = False
-        self._goals: dict[ObjectRef, str] = {}
-        """What has to be gone, with its uid, before the target counts as released."""
+        self._goals: dict[ObjectRef, Goal] = {}
+        """What has to be gone before the target counts as released."""
         self._memory = plan.memory
         """What the looks so far have shown, for the next one."""
         self._old_vmi = ""
@@ -172,13 +173,17 @@ class TargetRun:
     def _aim(self, target: Target) -> None:
         """Every object of the plan has to go, and the VMI of a VM that is stopping."""
         plan = self._plan
-        self._goals = {step.ref: step.uid for step in plan.steps}
+        uids = {step.ref: step.uid for step in plan.steps}
         if plan.state is State.TERMINATING:
-            self._goals = {plan.ref: plan.uid, **self._goals}
+            uids = {plan.ref: plan.uid, **uids}
         if target.vmi is not None:
             self._old_vmi = target.vmi.uid
             if plan.state is State.STOPPING:
-                self._goals[target.vmi.ref] = target.vmi.uid
+                uids[target.vmi.ref] = target.vmi.uid
+        nodes = {
+            pod.ref: pod.text("spec", "nodeName") for pod in (*target.pods, *target.attachment_pods)
+        }
+        self._goals = {ref: Goal(ref, uid, nodes.get(ref, "")) for ref, uid in uids.items()}
 
     # One step
 
@@ -311,7 +316,7 @@ class TargetRun:
         """
         try:
             waited_for = self._wait_until_gone(self._context.waits.timeout)
-            left = [ref for ref, uid in waited_for if self._batch.presence.is_there(ref, uid)]
+            left = [goal.ref for goal in waited_for if self._batch.presence.is_there(goal)]
         except StuckError as error:
             return self._end(Outcome.UNKNOWN, reason or str(error))
         if not left:
@@ -350,7 +355,7 @@ class TargetRun:
             if (judgment.ref, judgment.name) in sent
         )
 
-    def _wait_until_gone(self, limit: timedelta) -> list[tuple[ObjectRef, str]]:
+    def _wait_until_gone(self, limit: timedelta) -> list[Goal]:
         """The goals that may be left after `limit`, or when there is an interrupt; the first is.
 
         Raises StuckError when that cannot be seen.
@@ -358,12 +363,15 @@ class TargetRun:
         context = self._context
         self._turn.give()
         started, pause = context.clock.monotonic(), POLL
-        is_there, left = self._batch.presence.is_there, list(self._goals.items())
+        is_there, left = self._batch.presence.is_there, list(self._goals.values())
+        if limit and self._batch.presence.is_together(self._plan.ref.namespace):
+            # Nothing goes at once, and at the next of their moments all ask with one list.
+            context.clock.sleep(self._until_next(pause, limit.total_seconds()))
         while True:
             blind: StuckError | None = None
             try:
                 # One that is gone never comes back, and one that is there is enough to wait for.
-                while left and not is_there(*left[0]):
+                while left and not is_there(left[0]):
                     del left[0]
             except UnreachableError as error:
                 blind = error  # an API server that restarts is worth waiting for
@@ -373,7 +381,7 @@ class TargetRun:
                     raise blind
                 return left
             of = int(limit.total_seconds())
-            context.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
+            context.operator.progress(f"waiting for {left[0].ref} to go ({int(waited)}s of {of}s)")
             context.clock.sleep(self._until_next(pause, limit.total_seconds() - waited))
             pause = min(2 * pause, LONGEST_POLL)
 
