@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.errors import (
     JournalError,
     NotFoundError,
@@ -24,7 +23,7 @@ from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, send
+from kubectl_harvester_stuck.release import backup_contents, look, preflight, send
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.batch import Batch, Turn
 from kubectl_harvester_stuck.release.change import Change, Who, event
@@ -84,7 +83,7 @@ class TargetRun:
     ) -> None:
         self._context = context
         self._batch = batch
-        self._turn = Turn(batch.turns)
+        self._turn = Turn(plan.ref, batch.turns)
         self._command = command
         self._plan = plan
         self._request = request
@@ -156,10 +155,7 @@ class TargetRun:
         return target, again
 
     def _read(self) -> Target:
-        ref = self._plan.ref
-        cluster, shared = self._context.cluster, self._batch.shared
-        snapshot = reader.around(cluster, [ref], guards.reads(), shared=shared)
-        return Target(ref, snapshot, self._memory)
+        return Target(self._plan.ref, self._turn.look(), self._memory)
 
     def _save(self, target: Target, again: Plan) -> None:
         """Save what is going to be changed. Raises BackupError."""
@@ -275,7 +271,9 @@ class TargetRun:
         seen: dict[ObjectRef, str] | None = None
         for look_number in range(MAX_REPLANS):
             if look_number:
+                self._turn.give()
                 context.clock.sleep(POLL.total_seconds())
+                self._turn.take()
             again = preflight.plan(
                 context.rights, self._read(), self._request, dry_run=True, ahead=1
             )
