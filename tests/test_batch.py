@@ -51,8 +51,10 @@ def taken(turns: Turns, refs: Sequence[ObjectRef], pool: ThreadPoolExecutor) -> 
     first = Turn(REFS[0], turns)
     first.take()
     others = [Turn(ref, turns) for ref in refs]
-    asked = [pool.submit(one.take) for one in others]
-    until(lambda: len(turns._waiting) == len(others))
+    asked = []
+    for number, one in enumerate(others, 1):
+        asked.append(pool.submit(one.take))
+        until(lambda number=number: len(turns._waiting) == number)  # in this order
     first.give()
     for one in asked:
         one.result(SOON)
