@@ -52,8 +52,8 @@ def taken(turns: Turns, refs: Sequence[ObjectRef], pool: ThreadPoolExecutor) -> 
     first.take()
     others = [Turn(ref, turns) for ref in refs]
     asked = []
-    for number, one in enumerate(others, 1):
-        asked.append(pool.submit(one.take))
+    for number, turn in enumerate(others, 1):
+        asked.append(pool.submit(turn.take))
         until(lambda number=number: len(turns._waiting) == number)  # in this order
     first.give()
     for one in asked:
@@ -169,6 +169,16 @@ def test_a_look_that_fails_for_a_group_is_tried_for_each() -> None:
             one.look()
             one.give()
     assert [refs for _, refs in cluster.looks] == [REFS[1:4], [REFS[1]], [REFS[2]], [REFS[3]]]
+
+
+def test_a_second_look_in_a_turn_is_a_new_one() -> None:
+    cluster = Cluster()
+    turns = Turns(cluster.look, Clock())
+    with ThreadPoolExecutor(8) as pool:
+        first, second = taken(turns, REFS[1:3], pool)
+        assert first.look() is second.look()
+        assert first.look() is not second.look()
+    assert [refs for _, refs in cluster.looks] == [REFS[1:3], [REFS[1]], [REFS[2]]]
 
 
 def test_one_that_is_alone_looks_when_it_acts() -> None:

@@ -126,11 +126,14 @@ class Turn:
         self.is_over, self._seen, self._until = True, seen, until
 
     def look(self) -> ClusterSnapshot:
-        """What was seen since it was waited for. Raises StuckError."""
-        turns = self._turns
-        if self._seen is None or turns.monotonic() > self._until:
+        """What was seen since it was waited for. Raises StuckError.
+
+        Whoever looks a second time in a turn wants to see what became of it, and looks alone.
+        """
+        turns, seen, self._seen = self._turns, self._seen, None
+        if seen is None or turns.monotonic() > self._until:
             return turns.look([self.ref])
-        return self._seen
+        return seen
 
     def give(self) -> None:
         """Let others have it, if it is held."""
