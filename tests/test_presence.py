@@ -12,7 +12,8 @@ from kubectl_harvester_stuck.cluster.shared_reads import SharedReads
 from kubectl_harvester_stuck.errors import ApiError, StuckError, UnreachableError
 from kubectl_harvester_stuck.k8s.kinds import POD, VM, VMI
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.release.presence import TOGETHER, Presence
+from kubectl_harvester_stuck.k8s.source import ListQuery
+from kubectl_harvester_stuck.release.presence import TOGETHER, Goal, Presence
 from tests.support import builders
 from tests.support.builders import Body, stored
 from tests.test_checks import Memory
@@ -27,10 +28,12 @@ class Counted(Memory):
     def __init__(self, *bodies: Body, fails: StuckError | None = None) -> None:
         super().__init__(list(bodies))
         self.asked: list[str] = []
+        self.queries: list[ListQuery] = []
         self.fails = fails
 
     def list_objects(self, selection: Any, keep: Any) -> list[Any]:
         self.asked.append("list")
+        self.queries.append(selection)
         if self.fails is not None:
             raise self.fails
         return super().list_objects(selection, keep)
@@ -63,10 +66,10 @@ def test_only_the_very_object_is_there(
     vm = stored(builders.vm("shop", "web"))
     source = Counted(vm, stored(builders.vm("shop", "db")))
     looks = presence(source, shared, targets)
-    assert looks.is_there(WEB, uid(vm))
-    assert not looks.is_there(WEB, "another")
-    assert not looks.is_there(ObjectRef("shop", "gone", VM), "another")
-    assert not looks.is_there(ObjectRef("shop", "web", VMI), uid(vm))
+    assert looks.is_there(Goal(WEB, uid(vm)))
+    assert not looks.is_there(Goal(WEB, "another"))
+    assert not looks.is_there(Goal(ObjectRef("shop", "gone", VM), "another"))
+    assert not looks.is_there(Goal(ObjectRef("shop", "web", VMI), uid(vm)))
     assert set(source.asked) == {how}
     assert looks.is_together("shop") is (how == "list")
     assert not looks.is_together("lab")
@@ -77,8 +80,23 @@ def test_a_pod_is_asked_for_by_its_name(shared: SharedReads) -> None:
     pod = stored(builders.pod("shop", "virt-launcher-web", "node-1", {**vmi, **stored(vmi)}))
     source = Counted(pod)
     looks = presence(source, shared, MANY)
-    assert looks.is_there(ObjectRef("shop", "virt-launcher-web", POD), uid(pod))
+    assert looks.is_there(Goal(ObjectRef("shop", "virt-launcher-web", POD), uid(pod)))
     assert source.asked == ["get"]
+
+
+def test_a_pod_of_a_known_node_is_asked_for_with_the_others_there(shared: SharedReads) -> None:
+    vmi = builders.vmi("shop", "web", "node-1")
+    owner = {**vmi, **stored(vmi)}
+    pod = stored(builders.pod("shop", "virt-launcher-web", "node-1", owner))
+    source = Counted(pod, stored(builders.pod("shop", "other", "node-2", owner)))
+    ref = ObjectRef("shop", "virt-launcher-web", POD)
+    looks = presence(source, shared, MANY)
+    assert looks.is_there(Goal(ref, uid(pod), "node-1"))
+    assert not looks.is_there(Goal(ref, "another", "node-1"))
+    assert source.asked == ["list", "list"]
+    assert [item.fields for item in source.queries] == ["spec.nodeName=node-1"] * 2
+    assert presence(source, shared, [WEB]).is_there(Goal(ref, uid(pod), "node-1"))
+    assert source.asked[2:] == ["get"]
 
 
 @pytest.mark.parametrize("code", [403, 404, 410, 500])
@@ -86,8 +104,8 @@ def test_where_no_list_can_be_had_the_object_is_asked_for(shared: SharedReads, c
     vm = stored(builders.vm("shop", "web"))
     source = Counted(vm, fails=ApiError(code, "no", "no"))
     looks = presence(source, shared, MANY)
-    assert looks.is_there(WEB, uid(vm))
-    assert not looks.is_there(WEB, "another")
+    assert looks.is_there(Goal(WEB, uid(vm)))
+    assert not looks.is_there(Goal(WEB, "another"))
     assert set(source.asked) == {"list", "get"}
 
 
@@ -96,11 +114,11 @@ def test_one_object_that_cannot_be_read_hides_no_other(shared: SharedReads) -> N
     odd = {**stored(builders.vm("shop", "odd")), "metadata": {"namespace": "shop", "name": 5}}
     source = Counted(vm, odd)
     looks = presence(source, shared, MANY)
-    assert looks.is_there(WEB, uid(vm))
+    assert looks.is_there(Goal(WEB, uid(vm)))
     assert source.asked == ["list", "get"]
 
 
 def test_a_server_that_does_not_answer_is_no_absence(shared: SharedReads) -> None:
     source = Counted(fails=UnreachableError("down"))
     with pytest.raises(UnreachableError):
-        presence(source, shared, MANY).is_there(WEB, "any")
+        presence(source, shared, MANY).is_there(Goal(WEB, "any"))

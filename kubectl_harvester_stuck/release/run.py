@@ -133,7 +133,7 @@ def _each(
         ends[plan.ref] = release(plan, batch)
 
     with SharedReads() as shared:
-        batch = Batch(context.cluster, shared, (plan.ref for plan in plans))
+        batch = Batch(context, shared, (plan.ref for plan in plans))
         with ThreadPoolExecutor(TARGETS_AT_ONCE) as pool:
             for plan in plans:
                 # Where no further thread can be started, those that run take it from the queue.

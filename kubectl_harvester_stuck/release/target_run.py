@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from kubectl_harvester_stuck.cluster import reader
 from kubectl_harvester_stuck.errors import (
     JournalError,
     NotFoundError,
@@ -24,7 +23,7 @@ from kubectl_harvester_stuck.harvester.target import State, Target
 from kubectl_harvester_stuck.k8s import redaction
 from kubectl_harvester_stuck.k8s.commands import Remark
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
-from kubectl_harvester_stuck.release import backup_contents, guards, look, preflight, send
+from kubectl_harvester_stuck.release import backup_contents, look, preflight, send
 from kubectl_harvester_stuck.release import plan as planning
 from kubectl_harvester_stuck.release.batch import Batch, Turn
 from kubectl_harvester_stuck.release.change import Change, Who, event
@@ -42,6 +41,7 @@ from kubectl_harvester_stuck.release.model import (
     StepStatus,
     TargetReport,
 )
+from kubectl_harvester_stuck.release.presence import Goal
 
 POLL = timedelta(seconds=0.5)
 LONGEST_POLL = timedelta(seconds=2)
@@ -83,15 +83,15 @@ class TargetRun:
     ) -> None:
         self._context = context
         self._batch = batch
-        self._turn = Turn(batch.turns)
+        self._turn = Turn(plan.ref, batch.turns)
         self._command = command
         self._plan = plan
         self._request = request
         self._reports: list[StepReport] = []
         self._backup = ""
         self._private = False
-        self._goals: dict[ObjectRef, str] = {}
-        """What has to be gone, with its uid, before the target counts as released."""
+        self._goals: dict[ObjectRef, Goal] = {}
+        """What has to be gone before the target counts as released."""
         self._memory = plan.memory
         """What the looks so far have shown, for the next one."""
         self._old_vmi = ""
@@ -155,10 +155,7 @@ class TargetRun:
         return target, again
 
     def _read(self) -> Target:
-        ref = self._plan.ref
-        cluster, shared = self._context.cluster, self._batch.shared
-        snapshot = reader.around(cluster, [ref], guards.reads(), shared=shared)
-        return Target(ref, snapshot, self._memory)
+        return Target(self._plan.ref, self._turn.look(), self._memory)
 
     def _save(self, target: Target, again: Plan) -> None:
         """Save what is going to be changed. Raises BackupError."""
@@ -172,13 +169,17 @@ class TargetRun:
     def _aim(self, target: Target) -> None:
         """Every object of the plan has to go, and the VMI of a VM that is stopping."""
         plan = self._plan
-        self._goals = {step.ref: step.uid for step in plan.steps}
+        uids = {step.ref: step.uid for step in plan.steps}
         if plan.state is State.TERMINATING:
-            self._goals = {plan.ref: plan.uid, **self._goals}
+            uids = {plan.ref: plan.uid, **uids}
         if target.vmi is not None:
             self._old_vmi = target.vmi.uid
             if plan.state is State.STOPPING:
-                self._goals[target.vmi.ref] = target.vmi.uid
+                uids[target.vmi.ref] = target.vmi.uid
+        nodes = {
+            pod.ref: pod.text("spec", "nodeName") for pod in (*target.pods, *target.attachment_pods)
+        }
+        self._goals = {ref: Goal(ref, uid, nodes.get(ref, "")) for ref, uid in uids.items()}
 
     # One step
 
@@ -270,7 +271,9 @@ class TargetRun:
         seen: dict[ObjectRef, str] | None = None
         for look_number in range(MAX_REPLANS):
             if look_number:
+                self._turn.give()
                 context.clock.sleep(POLL.total_seconds())
+                self._turn.take()
             again = preflight.plan(
                 context.rights, self._read(), self._request, dry_run=True, ahead=1
             )
@@ -311,7 +314,7 @@ class TargetRun:
         """
         try:
             waited_for = self._wait_until_gone(self._context.waits.timeout)
-            left = [ref for ref, uid in waited_for if self._batch.presence.is_there(ref, uid)]
+            left = [goal.ref for goal in waited_for if self._batch.presence.is_there(goal)]
         except StuckError as error:
             return self._end(Outcome.UNKNOWN, reason or str(error))
         if not left:
@@ -350,7 +353,7 @@ class TargetRun:
             if (judgment.ref, judgment.name) in sent
         )
 
-    def _wait_until_gone(self, limit: timedelta) -> list[tuple[ObjectRef, str]]:
+    def _wait_until_gone(self, limit: timedelta) -> list[Goal]:
         """The goals that may be left after `limit`, or when there is an interrupt; the first is.
 
         Raises StuckError when that cannot be seen.
@@ -358,12 +361,15 @@ class TargetRun:
         context = self._context
         self._turn.give()
         started, pause = context.clock.monotonic(), POLL
-        is_there, left = self._batch.presence.is_there, list(self._goals.items())
+        is_there, left = self._batch.presence.is_there, list(self._goals.values())
+        if limit and self._batch.presence.is_together(self._plan.ref.namespace):
+            # Nothing goes at once, and at the next of their moments all ask with one list.
+            context.clock.sleep(self._until_next(pause, limit.total_seconds()))
         while True:
             blind: StuckError | None = None
             try:
                 # One that is gone never comes back, and one that is there is enough to wait for.
-                while left and not is_there(*left[0]):
+                while left and not is_there(left[0]):
                     del left[0]
             except UnreachableError as error:
                 blind = error  # an API server that restarts is worth waiting for
@@ -373,7 +379,7 @@ class TargetRun:
                     raise blind
                 return left
             of = int(limit.total_seconds())
-            context.operator.progress(f"waiting for {left[0][0]} to go ({int(waited)}s of {of}s)")
+            context.operator.progress(f"waiting for {left[0].ref} to go ({int(waited)}s of {of}s)")
             context.clock.sleep(self._until_next(pause, limit.total_seconds() - waited))
             pause = min(2 * pause, LONGEST_POLL)
 

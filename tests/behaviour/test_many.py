@@ -11,10 +11,12 @@ import pytest
 
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.behaviour.test_unstick import _grant as grant
+from tests.behaviour.test_unstick import _revive as revive
+from tests.behaviour.test_unstick import _touch as touch
 from tests.support import builders
 from tests.support.builders import VM_FINALIZER, VMI_FINALIZERS, Body
 from tests.support.relay import Answer, Passed, PassOn
-from tests.support.world import QUICK, World, is_dry_run
+from tests.support.world import QUICK, Handle, World, is_dry_run
 
 
 @dataclass(frozen=True)
@@ -354,3 +356,72 @@ def test_the_looks_of_many_targets_share_their_lists(large_site: Site) -> None:
     assert len(lists) < 2 + 3 * 30
     # Pod, VMI and VM are tried before anything is changed, and each once more before its change.
     assert sum(is_dry_run(item) for item in recorded) == 30 * 6
+
+
+@pytest.mark.parametrize("what", ["starts", "returns", "denied", "touched"])
+def test_what_happens_while_others_are_released_stops_those_who_come_later(
+    world: World, what: str
+) -> None:
+    """It happens when the first change is on its way: whoever looks after that has to see it."""
+    world.dead_node()
+    world.live_node()
+    machines = [_guest(world, world.namespace, f"web-{n}", world.dead) for n in range(24)]
+    by_name = {item["metadata"]["name"]: item for item in machines}
+    versions = {name: world.version(item) for name, item in by_name.items()}
+    looked: set[str] = set()
+    agreed, changed, alone = threading.Event(), threading.Event(), threading.Lock()
+    denials: list[Handle] = []
+
+    def act(name: str) -> None:
+        if what == "starts":
+            machine = by_name[name]
+            instance = world.now(builders.vmi(world.namespace, name, world.dead, owner=machine))
+            assert instance is not None
+            pod = f"virt-launcher-{name}-y"
+            world.create(builders.pod(world.namespace, pod, world.live, instance))
+        elif what == "touched":
+            touch(world, by_name[name])
+            versions[name] = world.version(by_name[name])
+        elif what == "returns":
+            revive(world, "lease")
+        else:
+            deny = world.api.deny_updates
+            denials.append(deny("pods", "no", namespace=world.namespace, operations=("DELETE",)))
+
+    def between(request: Passed, pass_on: PassOn) -> Answer | None:
+        if request.is_first:
+            agreed.set()
+        name = request.path.rpartition("/virtualmachines/")[2]
+        if agreed.is_set() and request.method == "GET" and not changed.is_set():
+            looked.update({name} & set(by_name))
+        with alone:
+            if request.is_change and not changed.is_set():
+                changed.set()
+                # A webhook and a node are the same for all of them.
+                later = sorted(by_name.keys() - looked)
+                for name in later[:1] if what in ("denied", "returns") else later:
+                    act(name)
+        return pass_on()
+
+    words = ("unstick", "vm", *by_name, "--node-powered-off", world.dead, "--max=24", "--yes")
+    try:
+        with world.past(between) as environ:
+            run = world.run(*words, *QUICK, "-o", "json", environ=environ)
+    finally:
+        for denial in denials:
+            denial.remove()
+    later = by_name.keys() - looked
+    assert looked, run.err
+    assert len(later) >= 8
+    ends = {item["target"]["name"]: item for item in run.json["items"]}
+    guard, outcome = {
+        "starts": ("guest-stopped", "refused"),
+        "returns": ("guest-stopped", "refused"),
+        "denied": ("webhooks-accept", "denied"),
+        "touched": ("unchanged", "refused"),
+    }[what]
+    for name in later:
+        assert ends[name]["outcome"] == outcome, ends[name]
+        assert guard in {item["guard"] for item in ends[name]["refusals"]}
+        assert world.version(by_name[name]) == versions[name]
+        assert not [path for _, path in world.changes() if f"{name}-x" in path or name == path]
