@@ -36,6 +36,7 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 kubectl_harvester_stuck krew
 	$(BIN)/lint-imports --no-logo
 
 # Tests that need programs which are built first.

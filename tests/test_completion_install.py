@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_harvester_stuck.cli.commands.completion import PLUGIN, InstallOptions
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.support.simulator import Simulator
 from tests.support.world import Run, World
@@ -143,6 +144,24 @@ def test_a_directory_can_be_chosen(home: Home) -> None:
     assert home.install("--directory", str(chosen)).out == f"{chosen / NAME}\n"
     assert os.access(chosen / NAME, os.X_OK)
     assert not home.script.exists()
+
+
+def test_on_windows_kubectl_gets_to_know_the_name_as_it_is_typed(home: Home) -> None:
+    """By its file alone the plugin is `harvester-stuck.exe`; what is started needs a suffix."""
+    options = InstallOptions(home.directory / "new", system="nt")
+    answer = options.run(options.complete(None))  # type: ignore[arg-type]
+    batch, by_name = (home.directory / "new" / name for name in (f"{NAME}.bat", PLUGIN))
+    assert answer.text == f"{batch}\n{by_name}\n"
+    assert batch.read_bytes().endswith(b"\r\n@kubectl-harvester_stuck __complete %*\r\n")
+    assert by_name.read_bytes().endswith(b'\nexec kubectl-harvester_stuck.exe "$@"\n')
+    assert "kubectl completion powershell | Out-String | Invoke-Expression" in answer.notes
+    assert f"delete {batch} and {by_name}\n" in answer.notes
+    # Where pip put the program for completion, the name alone is missing.
+    by_name.unlink()
+    batch.write_text("from kubectl_harvester_stuck.cli.main import complete\n")
+    answer = options.run(options.complete(None))  # type: ignore[arg-type]
+    assert answer.text == f"{by_name}\n"
+    assert answer.notes.startswith(f"{batch} is there already: it came with the program\n")
 
 
 def test_what_cannot_be_written_is_an_error_that_says_what_to_do(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from kubectl_harvester_stuck.cli.output import prepared, write
 from kubectl_harvester_stuck.errors import ExitStatus
 from tests.support.simulator import Simulator
 from tests.support.world import PATIENCE, QUICK, World
@@ -167,6 +170,18 @@ def test_the_report_of_odd_names_is_told_in_any_locale(world: World) -> None:
     done = shell(world, (*unstick(), "--finalizer", odd), PYTHONIOENCODING="ascii:strict")
     assert done.returncode == ExitStatus.OK, done.stderr
     assert odd in done.stdout.decode("utf-8")
+
+
+def test_line_ends_are_those_of_kubectl_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = []
+    for name in ("stdout", "stderr"):
+        streams.append(io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\r\n"))
+        monkeypatch.setattr(sys, name, streams[-1])
+    with prepared():
+        write("a\n\u8282\n")
+        click.echo("b", err=True)
+    written = [stream.buffer.getvalue() for stream in streams]
+    assert written == ["a\n\u8282\n".encode(), b"b\n"]
 
 
 def test_a_closed_stream_gives_its_number_to_no_file() -> None:

@@ -19,7 +19,7 @@ import pytest
 from kubectl_harvester_stuck.connection.credentials import Credential
 from kubectl_harvester_stuck.connection.kubeconfig_file import ClusterEntry
 from kubectl_harvester_stuck.connection.messages import Request
-from kubectl_harvester_stuck.connection.tls import tls_context
+from kubectl_harvester_stuck.connection.tls import server_roots, tls_context
 from kubectl_harvester_stuck.connection.transport import Transport
 from kubectl_harvester_stuck.errors import KubeconfigError
 from tests.support.loopback import (
@@ -96,6 +96,23 @@ def test_only_the_given_authority_is_trusted(pki: Pki) -> None:
     settings = open_pool(made._connection, Credential()).connection_pool_kw
     assert len(settings["ssl_context"].get_ca_certs()) == 1
     assert not {"ca_certs", "ca_cert_dir", "ca_cert_data"} & settings.keys()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "purposes", "is_trusted"),
+    [
+        ("x509_asn", True, True),
+        ("x509_asn", {"1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.4"}, True),
+        ("x509_asn", {"1.3.6.1.5.5.7.3.4"}, False),  # for mail alone
+        ("x509_asn", set(), False),
+        ("x509_asn", False, False),
+        ("pkcs_7_asn", True, False),
+    ],
+)
+def test_of_the_store_of_windows_only_what_is_for_servers_is_trusted(
+    encoding: str, purposes: bool | set[str], is_trusted: bool
+) -> None:
+    assert list(server_roots([(b"root", encoding, purposes)])) == [b"root"] * is_trusted
 
 
 def test_an_intermediate_authority_is_enough() -> None:

@@ -56,12 +56,12 @@ _DIRECTORIES = 16
 
 def end(cli: click.Command, words: list[str]) -> NoReturn:
     """Print the candidates and end the process, whatever still waits for an answer."""
-    is_leader = _detach()
+    is_alone = _detach()
     with suppress(OSError, AttributeError):  # it may be closed
         # kubectl reads UTF-8, whatever the terminal shows.
         sys.stdout.buffer.write(answer(cli, words).encode(errors="replace"))
         sys.stdout.flush()
-    if is_leader and threading.active_count() > 1:
+    if sys.platform != "win32" and is_alone and threading.active_count() > 1:
         import signal
 
         # Whatever still waits may be a credential plugin that waits for a login.
@@ -75,9 +75,11 @@ def _detach() -> bool:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 2)
+    if sys.platform == "win32":
+        return False
     try:
         os.setsid()
-    except (AttributeError, PermissionError):  # on Windows; as the leader of a process group
+    except PermissionError:  # as the leader of a process group
         return False
     return True
 

@@ -108,9 +108,12 @@ def prepared() -> Iterator[None]:
             _fill(number)
     answers, asides = _Answer(before[1]), _Aside(before[2])
     for stream in before[1:]:
-        # UTF-8 as kubectl writes it; what is no text at all, such as half a surrogate, is escaped.
+        # UTF-8 and line ends as kubectl writes them, also on Windows; what is no text at all, such
+        # as half a surrogate, is escaped.
         with suppress(AttributeError, OSError, ValueError):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(  # type: ignore[union-attr]
+                encoding="utf-8", errors="backslashreplace", newline="\n"
+            )
     sys.stdin = before[0] or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for good
     sys.stdout, sys.stderr = cast(TextIO, answers), cast(TextIO, asides)
     try:

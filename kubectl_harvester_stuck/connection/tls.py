@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +21,9 @@ SYSTEM_BUNDLES = (
     Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),
     Path("/etc/ssl/cert.pem"),
 )
+
+
+_SERVER_AUTH = ssl.Purpose.SERVER_AUTH.oid
 
 
 class _SharedContext(ssl.SSLContext):
@@ -77,8 +82,15 @@ def _trust_system(context: ssl.SSLContext) -> None:
     """Trust what the system trusts.
 
     OpenSSL looks only where it was built to look, and the archive for Krew was built on another
-    system; kubectl knows these places as well (Go: crypto/x509/root_linux.go).
+    system; kubectl knows these places as well (Go: crypto/x509/root_linux.go). On Windows they
+    would be paths of the current drive, where any user may put a file: the system's store alone.
     """
+    if sys.platform == "win32":
+        # Not the store CA: its intermediates are not trusted there, and would be here.
+        for certificate in server_roots(ssl.enum_certificates("ROOT")):
+            with suppress(ssl.SSLError):  # one that OpenSSL cannot read
+                context.load_verify_locations(cadata=certificate)
+        return
     context.load_default_certs()
     paths = ssl.get_default_verify_paths()
     if paths.cafile is not None or (paths.capath is not None and any(Path(paths.capath).iterdir())):
@@ -87,6 +99,18 @@ def _trust_system(context: ssl.SSLContext) -> None:
         if bundle.is_file():
             context.load_verify_locations(cafile=bundle)
             return
+
+
+def server_roots(store: Iterable[tuple[bytes, str, bool | Iterable[str]]]) -> Iterator[bytes]:
+    """The certificates of a store of Windows that are trusted for servers, in DER.
+
+    As `ssl.enum_certificates` has them: content, encoding, and what each is trusted for: True for
+    everything, else the object identifiers of purposes.
+    """
+    for content, encoding, purposes in store:
+        is_trusted = purposes if isinstance(purposes, bool) else _SERVER_AUTH in purposes
+        if encoding == "x509_asn" and is_trusted:
+            yield content
 
 
 def _identify(context: ssl.SSLContext, certificate: Path | bytes, key: Path | bytes) -> None:

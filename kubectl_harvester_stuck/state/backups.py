@@ -20,8 +20,8 @@ from kubectl_harvester_stuck.errors import BackupError, RestoreError
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef, format_time
 from kubectl_harvester_stuck.release.model import Plan
 from kubectl_harvester_stuck.state.private_files import (
-    NO_FOLLOW,
     make_parents,
+    open_private,
     sync_parent,
     why_foreign,
 )
@@ -261,10 +261,10 @@ def _complete(item: KubeObject) -> Mapping[str, Any]:
 def _write(path: Path, text: str) -> None:
     """Create the file, never follow or overwrite anything, and sync it with its directory."""
     make_parents(path)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600)
+    handle = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError:

@@ -32,9 +32,9 @@ from kubectl_harvester_stuck.k8s.objects import format_time, parse_time
 from kubectl_harvester_stuck.release.change import Change
 from kubectl_harvester_stuck.release.model import Action
 from kubectl_harvester_stuck.state.private_files import (
-    NO_FOLLOW,
     VARIABLE,
     make_parents,
+    open_private,
     sync_parent,
 )
 
@@ -176,13 +176,13 @@ def _alone(directory: Path) -> Iterator[None]:
     """Lock the directory against all other runs. Raises OSError where one of them writes."""
     if sys.platform == "win32":  # where a file that is open is not renamed
         yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+    else:
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -208,12 +208,13 @@ def _beside_others(directory: Path) -> Iterator[None]:
 
 def _shares(handle: int) -> bool:
     """Whether there is a shared lock now, or there are no locks; not while a run is alone."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
     return True
 
 
@@ -253,8 +254,7 @@ def _earlier(directory: Path) -> list[Path]:
 def _opened(path: Path) -> Iterator[int]:
     """The file to append to, private to its user. No symbolic link is followed. Raises OSError."""
     _require_own(path.parent)
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags, 0o600)
+    handle = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

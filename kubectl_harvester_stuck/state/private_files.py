@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from kubectl_harvester_stuck.errors import StateError
 
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """For `open`: no symbolic link is followed. Windows has no such flag."""
 
 VARIABLE = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
@@ -58,6 +59,29 @@ def make_parents(path: Path) -> None:
     # With `parents` only the last would be.
     for above in reversed(path.parents):
         above.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_private(path: Path, flags: int, *, no_follow: int = _NO_FOLLOW) -> int:
+    """Open the file for bytes, and make it for its user alone; no symbolic link is followed.
+
+    `no_follow` is the system's own flag for that; 0 where it has none. Raises OSError.
+    """
+    if not no_follow and path.is_symlink():
+        raise _is_a_link()
+    handle = os.open(path, flags | no_follow | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        # A link may have come since it was looked for.
+        if not no_follow and not os.path.samestat(os.fstat(handle), path.lstat()):
+            raise _is_a_link()
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _is_a_link() -> OSError:
+    """What systems with the flag answer."""
+    return OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def why_foreign(status: os.stat_result) -> str:

@@ -24,6 +24,7 @@ import click
 
 from kubectl_harvester_stuck.cli import main
 from kubectl_harvester_stuck.errors import ExitStatus
+from tests.components.windows import wine
 from tests.support import builders, fastyaml
 from tests.support.recorded import Recorded
 from tests.support.relay import Answer, Between, Passed, PassOn, relay
@@ -375,7 +376,7 @@ class World:
 
     def backup(self, run: Run) -> Any:
         """The file that the only target was saved in."""
-        return json.loads(Path(run.item["backup"]).read_text())
+        return json.loads(wine.local(run.item["backup"]).read_text())
 
 
 QUESTION = b"To go ahead, type "

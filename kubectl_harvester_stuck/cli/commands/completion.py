@@ -20,41 +20,68 @@ NAME = "kubectl_complete-harvester_stuck"
 _MARK = "Written by `kubectl harvester-stuck completion install`."
 _SCRIPT = f'#!/bin/sh\n# {_MARK}\nexec {PLUGIN} {COMMAND} "$@"\n'
 _BATCH = f"@rem {_MARK}\r\n@{PLUGIN} {COMMAND} %*\r\n"
+_PLUGIN_BY_ITS_NAME = f'#!/bin/sh\n# {_MARK}\nexec {PLUGIN}.exe "$@"\n'
+_PROFILE = {
+    "posix": "kubectl runs it once its own completion is set up, for bash with:\n"
+    "  source <(kubectl completion bash)\n",
+    "nt": "kubectl runs it once its own completion is set up, for PowerShell with:\n"
+    "  kubectl completion powershell | Out-String | Invoke-Expression\n",
+}
+
+
+class _Script(NamedTuple):
+    file: Path
+    content: str
 
 
 class InstallOptions(NamedTuple):
     """The flags of `completion install`."""
 
     directory: Path | None
+    system: str = os.name
+    """The operating system, as Python calls it."""
 
     def validate(self) -> None:
         """There is only one."""
 
-    def complete(self, _ctx: click.Context) -> Path:
-        """The file to write."""
-        is_windows = os.name == "nt"
+    def complete(self, _ctx: click.Context) -> list[_Script]:
+        """The files to write."""
         there = None if self.directory else shutil.which(NAME)
         folder = (self.directory or _folder()).expanduser().absolute()
-        return Path(there) if there else folder / (f"{NAME}.bat" if is_windows else NAME)
+        if self.system != "nt":
+            return [_Script(Path(there) if there else folder / NAME, _SCRIPT)]
+        # kubectl.exe offers every plugin by the whole name of its file, `harvester-stuck.exe`, and
+        # completes no other. What has no suffix makes it know the name as it is typed; it is never
+        # started but by a shell such as that of Git.
+        return [
+            _Script(Path(there) if there else folder / f"{NAME}.bat", _BATCH),
+            _Script(folder / PLUGIN, _PLUGIN_BY_ITS_NAME),
+        ]
 
-    def run(self, file: Path) -> Answer:
-        """Write it, unless it came with the program. Raises StuckError."""
-        try:
-            if not _make_room(file):
-                notes = f"{file} is there already: it came with the program\n"
-                return Answer(ExitStatus.OK, notes=notes)
-            _write(file)
-        except OSError as error:
-            raise StuckError(
-                f"cannot write {file}: {error.strerror}: choose a --directory"
-            ) from error
+    def run(self, scripts: list[_Script]) -> Answer:
+        """Write them, but for what came with the program. Raises StuckError."""
+        written: list[Path] = []
         notes = ""
-        if str(file.parent) not in os.environ.get("PATH", "").split(os.pathsep):
-            notes += f"{file.parent} is not on PATH: add it, or choose a --directory\n"
-        notes += "kubectl runs it once its own completion is set up, for bash with:\n"
-        notes += "  source <(kubectl completion bash)\n"
-        notes += f"To remove it, also after the plugin: delete {file}\n"
-        return Answer(ExitStatus.OK, f"{file}\n", notes)
+        for script in scripts:
+            try:
+                if _make_room(script.file):
+                    _write(script, is_program=self.system != "nt")
+                    written.append(script.file)
+                else:
+                    notes += f"{script.file} is there already: it came with the program\n"
+            except OSError as error:
+                raise StuckError(
+                    f"cannot write {script.file}: {error.strerror}: choose a --directory"
+                ) from error
+        if not written:
+            return Answer(ExitStatus.OK, notes=notes)
+        folder = written[0].parent
+        if str(folder) not in os.environ.get("PATH", "").split(os.pathsep):
+            notes += f"{folder} is not on PATH: add it, or choose a --directory\n"
+        notes += _PROFILE[self.system]
+        files = " and ".join(map(str, written))
+        notes += f"To remove it, also after the plugin: delete {files}\n"
+        return Answer(ExitStatus.OK, "".join(f"{file}\n" for file in written), notes)
 
 
 def _make_room(file: Path) -> bool:
@@ -76,13 +103,12 @@ def _make_room(file: Path) -> bool:
     return False
 
 
-def _write(file: Path) -> None:
+def _write(script: _Script, *, is_program: bool) -> None:
     """Write the script. A link that somebody puts there now is not followed. Raises OSError."""
-    is_windows = os.name == "nt"
-    with file.open("xb") as script:
-        if not is_windows:
-            os.chmod(script.fileno(), 0o755)  # noqa: PTH101, S103 - the open file, a program for all
-        script.write((_BATCH if is_windows else _SCRIPT).encode())
+    with script.file.open("xb") as file:
+        if is_program:
+            os.chmod(file.fileno(), 0o755)  # noqa: PTH101, S103 - the open file, a program for all
+        file.write(script.content.encode())
 
 
 def _folder() -> Path:

@@ -1,0 +1,1 @@
+"""The program on CPython for Windows, under Wine."""
