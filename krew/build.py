@@ -10,7 +10,8 @@ clone).
 
 What goes into it is pinned in requirements.txt, with its checksums, and installed once for each
 set of pins, outside the tree, under ``$XDG_CACHE_HOME`` (``~/.cache``). On Linux the archive runs
-where glibc is at least that of this Python: build releases where it is old.
+where glibc is at least that of this Python: build releases where it is old. It also needs zlib,
+with which PyInstaller's start of the program is linked.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def build(output: Path) -> Path:
     system, architecture = machine()
     if system != "windows" and not shutil.which("strip"):
         raise BuildError("there is no strip on PATH; on Debian: apt install binutils")
-    epoch = _epoch()
+    epoch = source_date()
     environment = _environment()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "tree")
@@ -105,19 +106,19 @@ def build(output: Path) -> Path:
         write = _write_zip if system == "windows" else _write_tar
         write(archive, tree, epoch)
         bill = _bill(environment, tree)
-    digest = _sha256(archive.read_bytes())
+    digest = sha256(archive.read_bytes())
     Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
     bill["metadata"]["component"] |= {"hashes": [{"alg": "SHA-256", "content": digest}]}
     Path(f"{archive}.cdx.json").write_text(f"{json.dumps(bill, indent=1)}\n")
     return archive
 
 
-def _epoch() -> int:
+def source_date() -> int:
     """The time of everything in the archive, in seconds since 1970."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         return int(given)
     try:
-        found = _run("git", "-C", str(ROOT), "log", "-1", "--format=%ct", "--", *SOURCES)
+        found = run("git", "-C", str(ROOT), "log", "-1", "--format=%ct", "--", *SOURCES)
     except BuildError:
         return NO_COMMIT
     return int(found or NO_COMMIT)
@@ -127,17 +128,17 @@ def _environment() -> Path:
     """A virtual environment with the pinned packages and nothing else."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", NAME, "krew-packages")
     pins = REQUIREMENTS.read_bytes()
-    key = _sha256(f"{sys.base_prefix}\0{sys.version}\0".encode() + pins)[:16]
+    key = sha256(f"{sys.base_prefix}\0{sys.version}\0".encode() + pins)[:16]
     environment = cache / key
     if environment.is_dir():
         return environment
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
         new = Path(scratch, key)
-        _run(sys.executable, "-m", "venv", str(new))
+        run(sys.executable, "-m", "venv", str(new))
         pip = [str(_python(new)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         checked = ("--require-hashes", "--only-binary=:all:", "--no-deps", "--no-compile")
-        _run(*pip, *checked, "--requirement", str(REQUIREMENTS))
+        run(*pip, *checked, "--requirement", str(REQUIREMENTS))
         try:
             new.rename(environment)
         except OSError:
@@ -153,7 +154,7 @@ def _python(environment: Path) -> Path:
 def _freeze(environment: Path, tree: Path, work: Path, epoch: int) -> None:
     """Let PyInstaller write the program, and everything that it needs, into `tree`."""
     options = [f"--distpath={tree}", f"--workpath={work}", "--log-level=ERROR"]
-    _run(
+    run(
         *(str(_python(environment)), "-m", "PyInstaller", *options, str(SPEC)),
         PYINSTALLER_CONFIG_DIR=str(work),
         PYTHONHASHSEED="1",
@@ -204,7 +205,7 @@ def _bill(environment: Path, tree: Path) -> dict[str, Any]:
         {
             "type": "file",
             "name": path,
-            "hashes": [{"alg": "SHA-256", "content": _sha256(content)}],
+            "hashes": [{"alg": "SHA-256", "content": sha256(content)}],
         }
         for path, content, _ in _files(tree)
     ]
@@ -227,7 +228,8 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """The checksum, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -269,7 +271,7 @@ def _write_zip(archive: Path, tree: Path, epoch: int) -> None:
             packed.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
-def _run(*command: str, **environ: str) -> str:
+def run(*command: str, **environ: str) -> str:
     """Run `command`; its standard output. Raises BuildError with its last words."""
     try:
         done = subprocess.run(  # noqa: S603 - commands of this file

@@ -26,8 +26,8 @@ DEPLOY = ROOT / "deploy"
 NAMESPACE = "harvester-system"
 ACCOUNT = "harvester-stuck-metrics"
 IMAGE = "registry.internal/harvester-stuck:test"
-COMMANDS = re.findall(r"^\$ ((?!helm ).*)$", (DEPLOY / "README.md").read_text(), re.M)
-"""Those of helm are in tests/test_chart.py."""
+COMMANDS = re.findall(r"^\$ ((?!helm |skopeo ).*)$", (DEPLOY / "README.md").read_text(), re.M)
+"""Those of helm are in tests/test_chart.py, that of skopeo in tests/test_image.py."""
 
 
 def documents(file: str) -> list[Any]:
