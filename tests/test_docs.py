@@ -29,7 +29,7 @@ CHINESE = ROOT / "README.zh-CN.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 PROGRAMS = {
     *("helm", "kubectl", "make", "pipx", "python", ".venv/bin/python"),
-    *("git", "cd", "export", "umask", "sed", "ssh", "ipmitool"),
+    *("git", "cd", "export", "umask", "sed", "ssh", "ipmitool", "skopeo"),
 }
 """What may stand behind a prompt."""
 
