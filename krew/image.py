@@ -249,11 +249,14 @@ def _base(architecture: str) -> tuple[Layer, list[dict[str, Any]]]:
                         continue
                     elif entry.issym():
                         layer.links[path] = entry.linkname
-                    elif entry.isreg():
+                    elif entry.isreg() or entry.islnk():  # read through a hard link
                         layer.files[path] = _read(tar, entry), entry.mode & 0o755
     if missing := set(PACKAGES) - {part["name"] for part in parts}:
         raise BuildError(f"Debian {DEBIAN} came without {', '.join(sorted(missing))}")
-    layer.files[BUNDLE] = b"".join(certificates[path] for path in sorted(certificates)), 0o644
+    listed = (certificates[path].rstrip(b"\n") + b"\n" for path in sorted(certificates))
+    layer.files[BUNDLE] = b"".join(listed), 0o644
+    # Where an OpenSSL looks that was built for /etc/ssl.
+    layer.links["etc/ssl/cert.pem"] = "certs/ca-certificates.crt"
     # As Debian has them since all of it is below /usr.
     layer.links |= {"lib": "usr/lib", "lib64": "usr/lib64"}
     layer.directories |= {HOME[1:]: 0o755, STATE[1:]: 0o755, "tmp": 0o1777, "usr/lib64": 0o755}
@@ -346,5 +349,5 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     try:
         sys.stdout.write(f"{build(arguments.dist, arguments.output)}\n")
-    except (BuildError, OSError, subprocess.CalledProcessError) as failure:
+    except (BuildError, OSError, ValueError, subprocess.CalledProcessError) as failure:
         sys.exit(f"error: {failure}")

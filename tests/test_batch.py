@@ -16,7 +16,7 @@ from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
-from kubectl_harvester_stuck.release.batch import FRESH, GROUP, Turn, Turns
+from kubectl_harvester_stuck.release.batch import FRESH, GROUP, OLDEST, Turn, Turns
 
 SOON = 10.0
 REFS = [ObjectRef("shop", f"web-{number}", VM) for number in range(40)]
@@ -139,7 +139,9 @@ def test_nobody_acts_on_what_was_read_before_they_asked_or_before_the_last_chang
             assert done >= set(before[1]), "the group before had not acted yet"
 
 
-@pytest.mark.parametrize(("takes", "counts"), [(0.0, FRESH), (FRESH / 2, FRESH), (7.0, 7.0)])
+@pytest.mark.parametrize(
+    ("takes", "counts"), [(0.0, FRESH), (FRESH / 2, FRESH), (7.0, 7.0), (40.0, OLDEST)]
+)
 def test_what_was_seen_too_long_ago_is_looked_at_again_alone(takes: float, counts: float) -> None:
     clock = Clock()
 
@@ -169,6 +171,32 @@ def test_a_look_that_fails_for_a_group_is_tried_for_each() -> None:
             one.look()
             one.give()
     assert [refs for _, refs in cluster.looks] == [REFS[1:4], [REFS[1]], [REFS[2]], [REFS[3]]]
+
+
+def test_who_cannot_wait_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(Cluster().look, Clock())
+
+    def work(ref: ObjectRef) -> None:
+        turn = Turn(ref, turns)
+        try:
+            turn.take()
+        finally:
+            turn.give()
+
+    def no_memory(_: object) -> bool:
+        raise MemoryError
+
+    first = Turn(REFS[0], turns)
+    first.take()
+    with ThreadPoolExecutor(4) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(turns._changed, "wait_for", no_memory)
+            with pytest.raises(MemoryError):
+                work(REFS[1])
+        asked = [pool.submit(work, ref) for ref in REFS[2:4]]
+        first.give()
+        for one in asked:
+            one.result(SOON)
 
 
 def test_a_second_look_in_a_turn_is_a_new_one() -> None:

@@ -56,14 +56,16 @@ class Session(NamedTuple):
         for said, name in names:
             namespace = said or self.namespace
             spaces: Sequence[str] = (namespace,) if namespace else ()
+            gap = ""
             if self.files is not None and namespace is None:
-                spaces = self.files.where_is(kind, name)
+                spaces, gap = self.files.where_is(kind, name)
             if len(spaces) > 1:
                 raise NotFoundError(
                     f"{kind.kind} {name} is in the namespaces {', '.join(spaces)}: choose with -n"
                 )
             if not spaces:
-                raise NotFoundError(f"{kind.kind} {name} was not found{self.place}")
+                but = f", but not all could be read: {gap}" if gap else ""
+                raise NotFoundError(f"{kind.kind} {name} was not found{self.place}{but}")
             found.append(ObjectRef(spaces[0], name, kind))
         return list(dict.fromkeys(found))
 

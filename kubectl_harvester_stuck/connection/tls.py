@@ -87,7 +87,14 @@ def _trust_system(context: ssl.SSLContext) -> None:
     """
     if sys.platform == "win32":
         # Not the store CA: its intermediates are not trusted there, and would be here.
-        for certificate in server_roots(ssl.enum_certificates("ROOT")):
+        try:
+            store = ssl.enum_certificates("ROOT")
+        except OSError as error:
+            raise KubeconfigError(
+                f"unable to load root certificates of the system ({error}): name a"
+                " certificate-authority in the kubeconfig"
+            ) from error
+        for certificate in server_roots(store):
             with suppress(ssl.SSLError):  # one that OpenSSL cannot read
                 context.load_verify_locations(cadata=certificate)
         return

@@ -71,7 +71,8 @@ class Folder(_OnDisk):
         """Every file below it, in bytes; what is not opened has none. DumpError for too many.
 
         A link could lead anywhere, and bundles have none. It is named nevertheless, like a folder
-        that this user may not read: what is left out would seem to hold nothing.
+        that this user may not read: what is left out would seem to hold nothing. Where it leads
+        nowhere, only its name tells that it stands for a folder.
         """
         found: dict[str, int] = {}
         closed: list[OSError] = []
@@ -80,9 +81,13 @@ class Folder(_OnDisk):
                 path = Path(folder, name)
                 status = path.lstat()
                 if not stat.S_ISDIR(status.st_mode):
-                    mark = "/" if name in folders else ""
-                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                    found[f"{path.relative_to(self._path).as_posix()}{mark}"] = size
+                    is_file = stat.S_ISREG(status.st_mode)
+                    member = path.relative_to(self._path).as_posix()
+                    if name in folders:
+                        member = f"{member}/"
+                    elif not is_file:
+                        member = _closed(member)
+                    found[member] = status.st_size if is_file else 0
             if len(found) > MEMBERS_LIMIT:
                 raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} files")
         for error in closed:
@@ -116,12 +121,15 @@ class Zip(_OnDisk):
             raise DumpError(f"{path}: {error.strerror or error}") from error
 
     def sizes(self) -> Mapping[str, int]:
-        """Every file in it, in unpacked bytes. DumpError for too many files."""
+        """Every file in it, in unpacked bytes. DumpError for too many files.
+
+        A link is named as in an unpacked bundle.
+        """
         members = self._zip.infolist()
         if len(members) > MEMBERS_LIMIT:
             raise DumpError(f"{self.name} holds more than {MEMBERS_LIMIT} members")
         return {
-            member.filename: member.file_size
+            _closed(member.filename) if _is_link(member) else member.filename: member.file_size
             for member in members
             if not member.is_dir() and _is_plain(member.filename)
         }
@@ -131,6 +139,8 @@ class Zip(_OnDisk):
         """The unpacked bytes. DumpError where they are damaged, encrypted or too large."""
         name = f"{self.name}:{member}"
         try:
+            if _is_link(self._zip.getinfo(member)):
+                raise DumpError(f"{name} is a link, and is not opened: copy the bundle again")
             with self._zip.open(member) as file:
                 yield cast(BinaryIO, _Bounded(cast(BinaryIO, file), name))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -139,6 +149,21 @@ class Zip(_OnDisk):
             raise DumpError(f"{name} cannot be read: {error}") from None
         except OSError as error:
             raise DumpError(f"{name}: {error.strerror or error}") from error
+
+
+def _is_called_a_file(name: str) -> bool:
+    """Whether the files of a bundle that are read have such names, and its folders have none."""
+    return name.endswith((".yaml", ".log"))
+
+
+def _closed(name: str) -> str:
+    """The member that a link stands for."""
+    return name if _is_called_a_file(name) else f"{name}/"
+
+
+def _is_link(member: zipfile.ZipInfo) -> bool:
+    # The mode of Unix, where the archive was made on one.
+    return stat.S_ISLNK(member.external_attr >> 16)
 
 
 def _is_plain(name: str) -> bool:

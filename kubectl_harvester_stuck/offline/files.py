@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from kubectl_harvester_stuck.errors import DumpError, UnreadableError
 from kubectl_harvester_stuck.k8s import selectors as label_selectors
@@ -95,6 +95,13 @@ def _bounded(file: BinaryIO, name: str) -> bytes:
     return data
 
 
+class Whereabouts(NamedTuple):
+    """Where an object is, and why it may be elsewhere as well; "" where the files hold all."""
+
+    namespaces: tuple[str, ...]
+    gap: str
+
+
 class Files:
     """A `Source` made of files; safe to use from several threads."""
 
@@ -106,7 +113,10 @@ class Files:
     @property
     def names(self) -> tuple[str, ...]:
         """What the operator called them."""
-        return tuple(dict.fromkeys(part.name for part in self._inputs))
+        # Who names a folder again has its files read.
+        folders = {part.name for part in self._inputs if isinstance(part, Unopened)}
+        names = (part.name for part in self._inputs)
+        return tuple(dict.fromkeys(name for name in names if str(Path(name).parent) not in folders))
 
     @property
     def now(self) -> datetime:
@@ -137,12 +147,11 @@ class Files:
         """Why there may be namespaces that the files do not know of."""
         return tuple(filter(None, (part.unknown_namespaces() for part in self._inputs)))
 
-    def where_is(self, kind: Kind, name: str) -> tuple[str, ...]:
+    def where_is(self, kind: Kind, name: str) -> Whereabouts:
         """The namespaces that hold an object of that kind and name."""
         part = self._read(kind, None, _naming({name}))
-        return tuple(
-            sorted({str(_meta(item).get("namespace") or "") for item in _called(part, {name})})
-        )
+        found = {str(_meta(item).get("namespace") or "") for item in _called(part, {name})}
+        return Whereabouts(tuple(sorted(found)), part.gap)
 
     def list_objects(self, selection: ListQuery, keep: Callable[[Any], bool]) -> list[Any]:
         """The items that fit. Raises PartialListError with those that there are."""

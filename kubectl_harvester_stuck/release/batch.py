@@ -21,8 +21,12 @@ GROUP = 2 * PARALLEL_REQUESTS
 FRESH = 1.0
 """Seconds after a look within which its targets have to begin to act, or look again alone.
 
-Where a look takes longer they have as long as it took: more cannot be had of a slow server.
+Where a look takes longer they have as long as it took, for one alone would be as old, but no more
+than `OLDEST`.
 """
+
+OLDEST = 10.0
+"""A Lease that tells of a node's life is renewed as often as that."""
 
 Look = Callable[[Sequence[ObjectRef]], ClusterSnapshot]
 """Reads what the plans for these targets depend on. Raises StuckError."""
@@ -65,14 +69,19 @@ class Turns:
         """Wait for a group, and for its look."""
         with self._changed:
             self._waiting.append(turn)
-            self._changed.wait_for(lambda: turn.is_over or self._is_next(turn))
+            try:
+                self._changed.wait_for(lambda: turn.is_over or self._is_next(turn))
+            except BaseException:  # one that is not there any more would hold up all others
+                self._waiting = [one for one in self._waiting if one is not turn]
+                self.leave(turn)
+                raise
             if turn.is_over:
                 return
             # The first of those who wait reads for its group.
+            began = self.monotonic()
             group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
             self._group = set(group)
         seen: ClusterSnapshot | None = None
-        began = self.monotonic()
         try:
             if len(group) > 1:
                 seen = self.look([member.ref for member in group])
@@ -85,7 +94,7 @@ class Turns:
             with self._changed:
                 now = self.monotonic()
                 for member in group:
-                    member.show(seen, until=now + max(FRESH, now - began))
+                    member.show(seen, until=now + min(max(FRESH, now - began), OLDEST))
                 self._changed.notify_all()
 
     def _is_next(self, turn: Turn) -> bool:

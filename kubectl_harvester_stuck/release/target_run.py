@@ -252,6 +252,8 @@ class TargetRun:
         Raises StuckError when the cluster cannot be read.
         """
         self._turn.take()
+        if self._is_interrupted:
+            return self._end(Outcome.STILL_THERE, "interrupted")
         again, refusals = self._still_needed()
         if self._is_interrupted:  # while it was looked at: what comes next is not in flight
             return self._end(Outcome.STILL_THERE, "interrupted")

@@ -53,10 +53,8 @@ class InstallOptions(NamedTuple):
         # kubectl.exe offers every plugin by the whole name of its file, `harvester-stuck.exe`, and
         # completes no other. What has no suffix makes it know the name as it is typed; it is never
         # started but by a shell such as that of Git.
-        return [
-            _Script(Path(there) if there else folder / f"{NAME}.bat", _BATCH),
-            _Script(folder / PLUGIN, _PLUGIN_BY_ITS_NAME),
-        ]
+        batch = Path(there) if there else folder / f"{NAME}.bat"
+        return [_Script(batch, _BATCH), _Script(batch.with_name(PLUGIN), _PLUGIN_BY_ITS_NAME)]
 
     def run(self, scripts: list[_Script]) -> Answer:
         """Write them, but for what came with the program. Raises StuckError."""
