@@ -43,7 +43,7 @@ lint: $(VENV)/installed ## Formatting, lint, types, layers
 NEED_PROGRAMS := test_admission.py test_admission_release.py test_chart.py test_controlplane.py \
   test_deploy.py test_krew.py test_rules.py test_shells.py test_kubeconfig.py test_like_kubectl.py \
   test_virtcontroller.py test_histories_beside.py test_conformance.py test_stories_beside.py \
-  test_runbook.py test_image.py \
+  test_runbook.py test_image.py test_windows.py \
   behaviour/test_completion.py behaviour/test_through_kubectl.py
 
 UNIT := -n $(WORKERS) -k "not real" $(addprefix --ignore=tests/,$(NEED_PROGRAMS))
@@ -97,7 +97,7 @@ test: lint ## Every check and every test, the real kube-apiserver included
 	$(BIN)/python -m tests.components.harvester.build
 	$(BIN)/python -m tests.components.shells.build
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
-	  $(addprefix --ignore=tests/test_,stories_beside.py image.py)
+	  $(addprefix --ignore=tests/test_,stories_beside.py image.py windows.py)
 	$(MAKE) lowest
 	$(MAKE) -j 2 stories frozen
 
@@ -111,6 +111,15 @@ frozen: $(VENV)/installed ## The tests of what it does, on the program as Krew i
 	$(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" \
 	  --program $(FROZEN)/kubectl-harvester_stuck/kubectl-harvester_stuck \
 	  tests/behaviour tests/test_scenarios.py
+
+# Its own target, for it needs Wine and Maven. Of the behaviour tests those that were seen to pass
+# there: others need more of the system than Wine has, or were not tried yet.
+ON_WINDOWS := tests/behaviour/test_version.py tests/behaviour/test_list.py
+.PHONY: windows
+windows: $(VENV)/installed ## A release and behaviour tests on Windows as Wine has it
+	set -e; program=$$($(BIN)/python -m tests.components.windows.build); \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_windows.py; \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) -k "not real" --program $$program $(ON_WINDOWS)
 
 # A few of them are part of `make test`.
 .PHONY: histories
