@@ -100,6 +100,7 @@ WRITTEN = re.compile(
 ELSEWHERE = {
     "kubectl harvester-stuck": "the name of the program, in usage lines",
     "  source <(kubectl completion bash)\n": "how completion is set up, as kubectl's manual has it",
+    "kubectl completion powershell | Out-String | Invoke-Expression\n": "the same, for PowerShell",
     "see `kubectl config get-contexts`": "no cluster is known that a command could be meant for",
     "or `kubectl config use-context`": "the same",
     "Written by `kubectl harvester-stuck completion install`.": "a mark in a file",
