@@ -58,17 +58,17 @@ def stage(world: World, directory: Path) -> Scene:
 def release(scene: Scene, killer: Killer) -> int:
     """The program as a process of its own, with its way to the server; its exit status."""
     world = scene.world
-    output = world.directory / "output"
-    with world.past(killer) as environ:
+    path = world.directory / "output"
+    with world.past(killer) as environ, path.open("w") as output:
         if world.program is None:
-            killer.process = Forked(scene.words, environ, output)
+            killer.process = Forked(scene.words, environ, path)
         else:
             killer.process = subprocess.Popen(
                 [*world.command, *scene.words],
                 env=environ,
                 stdin=subprocess.DEVNULL,
-                stdout=output.open("w"),
-                stderr=subprocess.STDOUT,
+                stdout=output,
+                stderr=output,
             )
         return killer.process.wait(60)
 
