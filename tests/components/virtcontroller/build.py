@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.goprograms import GoPrograms, main
+from tests.support.built import main
+from tests.support.goprograms import GoPrograms
 
 PROGRAMS = {"virt-controller": "kubevirt.io/kubevirt/cmd/virt-controller"}
 

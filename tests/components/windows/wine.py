@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.goprograms import BuildError
+from tests.support.built import BuildError
 
 DEBIAN = Path("/usr/lib/wine")
 """Where Debian's packages have their programs; the ones on PATH there insist on 32 bits as well."""
