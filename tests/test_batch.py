@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from kubectl_harvester_stuck.errors import StuckError
+from kubectl_harvester_stuck.harvester.target import State
 from kubectl_harvester_stuck.k8s.kinds import VM
 from kubectl_harvester_stuck.k8s.objects import ObjectRef
 from kubectl_harvester_stuck.k8s.snapshot import ClusterSnapshot
 from kubectl_harvester_stuck.k8s.source import PARALLEL_REQUESTS
 from kubectl_harvester_stuck.release.batch import FRESH, GROUP, OLDEST, Turn, Turns
+from kubectl_harvester_stuck.release.model import (
+    GuardResult,
+    GuardState,
+    Outcome,
+    Plan,
+    ReleaseRequest,
+    TargetReport,
+)
+from kubectl_harvester_stuck.release.target_run import TargetRun
+
+if TYPE_CHECKING:
+    from kubectl_harvester_stuck.release.batch import Batch
+    from kubectl_harvester_stuck.release.context import ReleaseContext
+    from kubectl_harvester_stuck.release.target_run import CommandRecord
 
 SOON = 10.0
 REFS = [ObjectRef("shop", f"web-{number}", VM) for number in range(40)]
@@ -46,6 +64,20 @@ class Cluster:
         return ClusterSnapshot(datetime.now(timezone.utc))
 
 
+@contextmanager
+def threads(turns: Turns, number: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that ends also when a test fails: whoever still waits then goes on."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        with turns._changed:
+            for turn in turns._waiting:
+                turn.is_over = True
+            turns._changed.notify_all()
+        pool.shutdown()
+
+
 def taken(turns: Turns, refs: Sequence[ObjectRef], pool: ThreadPoolExecutor) -> list[Turn]:
     """Turns of a group that has looked; the first look was that of `REFS[0]`, alone."""
     first = Turn(REFS[0], turns)
@@ -71,7 +103,7 @@ def until(holds: object) -> None:
 def test_those_who_wait_share_a_look_that_begins_after_the_changes_before_it() -> None:
     cluster = Cluster()
     turns = Turns(cluster.look, Clock())
-    with ThreadPoolExecutor(8) as pool:
+    with threads(turns, 8) as pool:
         others = taken(turns, REFS[1:6], pool)
         seen = {id(one.look()) for one in others}
         late = pool.submit(Turn(REFS[6], turns).take)
@@ -95,7 +127,7 @@ def test_a_group_has_a_bound() -> None:
 
     first = Turn(REFS[0], turns)
     first.take()
-    with ThreadPoolExecutor(len(REFS)) as pool:
+    with threads(turns, len(REFS)) as pool:
         asked = [pool.submit(work, ref) for ref in REFS[1:]]
         until(lambda: len(turns._waiting) == len(asked))
         first.give()
@@ -127,7 +159,7 @@ def test_nobody_acts_on_what_was_read_before_they_asked_or_before_the_last_chang
                 acted.append((time.monotonic(), ref))
             turn.give()
 
-    with ThreadPoolExecutor(len(REFS)) as pool:
+    with threads(turns, len(REFS)) as pool:
         list(pool.map(work, REFS))
     assert most <= PARALLEL_REQUESTS
     for ref in REFS:
@@ -152,7 +184,7 @@ def test_what_was_seen_too_long_ago_is_looked_at_again_alone(takes: float, count
 
     cluster = Slow()
     turns = Turns(cluster.look, clock)
-    with ThreadPoolExecutor(8) as pool:
+    with threads(turns, 8) as pool:
         first, second = taken(turns, REFS[1:3], pool)
         clock.now = takes + counts
         first.look()
@@ -166,11 +198,55 @@ def test_a_look_that_fails_for_a_group_is_tried_for_each() -> None:
     cluster = Cluster()
     cluster.fails = True
     turns = Turns(cluster.look, Clock())
-    with ThreadPoolExecutor(8) as pool:
+    with threads(turns, 8) as pool:
         for one in taken(turns, REFS[1:4], pool):
             one.look()
             one.give()
     assert [refs for _, refs in cluster.looks] == [REFS[1:4], [REFS[1]], [REFS[2]], [REFS[3]]]
+
+
+def test_who_cannot_act_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(Cluster().look, Clock())
+    with threads(turns, 4) as pool:
+        first, second = taken(turns, REFS[1:3], pool)
+        first.give()
+        with monkeypatch.context() as patched:
+            patched.setattr(turns.acting, "acquire", no_memory)
+            asked = Turn(REFS[3], turns)
+            late = pool.submit(asked.take)
+            until(lambda: len(turns._waiting) == 1)
+            second.give()
+            with pytest.raises(MemoryError):
+                late.result(SOON)
+        asked.give()
+        pool.submit(Turn(REFS[4], turns).take).result(SOON)
+
+
+def no_memory(*_: object) -> bool:
+    raise MemoryError
+
+
+def test_an_interrupt_while_a_turn_is_waited_for_ends_the_target_without_a_look() -> None:
+    cluster, interrupts = Cluster(), SimpleNamespace(pressed=False)
+
+    class Pressed(Turns):
+        def join(self, turn: Turn) -> None:
+            super().join(turn)
+            interrupts.pressed = True
+
+    refused = GuardResult("any", GuardState.REFUSE, "why")
+    plan = Plan(REFS[0], "uid", "1", State.TERMINATING, None, None, (), (refused,), ())
+    target = TargetRun(
+        cast("ReleaseContext", SimpleNamespace(interrupts=interrupts)),
+        cast("CommandRecord", None),
+        plan,
+        ReleaseRequest(),
+        cast("Batch", SimpleNamespace(turns=Pressed(cluster.look, Clock()))),
+    )
+    end = target._go_on()
+    assert isinstance(end, TargetReport)
+    assert (end.result, end.reason) == (Outcome.STILL_THERE, "interrupted")
+    assert cluster.looks == []
 
 
 def test_who_cannot_wait_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +259,9 @@ def test_who_cannot_wait_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> Non
         finally:
             turn.give()
 
-    def no_memory(_: object) -> bool:
-        raise MemoryError
-
     first = Turn(REFS[0], turns)
     first.take()
-    with ThreadPoolExecutor(4) as pool:
+    with threads(turns, 4) as pool:
         with monkeypatch.context() as patched:
             patched.setattr(turns._changed, "wait_for", no_memory)
             with pytest.raises(MemoryError):
@@ -202,7 +275,7 @@ def test_who_cannot_wait_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_second_look_in_a_turn_is_a_new_one() -> None:
     cluster = Cluster()
     turns = Turns(cluster.look, Clock())
-    with ThreadPoolExecutor(8) as pool:
+    with threads(turns, 8) as pool:
         first, second = taken(turns, REFS[1:3], pool)
         assert first.look() is second.look()
         assert first.look() is not second.look()
@@ -239,7 +312,7 @@ def test_a_bug_in_a_look_holds_nobody_up() -> None:
 
     first = Turn(REFS[0], turns)
     first.take()
-    with ThreadPoolExecutor(8) as pool:
+    with threads(turns, 8) as pool:
         asked = [pool.submit(work, ref) for ref in REFS[1:5]]
         until(lambda: len(turns._waiting) == 4)
         first.give()

@@ -791,6 +791,9 @@ def test_a_link_beside_files_of_objects_is_a_gap_in_every_list(tmp_path: Path) -
     # When the link was made says nothing of the objects, and no command that is printed names it.
     assert source.now == datetime.fromtimestamp(1_000, timezone.utc)
     assert source.names == (str(folder),)
+    # What is named for itself is named again, wherever it stands.
+    for other in (zipped(folder, [node()]), folder / "more.yaml"):
+        assert files(folder, other).names == (str(folder), str(other))
 
 
 @pytest.mark.parametrize("uid", [None, "", 7, "same"])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -37,6 +37,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     EVENT,
     HARVESTER_NAMESPACE,
     KUBEVIRT,
+    LEASE,
     LOAD_BALANCER,
     LONGHORN_ATTACHMENT,
     LONGHORN_NAMESPACE,
@@ -54,6 +55,7 @@ from kubectl_harvester_stuck.k8s.kinds import (
     VM_BACKUP,
     VM_RESTORE,
     VOLUME_SNAPSHOT,
+    Kind,
 )
 from kubectl_harvester_stuck.k8s.objects import KubeObject, ObjectRef
 from kubectl_harvester_stuck.k8s.reads import (
@@ -361,6 +363,39 @@ def test_what_was_read_as_metadata_is_read_again_where_more_is_needed() -> None:
 def read_around(cluster: Cluster) -> ClusterSnapshot:
     with SharedReads() as shared:
         return reader.around(cluster, [TARGET], guards.reads(), shared=shared)
+
+
+class InTurn(Memory):
+    """Objects in memory; notes the kind of everything that it is asked for."""
+
+    def __init__(self, bodies: list[Body]) -> None:
+        super().__init__(bodies)
+        self.asked: list[Kind] = []
+
+    def list_objects(self, selection: Any, keep: Any) -> list[Any]:
+        self.asked.append(selection.kind)
+        return super().list_objects(selection, keep)
+
+    def get(self, ref: ObjectRef, **more: bool) -> Any:
+        self.asked.append(ref.kind)
+        return super().get(ref, **more)
+
+
+def test_signs_of_life_are_read_last() -> None:
+    """What is read after them would make them older than they were when they were read."""
+    source = InTurn([
+        stored(builders.vm("shop", "web", ("example.com/unknown",),
+                           spec=builders.with_disks("disk")), deleted=ago(minutes=9)),
+        stored(builders.vmi("shop", "web", "node-1"), deleted=ago(minutes=9)),
+        stored(builders.pvc("shop", "disk", volume="pv")),
+        stored(builders.volume("pv")),
+        stored(builders.node("node-1", "True")),
+    ])  # fmt: skip
+    read_around(cast("Cluster", source))
+    assert {NODE, LEASE} <= set(source.asked)
+    first = min(source.asked.index(kind) for kind in (NODE, LEASE))
+    assert set(source.asked[first:]) == {NODE, LEASE}
+    assert len(source.asked[:first]) > 10
 
 
 @pytest.mark.parametrize("vm", ["web", "db"])

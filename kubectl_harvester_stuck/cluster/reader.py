@@ -87,10 +87,12 @@ def around(
     snapshot = reader.snapshot()
     names = {name for ref in wanted for name in _nodes(Target(ref, snapshot))}.union(nodes)
     judges = finalizers.reads(reader.there(machines))
-    refs, selections = reader.unread(_to_list(judges), namespaces)
-    reader.read(refs | _of_nodes(rules, names), selections)
+    reader.read(*reader.unread(_to_list(judges), namespaces))
     reader.read((), reader.unread_elsewhere((*rules, *judges)))
     _read_what_goes(reader, wanted)
+    # Last, for the snapshot is taken at the time of its end: a look that takes long must not make a
+    # node seem silent for as long.
+    reader.read(_of_nodes(rules, names), ())
     return reader.snapshot()
 
 

@@ -73,19 +73,19 @@ def _folder(path: Path) -> list[Input]:
     if not found:
         raise DumpError(f"{path} holds neither a support bundle nor a .yaml or .json file")
     dumps: list[Input] = []
-    unopened: list[Input] = []
+    reasons: list[str] = []
     for item in found:
         # A link could lead anywhere; to open a pipe would mean to wait for its other end.
         if not stat.S_ISREG(item.lstat().st_mode):
-            why = f"{item} is a link or no file, and is not opened: name what is meant"
-            unopened.append(Unopened(str(path), why))
+            reasons.append(f"{item} is a link or no file, and is not opened: name what is meant")
             continue
         with item.open("rb") as file:
             written = datetime.fromtimestamp(item.stat().st_mtime, timezone.utc)
             dumps.append(Dump(str(item), _bounded(file, str(item)), written))
     if not dumps:
-        raise DumpError(unopened[0].unknown_namespaces())
-    return dumps + unopened
+        raise DumpError(reasons[0])
+    names = [part.name for part in dumps]
+    return [*dumps, *(Unopened(str(path), why, names) for why in reasons)]
 
 
 def _bounded(file: BinaryIO, name: str) -> bytes:
@@ -113,10 +113,11 @@ class Files:
     @property
     def names(self) -> tuple[str, ...]:
         """What the operator called them."""
-        # Who names a folder again has its files read.
-        folders = {part.name for part in self._inputs if isinstance(part, Unopened)}
+        # Where a folder is named, the files that were opened in it are read with it.
+        unopened = [part for part in self._inputs if isinstance(part, Unopened)]
+        within = {name for part in unopened for name in part.beside}
         names = (part.name for part in self._inputs)
-        return tuple(dict.fromkeys(name for name in names if str(Path(name).parent) not in folders))
+        return tuple(dict.fromkeys(name for name in names if name not in within))
 
     @property
     def now(self) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from kubectl_harvester_stuck.k8s.kinds import Kind
@@ -13,14 +14,15 @@ class Unopened:
     """An input that may hold anything: whatever is asked of it is a gap.
 
     `name` is the folder: a command that is printed must not name, and so open, what is behind a
-    link.
+    link. `beside` are the names of the files that were opened there.
     """
 
     taken_at = datetime.min.replace(tzinfo=timezone.utc)
     says_when = False
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, beside: Iterable[str]) -> None:
         self.name = name
+        self.beside = frozenset(beside)
         self._why = why
 
     def namespaces(self) -> frozenset[str]:

@@ -69,12 +69,7 @@ class Turns:
         """Wait for a group, and for its look."""
         with self._changed:
             self._waiting.append(turn)
-            try:
-                self._changed.wait_for(lambda: turn.is_over or self._is_next(turn))
-            except BaseException:  # one that is not there any more would hold up all others
-                self._waiting = [one for one in self._waiting if one is not turn]
-                self.leave(turn)
-                raise
+            self._changed.wait_for(lambda: turn.is_over or self._is_next(turn))
             if turn.is_over:
                 return
             # The first of those who wait reads for its group.
@@ -87,9 +82,6 @@ class Turns:
                 seen = self.look([member.ref for member in group])
         except StuckError:
             pass  # what fails for one of them is nothing to the others: each looks alone
-        except BaseException:
-            self.leave(turn)
-            raise
         finally:
             with self._changed:
                 now = self.monotonic()
@@ -101,14 +93,18 @@ class Turns:
         return not self._group and self._waiting[0] is turn
 
     def leave(self, turn: Turn) -> None:
-        """Have acted."""
+        """Have acted, or given up: the others wait for this one no longer."""
         with self._changed:
+            self._waiting = [one for one in self._waiting if one is not turn]
             self._group.discard(turn)
             self._changed.notify_all()
 
 
 class Turn:
-    """The turn of one target, from a look to the change that rests on it."""
+    """The turn of one target, from a look to the change that rests on it.
+
+    Whoever took it, or failed to, has to give it: all others wait for that.
+    """
 
     def __init__(self, ref: ObjectRef, turns: Turns) -> None:
         self.ref = ref
@@ -145,8 +141,9 @@ class Turn:
         return seen
 
     def give(self) -> None:
-        """Let others have it, if it is held."""
+        """Let others have it, whether it is held, waited for, or given already."""
+        self._seen = None
         if self._is_held:
-            self._is_held, self._seen = False, None
+            self._is_held = False
             self._turns.acting.release()
-            self._turns.leave(self)
+        self._turns.leave(self)
