@@ -203,6 +203,15 @@ def test_nothing_in_it_can_be_changed_by_its_user(layout: Path) -> None:
         assert not [entry.name for entry in entries if ".." in entry.name.split("/")]
 
 
+def test_each_place_where_an_openssl_looks_has_the_certificates(layout: Path) -> None:
+    base, _ = layers(layout)
+    whole = contents(base)["etc/ssl/certs/ca-certificates.crt"].decode()
+    begins = re.findall(r"^-----BEGIN CERTIFICATE-----$", whole, re.M)
+    assert len(begins) == whole.count("BEGIN CERTIFICATE") > 100
+    with tarfile.open(fileobj=io.BytesIO(base)) as tar:
+        assert tar.getmember("etc/ssl/cert.pem").linkname == "certs/ca-certificates.crt"
+
+
 def test_the_program_is_that_of_the_archive(layout: Path) -> None:
     _, program = layers(layout)
     with tarfile.open(archive(ARCHIVES)) as tar:
